@@ -1,0 +1,1 @@
+"""Murmur: a replicated database that you import."""
