@@ -1,0 +1,408 @@
+"""Expressions: frozen, typed nodes, and what can be said about them without running them.
+
+`a + 1 > ?` over the columns (a INTEGER, ...) is bound to
+
+    Compare(">", Arithmetic("+", Column(0, "a", INTEGER), Literal(1, INTEGER), INTEGER),
+            Parameter(0, INTEGER))
+
+Invariants that the binder establishes and the compiler relies on:
+
+- `type` is None where nothing is known: a bare NULL, a string literal that has met no type yet, a
+  parameter that has met no type. Every other node carries its SQL type.
+- The operands of Compare, IsDistinct, Between, In, Case, Coalesce, NullIf and Extreme have one type,
+  or types that differ only in width (SMALLINT beside BIGINT, VARCHAR beside TEXT, DECIMAL(9,2)
+  beside DECIMAL(4,1)), or are unknown. Every other coercion is a Cast that stands in the tree.
+- And, Or and Concat are n-ary and never directly contain their own kind.
+- A Literal holds the Python value that a column of its type would hold; NULL is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal as OneOf, TypeAlias
+
+from murmur.catalog.types import BOOLEAN, SqlType
+from murmur.errors import DatabaseError, Unsupported
+
+if TYPE_CHECKING:
+    from murmur.sql.functions import Function
+
+Value: TypeAlias = Any  # a Python value of the SQL type (see catalog.types); NULL is None
+Row: TypeAlias = Sequence[Value]
+Comparison: TypeAlias = OneOf["=", "<>", "<", "<=", ">", ">="]
+Operation: TypeAlias = OneOf["+", "-", "*", "/", "%"]
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class NeedsColumnar(Unsupported):
+    """Valid SQL that the row engine does not run; the columnar engine may."""
+
+
+class Context:
+    """What one execution of a statement brings along: parameters, the time, and chance.
+
+    `parameters` have been checked against the types that the binder gave them (see
+    binder_expressions.check_parameters). The time stands still for the whole statement.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[Value] = (),
+        *,
+        now_ms: int = 0,
+        random_bytes: Callable[[int], bytes] | None = None,
+    ) -> None:
+        self.parameters = parameters
+        self.now_ms = now_ms
+        self._random_bytes = random_bytes
+
+    @cached_property
+    def now(self) -> datetime:
+        """The statement's time, aware and in UTC."""
+        return EPOCH + timedelta(milliseconds=self.now_ms)
+
+    @cached_property
+    def today(self) -> date:
+        """The statement's date in UTC."""
+        return self.now.date()
+
+    def random_bytes(self, count: int) -> bytes:
+        """Bytes from the source of chance that the session was given."""
+        assert self._random_bytes is not None, "this context was made without a source of chance"
+        return self._random_bytes(count)
+
+
+class Expr:
+    """A bound expression."""
+
+    __slots__ = ()
+    type: SqlType | None
+
+
+@dataclass(frozen=True, slots=True)
+class Literal(Expr):
+    """A constant. With type None it is NULL, or the text of a literal that has met no type."""
+
+    value: Value
+    type: SqlType | None
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter(Expr):
+    """The value that the caller passes at this position, counted from 0."""
+
+    index: int
+    type: SqlType | None
+
+
+@dataclass(frozen=True, slots=True)
+class Column(Expr):
+    """The field at `index` of the row that the expression is evaluated on."""
+
+    index: int
+    name: str
+    type: SqlType | None
+    nullable: bool = True  # False only where no NULL can arrive; it spares the test
+
+
+@dataclass(frozen=True, slots=True)
+class Not(Expr):
+    """NOT operand."""
+
+    operand: Expr
+    type: SqlType | None = BOOLEAN
+
+
+@dataclass(frozen=True, slots=True)
+class And(Expr):
+    """Two or more conditions joined by AND."""
+
+    operands: tuple[Expr, ...]
+    type: SqlType | None = BOOLEAN
+
+
+@dataclass(frozen=True, slots=True)
+class Or(Expr):
+    """Two or more conditions joined by OR."""
+
+    operands: tuple[Expr, ...]
+    type: SqlType | None = BOOLEAN
+
+
+@dataclass(frozen=True, slots=True)
+class Compare(Expr):
+    """left op right; NULL when either is."""
+
+    op: Comparison
+    left: Expr
+    right: Expr
+    type: SqlType | None = BOOLEAN
+
+
+@dataclass(frozen=True, slots=True)
+class IsDistinct(Expr):
+    """left IS [NOT] DISTINCT FROM right: a comparison in which NULL is a value. Never NULL."""
+
+    left: Expr
+    right: Expr
+    negated: bool = False
+    type: SqlType | None = BOOLEAN
+
+
+@dataclass(frozen=True, slots=True)
+class IsNull(Expr):
+    """operand IS [NOT] NULL. Never NULL."""
+
+    operand: Expr
+    negated: bool = False
+    type: SqlType | None = BOOLEAN
+
+
+@dataclass(frozen=True, slots=True)
+class IsTruth(Expr):
+    """operand IS [NOT] TRUE, operand IS [NOT] FALSE. Never NULL."""
+
+    operand: Expr
+    truth: bool
+    negated: bool = False
+    type: SqlType | None = BOOLEAN
+
+
+@dataclass(frozen=True, slots=True)
+class Between(Expr):
+    """operand [NOT] BETWEEN low AND high."""
+
+    operand: Expr
+    low: Expr
+    high: Expr
+    negated: bool = False
+    type: SqlType | None = BOOLEAN
+
+
+@dataclass(frozen=True, slots=True)
+class In(Expr):
+    """operand [NOT] IN (items)."""
+
+    operand: Expr
+    items: tuple[Expr, ...]
+    negated: bool = False
+    type: SqlType | None = BOOLEAN
+
+
+@dataclass(frozen=True, slots=True)
+class Like(Expr):
+    """operand [NOT] LIKE pattern [ESCAPE escape]; ILIKE when insensitive."""
+
+    operand: Expr
+    pattern: Expr
+    escape: Expr | None = None
+    insensitive: bool = False
+    negated: bool = False
+    type: SqlType | None = BOOLEAN
+
+
+@dataclass(frozen=True, slots=True)
+class Arithmetic(Expr):
+    """left op right on numbers, dates and intervals."""
+
+    op: Operation
+    left: Expr
+    right: Expr
+    type: SqlType | None
+
+
+@dataclass(frozen=True, slots=True)
+class Negate(Expr):
+    """- operand."""
+
+    operand: Expr
+    type: SqlType | None
+
+
+@dataclass(frozen=True, slots=True)
+class Concat(Expr):
+    """Two or more texts, or two or more blobs, joined by ||; NULL when any is."""
+
+    operands: tuple[Expr, ...]
+    type: SqlType | None
+
+
+@dataclass(frozen=True, slots=True)
+class Case(Expr):
+    """CASE WHEN condition THEN result ... ELSE otherwise END; otherwise None means NULL."""
+
+    branches: tuple[tuple[Expr, Expr], ...]
+    otherwise: Expr | None
+    type: SqlType | None
+
+
+@dataclass(frozen=True, slots=True)
+class Coalesce(Expr):
+    """The first operand that is not NULL; later ones are not evaluated."""
+
+    operands: tuple[Expr, ...]
+    type: SqlType | None
+
+
+@dataclass(frozen=True, slots=True)
+class NullIf(Expr):
+    """NULL if left = right, else left."""
+
+    left: Expr
+    right: Expr
+    type: SqlType | None
+
+
+@dataclass(frozen=True, slots=True)
+class Extreme(Expr):
+    """GREATEST or LEAST: NULLs are ignored; NULL only if every operand is."""
+
+    greatest: bool
+    operands: tuple[Expr, ...]
+    type: SqlType | None
+
+
+@dataclass(frozen=True, slots=True)
+class Cast(Expr):
+    """CAST(operand AS type), written or implied."""
+
+    operand: Expr
+    type: SqlType | None
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Expr):
+    """A scalar function of the registry, applied."""
+
+    function: Function
+    arguments: tuple[Expr, ...]
+    type: SqlType | None
+
+
+def children(expr: Expr) -> Iterator[Expr]:
+    """The direct operands of a node, in the order in which they are written."""
+    for field in fields(expr):  # type: ignore[arg-type]  # every node is a dataclass
+        yield from _nodes(getattr(expr, field.name))
+
+
+def _nodes(value: object) -> Iterator[Expr]:
+    if isinstance(value, Expr):
+        yield value
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from _nodes(item)
+
+
+def walk(expr: Expr) -> Iterator[Expr]:
+    """The node and everything below it, parents first."""
+    pending = [expr]
+    while pending:
+        node = pending.pop()
+        yield node
+        pending.extend(reversed(list(children(node))))
+
+
+def transform(expr: Expr, visit: Callable[[Expr], Expr]) -> Expr:
+    """Rebuild the tree bottom-up, each node replaced by what `visit` makes of it."""
+    return visit(rebuild(expr, lambda operand: transform(operand, visit)))
+
+
+def rebuild(expr: Expr, visit: Callable[[Expr], Expr]) -> Expr:
+    """The same node over other operands; the very same object if none has changed."""
+    changes = {}
+    for field in fields(expr):  # type: ignore[arg-type]
+        old = getattr(expr, field.name)
+        new = _rebuilt(old, visit)
+        if new is not old:
+            changes[field.name] = new
+    if not changes:
+        return expr
+    kept = {f.name: getattr(expr, f.name) for f in fields(expr)}  # type: ignore[arg-type]
+    return type(expr)(**(kept | changes))
+
+
+def _rebuilt(value: object, visit: Callable[[Expr], Expr]) -> object:
+    if isinstance(value, Expr):
+        return visit(value)
+    if isinstance(value, tuple):
+        items = tuple([_rebuilt(item, visit) for item in value])
+        return value if all(map(_same, items, value)) else items
+    return value
+
+
+def _same(left: object, right: object) -> bool:
+    return left is right
+
+
+def columns_of(expr: Expr) -> frozenset[int]:
+    """The indexes of the columns that the expression reads."""
+    return frozenset(node.index for node in walk(expr) if isinstance(node, Column))
+
+
+def parameters_of(expr: Expr) -> frozenset[int]:
+    """The indexes of the parameters that the expression reads."""
+    return frozenset(node.index for node in walk(expr) if isinstance(node, Parameter))
+
+
+def is_volatile(expr: Expr) -> bool:
+    """Whether two evaluations on one row may differ: random(), uuid7(), ..."""
+    return any(isinstance(n, Call) and n.function.stability == "volatile" for n in walk(expr))
+
+
+def is_constant(expr: Expr) -> bool:
+    """Whether the value depends on neither row, parameters, time nor chance."""
+    return all(
+        not isinstance(node, Column | Parameter)
+        and not (isinstance(node, Call) and node.function.stability != "immutable")
+        for node in walk(expr)
+    )
+
+
+def fold(expr: Expr) -> Expr:
+    """Replace what is constant by its value.
+
+    A constant that fails, as 1/0 does, stays as it is: the error belongs to the row that meets it,
+    and in CASE WHEN a = 0 THEN 1/0 END there may be none.
+    """
+    return transform(expr, _folded)
+
+
+def _folded(expr: Expr) -> Expr:
+    from murmur.sql.compile import compile_expression  # it needs the nodes above: imported late
+
+    match expr:
+        case Literal() | Parameter() | Column():
+            return expr
+        case And(operands):
+            return _folded_chain(expr, operands, neutral=True)
+        case Or(operands):
+            return _folded_chain(expr, operands, neutral=False)
+    # The operands are folded already, so a constant that did not fail is a Literal by now.
+    if not is_constant(expr):
+        return expr
+    try:
+        return Literal(compile_expression(expr)((), Context()), expr.type)
+    except DatabaseError:
+        return expr
+
+
+def _folded_chain(expr: And | Or, operands: tuple[Expr, ...], *, neutral: bool) -> Expr:
+    """TRUE AND x is x, FALSE AND x is FALSE; for OR the other way round."""
+    kept = []
+    for operand in operands:
+        if isinstance(operand, Literal) and operand.value is not None:
+            if operand.value is not neutral:
+                return Literal(not neutral, BOOLEAN)
+        else:
+            kept.append(operand)
+    if not kept:
+        return Literal(neutral, BOOLEAN)
+    if len(kept) == 1:
+        return kept[0]
+    if all(isinstance(operand, Literal) for operand in kept):
+        return Literal(None, BOOLEAN)  # nothing but NULLs
+    return expr if len(kept) == len(operands) else type(expr)(tuple(kept))
