@@ -1,0 +1,175 @@
+"""INTERVAL values: months beside exact time.
+
+A month has no fixed length, so PostgreSQL keeps months apart from days and seconds, and so does
+`Interval`. Python's timedelta holds days and seconds; an INTERVAL without months is a plain
+timedelta, one with months is an `Interval`.
+
+    INTERVAL '1 year 2 days'   ->  Interval(months=12, days=2)
+    INTERVAL '90 minutes'      ->  timedelta(minutes=90)
+
+Comparison counts a month as 30 days, as PostgreSQL does: one month and 30 days are equal, although
+they do not move a date by the same distance.
+
+Invariant: the whole length, a month counted as 30 days, fits in signed 64-bit microseconds (some
+292,000 years).
+"""
+
+from __future__ import annotations
+
+from calendar import monthrange
+from datetime import date, datetime, timedelta
+from typing import Any, TypeVar
+
+DAYS_PER_MONTH = 30
+MICROSECOND = timedelta(microseconds=1)
+LIMIT_US = 2**63
+
+_US_PER_DAY = 86_400_000_000
+_US_PER_MONTH = DAYS_PER_MONTH * _US_PER_DAY
+
+_Moment = TypeVar("_Moment", bound=date)
+
+
+def microseconds(delta: timedelta) -> int:
+    """The exact part of an interval, in microseconds; months are left out."""
+    return delta.days * _US_PER_DAY + delta.seconds * 1_000_000 + delta.microseconds
+
+
+class Interval(timedelta):
+    """A span of time with a number of calendar months in it."""
+
+    months: int
+
+    def __new__(cls, months: int = 0, **parts: float) -> Interval:
+        """Take timedelta's keyword arguments beside the months."""
+        self = super().__new__(cls, **parts)
+        self.months = months
+        if not -LIMIT_US <= total_microseconds(self) < LIMIT_US:
+            raise OverflowError(f"interval of {months} months and {timedelta(**parts)} is too long")
+        return self
+
+    @property
+    def exact(self) -> timedelta:
+        """Days and seconds, without the months."""
+        return timedelta(self.days, self.seconds, self.microseconds)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, timedelta):
+            return total_microseconds(self) == total_microseconds(other)
+        return NotImplemented
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __lt__(self, other: timedelta) -> bool:
+        if isinstance(other, timedelta):
+            return total_microseconds(self) < total_microseconds(other)
+        return NotImplemented
+
+    def __le__(self, other: timedelta) -> bool:
+        if isinstance(other, timedelta):
+            return total_microseconds(self) <= total_microseconds(other)
+        return NotImplemented
+
+    def __gt__(self, other: timedelta) -> bool:
+        if isinstance(other, timedelta):
+            return total_microseconds(self) > total_microseconds(other)
+        return NotImplemented
+
+    def __ge__(self, other: timedelta) -> bool:
+        if isinstance(other, timedelta):
+            return total_microseconds(self) >= total_microseconds(other)
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        # Equal values hash alike, and Interval(months=1) == timedelta(days=30).
+        return hash(timedelta(microseconds=total_microseconds(self)))
+
+    def __bool__(self) -> bool:
+        return self.months != 0 or bool(self.exact)
+
+    def __neg__(self) -> timedelta:
+        return interval(-self.months, -self.exact)
+
+    def __pos__(self) -> timedelta:
+        return self
+
+    def __abs__(self) -> timedelta:
+        return -self if total_microseconds(self) < 0 else self
+
+    def __add__(self, other: timedelta) -> timedelta:
+        if isinstance(other, timedelta):
+            return interval(self.months + months_of(other), self.exact + exact_of(other))
+        return NotImplemented
+
+    __radd__ = __add__
+
+    def __sub__(self, other: timedelta) -> timedelta:
+        if isinstance(other, timedelta):
+            return interval(self.months - months_of(other), self.exact - exact_of(other))
+        return NotImplemented
+
+    def __rsub__(self, other: timedelta) -> timedelta:
+        if isinstance(other, timedelta):
+            return interval(months_of(other) - self.months, exact_of(other) - self.exact)
+        return NotImplemented
+
+    def __mul__(self, factor: float) -> timedelta:
+        if isinstance(factor, int):
+            return interval(self.months * factor, self.exact * factor)
+        return NotImplemented
+
+    __rmul__ = __mul__
+
+    def _no_division(self, other: Any) -> Any:
+        raise TypeError("an interval with months cannot be divided: a month has no fixed length")
+
+    __truediv__ = __floordiv__ = __mod__ = __divmod__ = _no_division
+    __rtruediv__ = __rfloordiv__ = __rmod__ = __rdivmod__ = _no_division
+
+    def __repr__(self) -> str:
+        return f"Interval(months={self.months}, {self.exact!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return interval, (self.months, self.exact)
+
+
+def interval(months: int, exact: timedelta) -> timedelta:
+    """Months and exact time as one value: a plain timedelta when there are no months."""
+    if not months:
+        return exact
+    return Interval(months, days=exact.days, seconds=exact.seconds, microseconds=exact.microseconds)
+
+
+def months_of(value: timedelta) -> int:
+    """The months of an interval, 0 for a plain timedelta."""
+    return value.months if isinstance(value, Interval) else 0
+
+
+def exact_of(value: timedelta) -> timedelta:
+    """The interval without its months."""
+    return value.exact if isinstance(value, Interval) else value
+
+
+def total_microseconds(value: timedelta) -> int:
+    """The length that comparison uses: a month counts as 30 days."""
+    return months_of(value) * _US_PER_MONTH + microseconds(value)
+
+
+def add_interval(moment: _Moment, value: timedelta) -> _Moment:
+    """Move a date or datetime: the months first, clipped to the end of the month, then the rest.
+
+    2024-01-31 + 1 month -> 2024-02-29, as in PostgreSQL. Raises OverflowError outside of the years
+    1 to 9999. (`moment + value` would drop the months: datetime knows only timedelta.)
+    """
+    months = months_of(value)
+    if months:
+        year, month = divmod(moment.year * 12 + moment.month - 1 + months, 12)
+        if not 1 <= year <= 9999:
+            raise OverflowError("date value out of range")
+        day = min(moment.day, monthrange(year, month + 1)[1])
+        moment = moment.replace(year=year, month=month + 1, day=day)
+    exact = exact_of(value)
+    if not isinstance(moment, datetime) and (exact.seconds or exact.microseconds):
+        raise TypeError("a date moves by whole days; use a datetime")
+    return moment + exact
