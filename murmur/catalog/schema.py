@@ -1,0 +1,202 @@
+"""Schemas as values: what a table is, and what a statement asks a table to be.
+
+Everything here is frozen. A `Table` is what the catalog shows after merging: live columns only,
+each visible name once. Ids are hashes and survive renames (keyspace.py draws them), so whatever
+refers to a column refers to its id:
+
+    Table(id=0x9c.., name="note", columns=(Column(0x1f.., "id", UUID), Column(0x0a.., "body", TEXT)),
+          primary_key=(0x1f..,))
+
+`TableDefinition` and its parts are what CREATE TABLE says, by names; ddl.py makes records of them.
+
+Invariants of a Table that a Catalog hands out:
+    1. columns are in position order, and every id that primary_key, indexes, foreign_keys and
+       checks mention is the id of one of them;
+    2. a foreign key's parent table is live, and its parent columns are the parent's primary key
+       (`parent_index_id` is None) or the columns of its unique index `parent_index_id`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from murmur.catalog.types import SqlType
+from murmur.kvcore.record import Atom
+
+Action = Literal["NO ACTION", "RESTRICT", "CASCADE", "SET NULL"]
+
+
+@dataclass(frozen=True, slots=True)
+class Default:
+    """What a column holds when an INSERT leaves it out.
+
+    constant: `value`, in stored form; rows written before the column existed read it too.
+    function: the expression `text` (uuid7(), now(), ...) is evaluated for each inserted row by the
+    caller; rows written before the column existed read NULL. `value` is then None.
+    `text` is the SQL of either, for people to read and for `function` to be bound from.
+    """
+
+    kind: Literal["constant", "function"]
+    value: Atom
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One visible column."""
+
+    id: int
+    name: str
+    type: SqlType
+    nullable: bool = True
+    default: Default | None = None
+    position: int = 0  # index into Table.columns, and into a row tuple
+
+    @property
+    def missing(self) -> Atom:
+        """What a row that was written without this column reads, in stored form."""
+        if self.type.name == "COUNTER":
+            return 0
+        return self.default.value if self.default is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class IndexColumn:
+    """One column of an index, and its direction."""
+
+    column_id: int
+    descending: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """A secondary index. A unique one holds claims: one live row for each value without NULLs."""
+
+    id: int
+    name: str
+    table_id: int
+    columns: tuple[IndexColumn, ...]
+    unique: bool = False
+    constraint: bool = False  # it came from UNIQUE in a table, not from CREATE INDEX
+
+    @property
+    def column_ids(self) -> tuple[int, ...]:
+        """The ids of its columns, in index order."""
+        return tuple(column.column_id for column in self.columns)
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignKey:
+    """REFERENCES: a child's columns name the parent's row by its primary key or a unique index."""
+
+    id: int
+    name: str
+    table_id: int  # the child
+    column_ids: tuple[int, ...]
+    parent_table_id: int
+    parent_column_ids: tuple[int, ...]  # pairwise with column_ids
+    on_delete: Action = "NO ACTION"
+    parent_index_id: int | None = None  # None: the parent's primary key
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A CHECK as text. The text's names stand for ids, so renaming a column does not touch it."""
+
+    id: int
+    name: str
+    table_id: int
+    text: str
+    column_ids: tuple[int, ...]
+    column_names: tuple[str, ...]  # as the text writes them, pairwise with column_ids
+
+
+@dataclass(frozen=True)
+class Table:
+    """A live table, as one snapshot of the catalog shows it."""
+
+    id: int
+    name: str
+    generation: int
+    columns: tuple[Column, ...]
+    primary_key: tuple[int, ...]  # column ids; empty: rows are keyed by a hidden id
+    primary_key_name: str = ""
+    indexes: tuple[Index, ...] = ()
+    foreign_keys: tuple[ForeignKey, ...] = ()  # of which this table is the child
+    checks: tuple[Check, ...] = ()
+    # What other modules compile from a table (codecs, entry functions) lives as long as it.
+    compiled: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_by_name", {column.name: column for column in self.columns})
+        object.__setattr__(self, "_by_id", {column.id: column for column in self.columns})
+
+    def column(self, name: str) -> Column | None:
+        """The visible column of this exact name."""
+        by_name: dict[str, Column] = self._by_name  # type: ignore[attr-defined]
+        return by_name.get(name)
+
+    def column_by_id(self, column_id: int) -> Column:
+        """The visible column of this id; KeyError when there is none."""
+        by_id: dict[int, Column] = self._by_id  # type: ignore[attr-defined]
+        return by_id[column_id]
+
+    def index(self, name: str) -> Index | None:
+        """The index of this exact name."""
+        return next((index for index in self.indexes if index.name == name), None)
+
+    def names_of(self, column_ids: tuple[int, ...]) -> tuple[str, ...]:
+        """Column names, in the order of the ids."""
+        return tuple(self.column_by_id(column_id).name for column_id in column_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnDefinition:
+    """A column as a statement asks for it."""
+
+    name: str
+    type: SqlType
+    nullable: bool = True
+    default: Default | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UniqueDefinition:
+    """UNIQUE (columns); an empty name is filled in as PostgreSQL does: table_columns_key."""
+
+    columns: tuple[str, ...]
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignKeyDefinition:
+    """FOREIGN KEY (columns) REFERENCES parent (its columns; none: its primary key)."""
+
+    columns: tuple[str, ...]
+    parent: str
+    parent_columns: tuple[str, ...] = ()
+    on_delete: Action = "NO ACTION"
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckDefinition:
+    """CHECK (text); `columns` are the names that the text uses."""
+
+    text: str
+    columns: tuple[str, ...]
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TableDefinition:
+    """CREATE TABLE, by names."""
+
+    name: str
+    columns: tuple[ColumnDefinition, ...]
+    primary_key: tuple[str, ...] = ()
+    primary_key_name: str = ""
+    uniques: tuple[UniqueDefinition, ...] = ()
+    foreign_keys: tuple[ForeignKeyDefinition, ...] = ()
+    checks: tuple[CheckDefinition, ...] = ()
