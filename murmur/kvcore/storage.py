@@ -1,0 +1,374 @@
+"""Storage: one directory of files, and the only way in which the key-value core touches a disk.
+
+A `Storage` is a small Protocol with two twins that pass one test suite: `DiskStorage` here, and
+`MemoryStorage`, whose power can be cut. Names are relative and '/'-separated ("log/0000.log").
+
+What is durable, on both twins:
+
+    create, write           the bytes reached the operating system: a killed process loses nothing
+    AppendFile.sync         the bytes written so far survive a power cut, if the name does
+    create, rename, remove, link, make_directory
+                            volatile until sync_directory(the directory that holds the name)
+
+So a new file is safe after `sync` *and* `sync_directory`, in this order, as in `write_atomically`:
+
+    name.tmp: create, write, sync, close    rename name.tmp -> name    sync_directory
+
+Invariants: `write` hands over everything or raises; a failure may leave a prefix behind, which
+`tell` tells and `truncate` cuts. A failed `sync` leaves it unknown what is on the disk, and calling
+it again proves nothing (Rebello et al., ATC 2020): whoever sees one stops writing.
+
+OSErrors pass through untouched; a name that leaves the directory is a bug.
+"""
+
+# ruff: noqa: D102 - the Protocols say what the methods of the twins do
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import posixpath
+import struct
+from typing import NamedTuple, Protocol
+
+from murmur.errors import Locked
+
+READ_LIMIT = 1 << 30  # one read(2) on Linux returns at most 2 GiB - 4 KiB
+
+
+class Problem(NamedTuple):
+    """What a check found wrong in a file."""
+
+    path: str
+    offset: int
+    reason: str
+
+
+class AppendFile(Protocol):
+    """A file open for writing at its end."""
+
+    name: str
+
+    def write(self, data: bytes) -> None:
+        """Append all of the data, or raise OSError with a prefix of it written."""
+        ...
+
+    def tell(self) -> int:
+        """The size of the file."""
+        ...
+
+    def sync(self) -> None:
+        """Make what was written durable; any failure raises OSError."""
+        ...
+
+    def truncate(self, size: int) -> None:
+        """Cut the file to this size."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the file; does not sync. Closing again does nothing."""
+        ...
+
+
+class ReadFile(Protocol):
+    """A file open for reading at any offset, by any number of threads."""
+
+    name: str
+
+    def read(self, offset: int, length: int) -> bytes:
+        """The bytes there: fewer than `length` only at the end of the file."""
+        ...
+
+    def size(self) -> int:
+        """The size of the file now."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the file. Closing again does nothing."""
+        ...
+
+
+class Lock(Protocol):
+    """The ownership of a directory."""
+
+    def close(self) -> None:
+        """Give it up. Closing again does nothing."""
+        ...
+
+
+class Storage(Protocol):
+    """One directory."""
+
+    path: str
+
+    def create(self, name: str) -> AppendFile:
+        """A new, empty file; FileExistsError if there is one."""
+        ...
+
+    def append(self, name: str) -> AppendFile:
+        """An existing file, to write at its end."""
+        ...
+
+    def open(self, name: str) -> ReadFile:
+        """An existing file, to read. It stays readable after it is renamed or removed."""
+        ...
+
+    def rename(self, source: str, target: str) -> None:
+        """Give a file another name, atomically; an old target is replaced."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Remove a file."""
+        ...
+
+    def link(self, source: str, target: Storage, name: str) -> None:
+        """Give a file a second name in the same or another storage of this kind (a hard link)."""
+        ...
+
+    def list(self, directory: str = "") -> list[str]:
+        """The names of the files in a directory, sorted; subdirectories are left out."""
+        ...
+
+    def exists(self, name: str) -> bool:
+        """Whether a file or directory has this name."""
+        ...
+
+    def make_directory(self, name: str) -> None:
+        """Make a directory in an existing one; it may be there already."""
+        ...
+
+    def sync_directory(self, directory: str = "") -> None:
+        """Make the names in a directory durable."""
+        ...
+
+    def lock(self, name: str = "LOCK") -> Lock:
+        """Own the directory; `Locked` names the pid of who does, be it this very process."""
+        ...
+
+    def identity(self, name: str) -> bytes:
+        """16 bytes that a copy of the file does not share: its device and its inode."""
+        ...
+
+    def at(self, directory: str) -> Storage:
+        """Storage of the same kind in another directory (relative to this, or absolute)."""
+        ...
+
+
+def write_atomically(storage: Storage, name: str, data: bytes) -> None:
+    """Replace a file durably: whoever reads it, now or after a crash, sees all of one version."""
+    temporary = name + ".tmp"
+    if storage.exists(temporary):  # of a writer that did not live to rename it
+        storage.remove(temporary)
+    file = storage.create(temporary)
+    try:
+        file.write(data)
+        file.sync()
+    except OSError:
+        file.close()
+        storage.remove(temporary)
+        raise
+    finally:
+        file.close()
+    storage.rename(temporary, name)
+    storage.sync_directory(posixpath.dirname(name))
+
+
+def read_whole(storage: Storage, name: str) -> bytes:
+    """The content of a file."""
+    file = storage.open(name)
+    try:
+        return file.read(0, file.size())
+    finally:
+        file.close()
+
+
+class DiskStorage:
+    """A directory of the operating system. Files are created 0600, directories 0700."""
+
+    def __init__(self, path: str | os.PathLike[str], *, create: bool = True) -> None:
+        self.path = os.path.abspath(path)
+        if create:
+            _make_directories(self.path)
+        elif not os.path.isdir(self.path):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.path)
+
+    def create(self, name: str) -> AppendFile:
+        return _DiskAppendFile(self._full(name), name, os.O_CREAT | os.O_EXCL)
+
+    def append(self, name: str) -> AppendFile:
+        return _DiskAppendFile(self._full(name), name, 0)
+
+    def open(self, name: str) -> ReadFile:
+        return _DiskReadFile(self._full(name), name)
+
+    def rename(self, source: str, target: str) -> None:
+        os.replace(self._full(source), self._full(target))
+
+    def remove(self, name: str) -> None:
+        os.unlink(self._full(name))
+
+    def link(self, source: str, target: Storage, name: str) -> None:
+        os.link(self._full(source), _inside(target.path, name))
+
+    def list(self, directory: str = "") -> list[str]:
+        with os.scandir(self._full(directory)) as entries:
+            return sorted(entry.name for entry in entries if entry.is_file(follow_symlinks=False))
+
+    def exists(self, name: str) -> bool:
+        return os.path.exists(self._full(name))
+
+    def make_directory(self, name: str) -> None:
+        try:
+            os.mkdir(self._full(name), 0o700)
+        except FileExistsError:
+            if not os.path.isdir(self._full(name)):
+                raise
+
+    def sync_directory(self, directory: str = "") -> None:
+        _sync_directory(self._full(directory))
+
+    def lock(self, name: str = "LOCK") -> Lock:
+        return _DiskLock(self._full(name), self.path)
+
+    def identity(self, name: str) -> bytes:
+        status = os.stat(self._full(name))
+        return struct.pack(">QQ", status.st_dev, status.st_ino)
+
+    def at(self, directory: str) -> DiskStorage:
+        return DiskStorage(os.path.join(self.path, directory))
+
+    def _full(self, name: str) -> str:
+        return _inside(self.path, name)
+
+
+class _DiskAppendFile:
+    def __init__(self, path: str, name: str, flags: int) -> None:
+        self.name = name
+        # O_APPEND: after a truncate the next write lands at the new end.
+        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | flags, 0o600)
+        self._size = os.fstat(self._fd).st_size
+
+    def write(self, data: bytes) -> None:
+        written = os.write(self._fd, data)  # Python itself retries EINTR
+        self._size += written
+        if written < len(data):  # a full disk or a signal: try the rest, so as to learn the error
+            rest = memoryview(data)[written:]
+            while rest:
+                written = os.write(self._fd, rest)
+                self._size += written
+                rest = rest[written:]
+
+    def tell(self) -> int:
+        return self._size
+
+    def sync(self) -> None:
+        _sync_data(self._fd)
+
+    def truncate(self, size: int) -> None:
+        os.ftruncate(self._fd, size)
+        self._size = size
+
+    def close(self) -> None:
+        # Forget the number first: it belongs to another file as soon as it is closed.
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+class _DiskReadFile:
+    def __init__(self, path: str, name: str) -> None:
+        self.name = name
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def read(self, offset: int, length: int) -> bytes:
+        data = os.pread(self._fd, min(length, READ_LIMIT), offset)
+        if len(data) == length or not data:
+            return data
+        parts = [data]
+        while data and length > len(data):
+            offset += len(data)
+            length -= len(data)
+            data = os.pread(self._fd, min(length, READ_LIMIT), offset)
+            parts.append(data)
+        return b"".join(parts)
+
+    def size(self) -> int:
+        return os.fstat(self._fd).st_size
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+class _DiskLock:
+    """flock(2) holds while the descriptor is open, so it ends with the process, however that ends.
+
+    The pid in the file only serves the message. The file stays: removing it would let two
+    processes lock two files of one name.
+    """
+
+    def __init__(self, path: str, directory: str) -> None:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, b"%d\n" % os.getpid(), 0)
+        except BlockingIOError:
+            owner = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
+            os.close(fd)
+            raise locked(directory, owner) from None
+        except BaseException:
+            os.close(fd)
+            raise
+        self._fd = fd
+
+    def close(self) -> None:
+        # Not LOCK_UN: in a forked child that would take the lock from the parent.
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def locked(directory: str, owner: str) -> Locked:
+    """The error for a directory that has an owner; the text of a lock file names its pid."""
+    if owner == str(os.getpid()):
+        return Locked(f"{directory} is already open in this process (pid {owner})")
+    return Locked(f"{directory} is in use by process {owner or '(pid not yet written)'}")
+
+
+def _inside(path: str, name: str) -> str:
+    assert not name.startswith("/"), name
+    assert ".." not in name.split("/"), name
+    return os.path.join(path, name) if name else path
+
+
+def _make_directories(path: str) -> None:
+    """Make a directory and the parents that it lacks, each durably."""
+    missing = []
+    while not os.path.isdir(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    for directory in reversed(missing):
+        try:
+            os.mkdir(directory, 0o700)
+        except FileExistsError:
+            if not os.path.isdir(directory):
+                raise
+        _sync_directory(os.path.dirname(directory))
+
+
+def _sync_directory(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _sync_data(fd: int) -> None:
+    if hasattr(fcntl, "F_FULLFSYNC"):  # macOS: fsync stops at the drive's cache
+        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+    else:
+        os.fdatasync(fd)
