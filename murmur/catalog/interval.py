@@ -7,6 +7,10 @@ timedelta, one with months is an `Interval`.
     INTERVAL '1 year 2 days'   ->  Interval(months=12, days=2)
     INTERVAL '90 minutes'      ->  timedelta(minutes=90)
 
+Text is PostgreSQL's, quantities with units and a clock time at the end, or ISO 8601's:
+
+    1 year 2 mons -3 days 04:05:06.5      1.5 hours ago      P1Y2M-3DT4H5M6.5S
+
 Comparison counts a month as 30 days, as PostgreSQL does: one month and 30 days are equal, although
 they do not move a date by the same distance.
 
@@ -16,16 +20,62 @@ Invariant: the whole length, a month counted as 30 days, fits in signed 64-bit m
 
 from __future__ import annotations
 
+import re
 from calendar import monthrange
 from datetime import date, datetime, timedelta
+from fractions import Fraction
 from typing import Any, TypeVar
 
 DAYS_PER_MONTH = 30
 MICROSECOND = timedelta(microseconds=1)
 LIMIT_US = 2**63
+MAX_TEXT = 200
 
 _US_PER_DAY = 86_400_000_000
 _US_PER_MONTH = DAYS_PER_MONTH * _US_PER_DAY
+
+_MONTHS = {
+    "month": 1,
+    "mon": 1,
+    "year": 12,
+    "yr": 12,
+    "y": 12,
+    "decade": 120,
+    "century": 1200,
+    "centuries": 1200,
+    "millennium": 12000,
+    "millennia": 12000,
+}
+_MICROSECONDS = {
+    "microsecond": 1,
+    "usec": 1,
+    "us": 1,
+    "millisecond": 1_000,
+    "msec": 1_000,
+    "ms": 1_000,
+    "second": 1_000_000,
+    "sec": 1_000_000,
+    "s": 1_000_000,
+    "minute": 60_000_000,
+    "min": 60_000_000,
+    "m": 60_000_000,
+    "hour": 3_600_000_000,
+    "hr": 3_600_000_000,
+    "h": 3_600_000_000,
+    "day": _US_PER_DAY,
+    "d": _US_PER_DAY,
+    "week": 7 * _US_PER_DAY,
+    "w": 7 * _US_PER_DAY,
+}
+_QUANTITY = re.compile(r"\s*([+-]?(?:\d+(?:\.\d*)?|\.\d+))\s*([a-z]+)", re.ASCII)
+_CLOCK = re.compile(r"\s*([+-]?)(\d+):([0-5]\d)(?::([0-5]\d(?:\.\d*)?))?", re.ASCII)
+_NUMBER = r"([+-]?\d+(?:[.,]\d+)?)"
+_ISO = re.compile(
+    rf"([+-]?)p(?=.)(?:{_NUMBER}y)?(?:{_NUMBER}m)?(?:{_NUMBER}w)?(?:{_NUMBER}d)?"
+    rf"(?:t(?=.)(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?)?",
+    re.ASCII,
+)
+_ISO_UNITS = ("year", "month", "week", "day", "hour", "minute", "second")
 
 _Moment = TypeVar("_Moment", bound=date)
 
@@ -127,6 +177,9 @@ class Interval(timedelta):
     __truediv__ = __floordiv__ = __mod__ = __divmod__ = _no_division
     __rtruediv__ = __rfloordiv__ = __rmod__ = __rdivmod__ = _no_division
 
+    def __str__(self) -> str:
+        return format_interval(self)
+
     def __repr__(self) -> str:
         return f"Interval(months={self.months}, {self.exact!r})"
 
@@ -173,3 +226,83 @@ def add_interval(moment: _Moment, value: timedelta) -> _Moment:
     if not isinstance(moment, datetime) and (exact.seconds or exact.microseconds):
         raise TypeError("a date moves by whole days; use a datetime")
     return moment + exact
+
+
+def parse_interval(text: str) -> timedelta:
+    """Read an interval; a ValueError says what is wrong with the text."""
+    if len(text) > MAX_TEXT:
+        raise ValueError(f"longer than {MAX_TEXT} characters")
+    text = text.strip().lower()
+    iso = _ISO.fullmatch(text)
+    parts = _iso_parts(iso) if iso else _written_parts(text)
+    months = us = Fraction(0)
+    for quantity, unit in parts:
+        # "mins" is read as "min" when it is not a unit itself; "ms" and "us" are.
+        known = unit if unit in _MONTHS or unit in _MICROSECONDS else unit.removesuffix("s")
+        if known in _MONTHS:
+            months += quantity * _MONTHS[known]
+        elif known in _MICROSECONDS:
+            us += quantity * _MICROSECONDS[known]
+        else:
+            raise ValueError(f"unknown unit {unit}")
+    if months.denominator != 1:
+        raise ValueError("a fraction of a month has no exact length")
+    if us.denominator != 1:
+        raise ValueError("finer than a microsecond")
+    if not -LIMIT_US <= int(months) * _US_PER_MONTH + int(us) < LIMIT_US:
+        raise ValueError("longer than 292,000 years")
+    return interval(int(months), timedelta(microseconds=int(us)))
+
+
+def format_interval(value: timedelta) -> str:
+    """Write an interval as PostgreSQL does: `1 year 2 mons 3 days 04:05:06.5`."""
+    words = []
+    months, us = months_of(value), microseconds(value)
+    for quantity, unit in (
+        (_toward_zero(months, 12), "year"),
+        (months - 12 * _toward_zero(months, 12), "mon"),
+        (_toward_zero(us, _US_PER_DAY), "day"),
+    ):
+        if quantity:
+            words.append(f"{quantity} {unit}{'' if quantity == 1 else 's'}")
+    clock = us - _US_PER_DAY * _toward_zero(us, _US_PER_DAY)
+    if clock or not words:
+        seconds, fraction = divmod(abs(clock), 1_000_000)
+        minutes, seconds = divmod(seconds, 60)
+        written = f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02}.{fraction:06}"
+        words.append(("-" if clock < 0 else "") + written.rstrip("0").removesuffix("."))
+    return " ".join(words)
+
+
+def _toward_zero(value: int, unit: int) -> int:
+    return value // unit if value >= 0 else -(-value // unit)
+
+
+def _iso_parts(match: re.Match[str]) -> list[tuple[Fraction, str]]:
+    sign = -1 if match[1] == "-" else 1
+    return [
+        (sign * Fraction(number.replace(",", ".")), unit)
+        for number, unit in zip(match.groups()[1:], _ISO_UNITS, strict=True)
+        if number is not None
+    ]
+
+
+def _written_parts(text: str) -> list[tuple[Fraction, str]]:
+    parts: list[tuple[Fraction, str]] = []
+    ago = text.endswith("ago")
+    text = text.removesuffix("ago").removeprefix("@").rstrip()
+    position = 0
+    while position < len(text):
+        if clock := _CLOCK.match(text, position):
+            sign, hours, minutes, seconds = clock.groups(default="0")
+            length = Fraction(hours) * 3600 + Fraction(minutes) * 60 + Fraction(seconds)
+            parts.append((-length if sign == "-" else length, "second"))
+            position = clock.end()
+        elif quantity := _QUANTITY.match(text, position):
+            parts.append((Fraction(quantity[1]), quantity[2]))
+            position = quantity.end()
+        else:
+            raise ValueError(f"no quantity with a unit at {text[position:].strip()[:20]!r}")
+    if not parts:
+        raise ValueError("empty")
+    return [(-quantity, unit) for quantity, unit in parts] if ago else parts
