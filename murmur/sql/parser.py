@@ -1,0 +1,411 @@
+"""From text to one statement: a sqlglot tree whose parameters are numbered and whose limits hold.
+
+    parse("EXPLAIN SELECT a FROM t WHERE b = ? AND c = ?")
+      -> Parsed("select", tree, text, Parameters("?", (0, 1)), explain=True)
+
+The grammar is PostgreSQL's as sqlglot reads it, with these lines drawn around it:
+
+- one statement per call; a trailing semicolon is fine, a second statement is an error;
+- transaction statements and EXPLAIN are read here, word by word: sqlglot takes some of them for
+  aliases (START TRANSACTION) or for text it does not understand (EXPLAIN);
+- `?` is always a parameter (never PostgreSQL's JSON operator), numbered by its place in the text
+  before anything can reorder the tree; `:name` and `$1` are the other two styles, and one
+  statement uses one style;
+- what sqlglot forgives but PostgreSQL does not (a trailing comma, `1_000` read as `1 AS _000`) is
+  an error here too;
+- text longer than MAX_TEXT and trees deeper than MAX_DEPTH are refused, so that no later step can
+  run out of stack.
+
+Every error is ours and points at its place. This file and the binder are the only ones that know
+sqlglot; it takes 0.1 s to import, which is why the floor imports it with its first statement.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, TypeAlias
+
+from sqlglot import exp
+from sqlglot.dialects.postgres import Postgres
+from sqlglot.errors import ErrorLevel, TokenError
+from sqlglot.errors import ParseError as SqlglotParseError
+from sqlglot.parsers.postgres import PostgresParser
+from sqlglot.tokens import TokenType
+
+from murmur.errors import InvalidInput, ParseError, Unsupported
+from murmur.sql.parameters import MAX_PARAMETERS, Parameters
+from murmur.sql.place import place
+
+MAX_TEXT = 1 << 20  # characters; bulk loads pass rows as parameters
+MAX_DEPTH = 100  # levels of a tree, a chain of ANDs, ORs or || counting as one
+
+Kind: TypeAlias = Literal[
+    "select", "insert", "update", "delete", "create", "drop", "alter", "begin", "commit", "rollback"
+]
+Token: TypeAlias = Any  # sqlglot's
+Tree: TypeAlias = Any
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """One statement. `tree` is sqlglot's and None for BEGIN, COMMIT and ROLLBACK."""
+
+    kind: Kind
+    tree: Tree
+    text: str
+    parameters: Parameters
+    explain: bool = False
+
+
+def parse(text: str) -> Parsed:
+    """Read one statement; ParseError or Unsupported, pointing at the place, if it is not one."""
+    if not isinstance(text, str):
+        raise InvalidInput(f"a statement is text, not {type(text).__name__}")
+    if len(text) > MAX_TEXT:
+        raise ParseError(
+            f"the statement has {len(text)} characters, more than {MAX_TEXT}: "
+            "pass values as parameters, many rows with executemany"
+        )
+    try:
+        return _parse(text)
+    except RecursionError:
+        raise ParseError("the statement is nested too deeply") from None
+
+
+def parse_expression(text: str) -> Tree:
+    """Read one expression, as a CHECK or a DEFAULT was stored."""
+    tree = parse(f"SELECT {text}").tree
+    if [key for key, value in tree.args.items() if value] != ["expressions"]:
+        raise ParseError(f"not an expression: {text}")
+    if len(tree.expressions) != 1 or isinstance(tree.expressions[0], exp.Alias | exp.Star):
+        raise ParseError(f"not one expression: {text}")
+    return tree.expressions[0]
+
+
+def _parse(text: str) -> Parsed:
+    tokens = _tokens(text)
+    if not tokens:
+        raise ParseError("the statement is empty")
+    explain = tokens[0].text.upper() == "EXPLAIN" and not _is_quoted(tokens[0], text)
+    if explain:
+        # sqlglot takes what follows EXPLAIN for one text, so it reads blanks in its place.
+        start, end = tokens[0].start, tokens[0].end + 1
+        tokens = _tokens(text[:start] + " " * (end - start) + text[end:])
+        if not tokens:
+            raise _error("EXPLAIN of what?", text, len(text))
+        if tokens[0].text.upper() in ("ANALYZE", "VERBOSE", "(", "QUERY"):
+            raise Unsupported(f"EXPLAIN takes no options\n{place(text, tokens[0].start)}")
+    kind = _kind(tokens, text)
+    if kind in ("begin", "commit", "rollback"):
+        if explain:
+            raise _error("there is no plan to explain", text, tokens[0].start)
+        _check_transaction(tokens, text)
+        return Parsed(kind, None, text, Parameters())
+    _check_tokens(tokens, text)
+    numbers, parameters = _number_parameters(tokens, text)
+    tree = _tree(tokens, text, kind, numbers)
+    return Parsed(kind, tree, text, parameters, explain)
+
+
+# Tokens ------------------------------------------------------------------------------------------
+
+
+def _tokens(text: str) -> Sequence[Token]:
+    """The tokens of one statement, without its trailing semicolon."""
+    if "\0" in text:
+        raise _error("a statement holds no NUL character", text, text.index("\0"))
+    try:
+        tokens: list[Token] = _Dialect().tokenize(text)
+    except TokenError as error:
+        # Whatever cannot be tokenised is a literal, a name or a comment that does not end.
+        found = re.search(r":(\d+)$", str(error.__cause__))
+        start = int(found[1]) if found else error.start or 0
+        raise ParseError(f"text, name or comment without an end\n{place(text, start)}") from None
+    end = next((i for i, t in enumerate(tokens) if t.token_type is TokenType.SEMICOLON), None)
+    if end is None:
+        return tokens
+    for token in tokens[end:]:
+        if token.token_type is not TokenType.SEMICOLON:
+            raise _error("one statement per call; a second one begins here", text, token.start)
+    return tokens[:end]
+
+
+_STATEMENTS: dict[str, Kind] = {
+    "SELECT": "select",
+    "VALUES": "select",
+    "TABLE": "select",
+    "(": "select",
+    "INSERT": "insert",
+    "UPDATE": "update",
+    "DELETE": "delete",
+    "CREATE": "create",
+    "DROP": "drop",
+    "ALTER": "alter",
+    "BEGIN": "begin",
+    "START": "begin",
+    "COMMIT": "commit",
+    "END": "commit",
+    "ROLLBACK": "rollback",
+}
+# What begins a statement of PostgreSQL, SQLite or DuckDB that Murmur does not have.
+_ELSEWHERE = """
+    ABORT ANALYSE ANALYZE ATTACH CALL CHECKPOINT CLOSE CLUSTER COMMENT COPY DEALLOCATE DECLARE
+    DESCRIBE DETACH DISCARD DO EXECUTE EXPORT FETCH FROM GRANT IMPORT INSTALL KILL LISTEN LOAD
+    LOCK MERGE MOVE NOTIFY PIVOT PRAGMA PREPARE REASSIGN REFRESH REINDEX RELEASE REPLACE RESET
+    REVOKE SAVEPOINT SECURITY SET SHOW SUMMARIZE TRUNCATE UNLISTEN UNPIVOT USE VACUUM
+"""
+_TREES: dict[Kind, tuple[type[exp.Expression], ...]] = {
+    "select": (exp.Query, exp.Values),
+    "insert": (exp.Insert,),
+    "update": (exp.Update,),
+    "delete": (exp.Delete,),
+    "create": (exp.Create,),
+    "drop": (exp.Drop,),
+    "alter": (exp.Alter,),
+}
+
+
+def _kind(tokens: Sequence[Token], text: str) -> Kind:
+    first = tokens[0]
+    word = first.text.upper()
+    if not _is_quoted(first, text):
+        if word == "WITH":
+            return _kind_after_with(tokens)
+        if word in _STATEMENTS:
+            return _STATEMENTS[word]
+        if word in _ELSEWHERE.split():
+            raise Unsupported(f"Murmur has no {word} statement\n{place(text, first.start)}")
+    raise _error(f"a statement does not begin with {_shown(first, text)}", text, first.start)
+
+
+def _kind_after_with(tokens: Sequence[Token]) -> Kind:
+    """WITH ... may be any of four statements: the first of their words outside parentheses says."""
+    depth = 0
+    for token in tokens:
+        if token.token_type is TokenType.L_PAREN:
+            depth += 1
+        elif token.token_type is TokenType.R_PAREN:
+            depth -= 1
+        elif depth == 0 and token.token_type in (
+            TokenType.INSERT,
+            TokenType.UPDATE,
+            TokenType.DELETE,
+        ):
+            return _STATEMENTS[token.text.upper()]
+    return "select"
+
+
+def _check_transaction(tokens: Sequence[Token], text: str) -> None:
+    words = [token.text.upper() for token in tokens]
+    if words == ["START"]:
+        raise _error("expected TRANSACTION after START", text, len(text))
+    rest = tokens[2:] if words[1:2] in (["TRANSACTION"], ["WORK"]) else tokens[1:]
+    if not rest:
+        return
+    message = {
+        "TO": "Murmur has no savepoints in SQL",
+        "ISOLATION": "every transaction is a snapshot; there is no other isolation level",
+        "READ": "every transaction may read and write",
+        "AND": "transactions are not chained",
+        "PREPARED": "Murmur has no prepared transactions",
+    }.get(rest[0].text.upper())
+    if message is not None:
+        raise Unsupported(f"{message}\n{place(text, rest[0].start)}")
+    raise _error(f"syntax error at {_shown(rest[0], text)}", text, rest[0].start)
+
+
+# A comma before one of these belongs to nothing.
+_NOT_AFTER_COMMA = frozenset(
+    {
+        TokenType.R_PAREN,
+        TokenType.R_BRACKET,
+        TokenType.COMMA,
+        TokenType.FROM,
+        TokenType.WHERE,
+        TokenType.GROUP_BY,
+        TokenType.ORDER_BY,
+        TokenType.HAVING,
+        TokenType.LIMIT,
+        TokenType.OFFSET,
+        TokenType.RETURNING,
+        TokenType.UNION,
+        TokenType.EXCEPT,
+        TokenType.INTERSECT,
+    }
+)
+_NUMBER_TAIL = frozenset({TokenType.VAR, TokenType.NUMBER})
+
+
+def _check_tokens(tokens: Sequence[Token], text: str) -> None:
+    """Refuse what sqlglot reads as something else than it says."""
+    for i, token in enumerate(tokens):
+        kind = token.token_type
+        following = tokens[i + 1] if i + 1 < len(tokens) else None
+        if kind is TokenType.COMMA and (
+            following is None or following.token_type in _NOT_AFTER_COMMA
+        ):
+            at = len(text.rstrip()) if following is None else following.start
+            raise _error("nothing follows the comma", text, at)
+        tail = following if following and following.start == token.end + 1 else None
+        if kind is TokenType.NUMBER and tail and tail.token_type in _NUMBER_TAIL:
+            raise _error("the number does not end here", text, tail.start)
+        if kind is TokenType.HEX_STRING and text[token.start] == "0":
+            raise _error("hexadecimal numbers are not read; a blob is x'..'", text, token.start)
+
+
+def _is_quoted(token: Token, text: str) -> bool:
+    return text[token.start] in "\"'"
+
+
+def _shown(token: Token, text: str) -> str:
+    word = text[token.start : token.end + 1]
+    return f'"{word}"' if len(word) <= 40 else f'"{word[:40]}..."'
+
+
+# Parameters --------------------------------------------------------------------------------------
+
+
+def _number_parameters(tokens: Sequence[Token], text: str) -> tuple[dict[int, int], Parameters]:
+    """Positions of all parameters, by the offset of the token that sqlglot makes them from."""
+    numbers: dict[int, int] = {}
+    positions: dict[int | str, int] = {}
+    style: Literal["", "?", "$", ":"] = ""
+    for i, token in enumerate(tokens):
+        following = tokens[i + 1] if i + 1 < len(tokens) else None
+        adjacent = following is not None and following.start == token.end + 1
+        name: int | str
+        this: Literal["?", "$", ":"]
+        match token.token_type:
+            case TokenType.PLACEHOLDER:
+                this, name = "?", len(positions)
+            case TokenType.PARAMETER:
+                word = text[following.start : following.end + 1] if adjacent and following else ""
+                if text[token.start] != "$" or not word.isascii() or not word.isdigit():
+                    raise _error("a parameter is ?, :name or $1", text, token.start)
+                this, name = "$", int(word) - 1
+                if not 0 <= name < MAX_PARAMETERS:
+                    raise _error(f"parameters go from $1 to ${MAX_PARAMETERS}", text, token.start)
+            case TokenType.COLON if adjacent and following and _is_name(following, text):
+                this, name = ":", text[following.start : following.end + 1]
+            case _:
+                continue
+        if style not in ("", this):
+            raise _error(f"the parameter styles {style} and {this} do not mix", text, token.start)
+        style = this
+        numbers[token.start] = positions.setdefault(name, len(positions))
+        if len(positions) > MAX_PARAMETERS:
+            raise _error(f"more than {MAX_PARAMETERS} parameters", text, token.start)
+    if style != "$":
+        return numbers, Parameters(style, tuple(positions))
+    # $2 may come before $1, and $1 not at all: here the number is the position.
+    by_order = {order: int(name) for name, order in positions.items()}
+    numbers = {start: by_order[order] for start, order in numbers.items()}
+    return numbers, Parameters("$", tuple(range(max(by_order.values()) + 1)))
+
+
+def _is_name(token: Token, text: str) -> bool:
+    return text[token.start : token.end + 1].isidentifier()
+
+
+# Trees -------------------------------------------------------------------------------------------
+
+
+class _SyntaxError(SqlglotParseError):  # type: ignore[misc]  # sqlglot is untyped here
+    """A syntax error that knows its place; sqlglot catches it when it tries another reading."""
+
+    def __init__(self, message: str, start: int) -> None:
+        super().__init__(message)
+        self.message = message
+        self.start = start
+
+
+class _Parser(PostgresParser):  # type: ignore[misc]
+    """PostgreSQL's grammar, with numbered parameters and errors that know their place."""
+
+    numbers: Mapping[int, int] = {}
+
+    PLACEHOLDER_PARSERS: ClassVar[dict[TokenType, Callable[[Any], Any]]] = {
+        TokenType.PLACEHOLDER: lambda self: self.parameter(self._prev),
+        TokenType.PARAMETER: lambda self: self.parameter(self._prev, skip=True),
+        TokenType.COLON: lambda self: self.parameter(self._prev, skip=True),
+    }
+    # `?` is a parameter, never the operator that asks whether a JSON value has a key.
+    JSON_OPERATORS: ClassVar[dict[TokenType, Callable[..., Any]]] = {
+        key: value
+        for key, value in PostgresParser.JSON_OPERATORS.items()
+        if key is not TokenType.PLACEHOLDER
+    }
+
+    def parameter(self, token: Token, *, skip: bool = False) -> Tree:
+        """A Placeholder that holds its position, or None if the token is not a parameter."""
+        number = self.numbers.get(token.start)
+        if number is None:
+            return None
+        if skip:
+            self._advance()
+        return self.expression(exp.Placeholder(this=str(number)), token)
+
+    def raise_error(self, message: str, token: Any = None) -> None:
+        token = token or self._curr or self._prev
+        at_end = not self._curr
+        if message.startswith(("Expecting", "Expected")):
+            message = "e" + message[1:]
+        elif at_end:
+            message = "the statement is incomplete"
+        else:
+            message = f"syntax error at {_shown(token, self.sql)}"
+        start = len(self.sql.rstrip()) if at_end else token.start
+        raise _SyntaxError(message, start)
+
+    def _parse_as_command(self, start: Token) -> Any:
+        word = start.text.upper()
+        raise Unsupported(f"this form of {word} is not known\n{place(self.sql, start.start)}")
+
+
+class _Dialect(Postgres):  # type: ignore[misc]
+    """sqlglot knows dialects by the names of their classes; nobody asks for this one by name."""
+
+    Parser = _Parser
+
+
+def _tree(tokens: Sequence[Token], text: str, kind: Kind, numbers: Mapping[int, int]) -> Tree:
+    parser = _Dialect().parser(error_level=ErrorLevel.IMMEDIATE)
+    parser.numbers = numbers
+    try:
+        trees = parser.parse(tokens, text)
+    except _SyntaxError as error:
+        raise _error(error.message, text, error.start) from None
+    except SqlglotParseError as error:
+        raise ParseError(str(error)) from None
+    if len(trees) != 1 or not isinstance(trees[0], _TREES[kind]):
+        raise _error("this is not a statement", text, tokens[0].start)
+    _check(trees[0], text, numbers)
+    return trees[0]
+
+
+_CHAINS = (exp.And, exp.Or, exp.DPipe)
+
+
+def _check(tree: Tree, text: str, numbers: Mapping[int, int]) -> None:
+    """Bound the depth, and see that every parameter of the text has reached the tree."""
+    unseen = dict(numbers)
+    pending = [(tree, 1)]
+    while pending:
+        node, depth = pending.pop()
+        if depth > MAX_DEPTH:
+            raise ParseError(f"the statement is nested more than {MAX_DEPTH} levels deep")
+        if isinstance(node, exp.Alias) and not isinstance(node.args.get("alias"), exp.Identifier):
+            raise ParseError("a name is expected after AS, not a parameter")
+        if isinstance(node, exp.Placeholder):
+            unseen.pop(node.meta["start"], None)
+        for child in node.iter_expressions():
+            chained = isinstance(node, _CHAINS) and type(child) is type(node)
+            pending.append((child, depth if chained else depth + 1))
+    for start in unseen:
+        raise Unsupported(f"a parameter cannot stand here\n{place(text, start)}")
+
+
+def _error(message: str, text: str, start: int) -> ParseError:
+    return ParseError(f"{message}\n{place(text, start)}")
