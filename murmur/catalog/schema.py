@@ -4,8 +4,8 @@ Everything here is frozen. A `Table` is what the catalog shows after merging: li
 each visible name once. Ids are hashes and survive renames (keyspace.py draws them), so whatever
 refers to a column refers to its id:
 
-    Table(id=0x9c.., name="note", columns=(Column(0x1f.., "id", UUID), Column(0x0a.., "body", TEXT)),
-          primary_key=(0x1f..,))
+    Table(id=0x9c.., name="note", columns=(Column(0x1f.., "id", UUID),
+          Column(0x0a.., "body", TEXT)), primary_key=(0x1f..,))
 
 `TableDefinition` and its parts are what CREATE TABLE says, by names; ddl.py makes records of them.
 

@@ -1,0 +1,342 @@
+"""The catalog: the tables that the definitions amount to, as one immutable value per snapshot.
+
+    records (definitions.py) --read_table--> TableRecord per id --settle--> Table per visible name
+
+Replicas define things apart, so names can clash. Names are settled by rank, the (stamp, replica) at
+which a name was given:
+
+    two live tables of one name     the earlier keeps it; the later shows as name~1f2e3d4c (from its
+                                    id) until somebody renames it
+    two live columns of one name    a primary key column, then the earlier, is shown; the other
+                                    keeps its data and shows again when name~1f2e3d4c is renamed
+    two indexes of one name         as tables
+    index or CHECK over columns     asleep: kept, not enforced, awake again with its columns
+    that are not shown
+    foreign key whose parent, or    likewise
+    the parent's key, is not there
+
+All of it is listed in `disputes`, and all of it is a pure function of the records: no replica
+writes anything to settle a clash.
+
+`version` and `touched` are cache keys. They come from a sequence of the process, never from the
+state: a number that two snapshots share stands for the same content, even if one of them is a
+transaction's own view that was rolled back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import NamedTuple
+
+from murmur.catalog import keyspace
+from murmur.catalog.definitions import ColumnRecord, IndexRecord, TableRecord, read_table
+from murmur.catalog.schema import Check, Column, ForeignKey, Index, Table
+from murmur.kvcore.cell import Rank
+
+
+class Dispute(NamedTuple):
+    """Something that the definitions say and the tables do not show."""
+
+    table: str
+    what: str
+    detail: str
+    winner: Rank | None
+    loser: Rank | None
+
+
+class _Claim(NamedTuple):
+    """Who asks for a name; sorts by who comes first."""
+
+    rank: Rank
+    id: int
+    name: str
+    table: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    """What a set of definitions amounts to; shared by all catalogs between two schema changes."""
+
+    records: Mapping[int, TableRecord]
+    by_name: Mapping[str, Table]
+    by_id: Mapping[int, Table]
+    indexes: Mapping[str, Index]
+    referencing: Mapping[int, tuple[ForeignKey, ...]]
+    disputes: tuple[Dispute, ...]
+    version: int
+
+
+class Catalog:
+    """All tables of one snapshot. Immutable."""
+
+    __slots__ = ("_settled", "touched")
+
+    touched: Mapping[int, int]
+
+    def __init__(self, settled: _Settled, touched: Mapping[int, int]) -> None:
+        self._settled = settled
+        self.touched = touched
+
+    @property
+    def version(self) -> int:
+        """Changes with every schema change; unique in the process."""
+        return self._settled.version
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """Every visible table, by name."""
+        return tuple(self._settled.by_name.values())
+
+    def table(self, name: str) -> Table | None:
+        """The visible table of this exact name."""
+        return self._settled.by_name.get(name)
+
+    def table_by_id(self, table_id: int) -> Table | None:
+        """The visible table of this id."""
+        return self._settled.by_id.get(table_id)
+
+    def index(self, name: str) -> Index | None:
+        """The index of this exact name."""
+        return self._settled.indexes.get(name)
+
+    def referencing(self, table_id: int) -> tuple[ForeignKey, ...]:
+        """The foreign keys of which this table is the parent."""
+        return self._settled.referencing.get(table_id, ())
+
+    @property
+    def disputes(self) -> tuple[Dispute, ...]:
+        """Definitions that lost, or sleep."""
+        return self._settled.disputes
+
+    @property
+    def records(self) -> Mapping[int, TableRecord]:
+        """What the records say, dropped tables included."""
+        return self._settled.records
+
+    def touching(self, table_ids: Iterable[int], tick: int) -> Catalog:
+        """This catalog after rows of these tables changed."""
+        return Catalog(self._settled, {**self.touched, **dict.fromkeys(table_ids, tick)})
+
+    def redefined(self, records: Mapping[int, TableRecord], tick: int) -> Catalog:
+        """This catalog with these definitions; tables that did not change stay the same objects."""
+        return Catalog(_settle(records, self._settled.by_id, tick), self.touched)
+
+
+def empty_catalog(version: int = 0) -> Catalog:
+    """A catalog without tables."""
+    return Catalog(_settle({}, {}, version), {})
+
+
+def read_tables(pairs: Iterable[tuple[bytes, bytes]]) -> dict[int, TableRecord]:
+    """The tables that the catalog's pairs, in key order, define."""
+    first, last = len(keyspace.CATALOG), len(keyspace.CATALOG) + 8
+    tables: dict[int, TableRecord] = {}
+    for packed, records in groupby(pairs, key=lambda pair: pair[0][first:last]):
+        table_id = int.from_bytes(packed)
+        table = read_table(table_id, records)
+        if table is not None:
+            tables[table_id] = table
+    return tables
+
+
+def suffixed(name: str, identity: int) -> str:
+    """What a thing that lost its name is called: note~1f2e3d4c."""
+    return f"{name}~{f'{identity:08x}'[:8]}"
+
+
+def _settle(
+    records: Mapping[int, TableRecord], known: Mapping[int, Table], version: int
+) -> _Settled:
+    disputes: list[Dispute] = []
+    live = [record for record in records.values() if record.dropped is None]
+    shown = {record.id: _shown_columns(record) for record in live}
+    whole = []
+    for record in live:
+        if {column.id for column in shown[record.id]}.issuperset(record.primary_key):
+            whole.append(record)
+        else:
+            disputes.append(_asleep(record.name, "table", "its primary key is not defined"))
+    claims = [_Claim(record.rank, record.id, record.name, None) for record in whole]
+    names = _names("table", claims, disputes)
+    for record in whole:
+        disputes += _column_disputes(record, names[record.id], shown[record.id])
+        disputes += _record_disputes(record, names[record.id])
+    awake, index_names = _indexes(whole, names, shown, disputes)
+    by_id: dict[int, Table] = {}
+    for record in whole:
+        columns = shown[record.id]
+        ids = {column.id for column in columns}
+        indexes = tuple(
+            _renamed(each.index, index_names[each.index.id])
+            for each in sorted(awake[record.id], key=lambda each: (each.rank, each.index.id))
+        )
+        table = Table(
+            id=record.id,
+            name=names[record.id],
+            generation=record.generation,
+            columns=columns,
+            primary_key=record.primary_key,
+            primary_key_name=record.primary_key_name,
+            indexes=indexes,
+            checks=tuple(_awake_checks(record, ids, names[record.id], disputes)),
+        )
+        by_id[record.id] = table
+    by_id = {record.id: _with_foreign_keys(record, by_id, disputes) for record in whole}
+    for table_id, table in by_id.items():
+        earlier = known.get(table_id)
+        if earlier is not None and earlier == table:
+            by_id[table_id] = earlier  # what was compiled from it stays
+    tables = sorted(by_id.values(), key=lambda table: table.name)
+    referencing: dict[int, list[ForeignKey]] = {}
+    for table in tables:
+        for foreign_key in table.foreign_keys:
+            referencing.setdefault(foreign_key.parent_table_id, []).append(foreign_key)
+    return _Settled(
+        records=records,
+        by_name={table.name: table for table in tables},
+        by_id=by_id,
+        indexes={index.name: index for table in tables for index in table.indexes},
+        referencing={parent: tuple(keys) for parent, keys in referencing.items()},
+        disputes=tuple(sorted(disputes, key=lambda each: each[:3])),
+        version=version,
+    )
+
+
+def _shown_columns(record: TableRecord) -> tuple[Column, ...]:
+    claimed: dict[str, ColumnRecord] = {}
+    for column in sorted(record.columns, key=lambda each: _column_order(record, each)):
+        claimed.setdefault(column.name, column)
+    ordered = sorted(claimed.values(), key=lambda each: (each.position, each.rank, each.id))
+    return tuple(
+        Column(
+            id=column.id,
+            name=column.name,
+            type=column.type,
+            nullable=column.nullable and column.id not in record.primary_key,
+            default=column.default,
+            position=position,
+        )
+        for position, column in enumerate(ordered)
+    )
+
+
+def _column_order(record: TableRecord, column: ColumnRecord) -> tuple[bool, Rank, int]:
+    return column.id not in record.primary_key, column.rank, column.id
+
+
+def _names(what: str, claims: Iterable[_Claim], disputes: list[Dispute]) -> dict[int, str]:
+    """A name for each id: the earliest claim has the name itself."""
+    names: dict[int, str] = {}
+    holders: dict[str, Rank] = {}
+    for claim in sorted(claims):
+        given = claim.name
+        while given in holders:
+            given = suffixed(given, claim.id)
+        if given != claim.name:
+            detail = f"another {what} was named {claim.name} first; this one is shown as {given}"
+            winner = holders[claim.name]
+            table = claim.table or given
+            disputes.append(Dispute(table, f"{what} {claim.name}", detail, winner, claim.rank))
+        holders[given] = claim.rank
+        names[claim.id] = given
+    return names
+
+
+def _column_disputes(
+    record: TableRecord, table: str, shown: tuple[Column, ...]
+) -> Iterator[Dispute]:
+    ids = {column.id for column in shown}
+    ranks = {column.name: column.rank for column in record.columns if column.id in ids}
+    types = {column.name: column.type for column in shown}
+    for column in record.columns:
+        if column.id not in ids:
+            hidden = suffixed(column.name, column.id)
+            detail = (
+                f"shown with type {types[column.name]}; this one of type {column.type} is hidden, "
+                f'rename "{hidden}" to see it'
+            )
+            winner = ranks[column.name]
+            yield Dispute(table, f"column {column.name}", detail, winner, column.rank)
+
+
+def _record_disputes(record: TableRecord, table: str) -> Iterator[Dispute]:
+    for each in record.disputed:
+        detail = f"shown with {each.shown}; lost: {each.said}"
+        yield Dispute(table, each.what, detail, each.winner, each.loser)
+    for key in record.unreadable:
+        detail = f"the definition under key {key.hex()} cannot be read by this release"
+        yield Dispute(table, "definition", detail, None, None)
+
+
+def _indexes(
+    records: Iterable[TableRecord],
+    names: Mapping[int, str],
+    shown: Mapping[int, tuple[Column, ...]],
+    disputes: list[Dispute],
+) -> tuple[dict[int, list[IndexRecord]], dict[int, str]]:
+    awake: dict[int, list[IndexRecord]] = {}
+    claims = []
+    for record in records:
+        keys = {column.id for column in shown[record.id] if column.type.can_be_key}
+        awake[record.id] = []
+        for each in record.indexes:
+            if keys.issuperset(each.index.column_ids):
+                awake[record.id].append(each)
+                claims.append(_Claim(each.rank, each.index.id, each.index.name, names[record.id]))
+            else:
+                what, reason = f"index {each.index.name}", "a column of it is not shown"
+                disputes.append(_asleep(names[record.id], what, reason))
+    return awake, _names("index", claims, disputes)
+
+
+def _awake_checks(
+    record: TableRecord, columns: set[int], table: str, disputes: list[Dispute]
+) -> Iterator[Check]:
+    for check in record.checks:
+        if columns.issuperset(check.column_ids):
+            yield check
+        else:
+            disputes.append(_asleep(table, f"check {check.name}", "a column of it is not shown"))
+
+
+def _with_foreign_keys(
+    record: TableRecord, tables: Mapping[int, Table], disputes: list[Dispute]
+) -> Table:
+    table = tables[record.id]
+    awake = []
+    for foreign_key in record.foreign_keys:
+        parent = tables.get(foreign_key.parent_table_id)
+        resolved = None
+        if parent is None:
+            reason = "its parent table is not there"
+        elif not {column.id for column in table.columns}.issuperset(foreign_key.column_ids):
+            reason = "a column of it is not shown"
+        else:
+            resolved = resolve_parent(foreign_key, parent)
+            reason = "its parent columns are neither the primary key nor unique"
+        if resolved is not None:
+            awake.append(resolved)
+        else:
+            disputes.append(_asleep(table.name, f"foreign key {foreign_key.name}", reason))
+    return replace(table, foreign_keys=tuple(awake), compiled={})
+
+
+def resolve_parent(foreign_key: ForeignKey, parent: Table) -> ForeignKey | None:
+    """The foreign key with the key of the parent that it leans on; None when there is none."""
+    wanted = sorted(foreign_key.parent_column_ids)
+    if wanted == sorted(parent.primary_key):
+        return replace(foreign_key, parent_index_id=None)
+    for index in sorted(parent.indexes, key=lambda index: index.id):
+        if index.unique and wanted == sorted(index.column_ids):
+            return replace(foreign_key, parent_index_id=index.id)
+    return None
+
+
+def _renamed(index: Index, name: str) -> Index:
+    return index if index.name == name else replace(index, name=name)
+
+
+def _asleep(table: str, what: str, reason: str) -> Dispute:
+    return Dispute(table, what, f"not in force: {reason}", None, None)

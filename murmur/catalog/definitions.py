@@ -1,0 +1,433 @@
+"""The records that define tables: one per table, column, index, foreign key and CHECK.
+
+Each is an ordinary replicated record (keyspace.py says under which key), so concurrent DDL merges
+as rows do: field by field inside a life, and lives side by side when two replicas made the same
+thing apart. Field numbers:
+
+    table        1 name  2 generation  3 primary key: column id u32*  4 its name  5 dropped
+    column       1 name  2 generation  3 type as text  4 nullable  5 dropped  6 position
+                 7 default's kind  8 default's value  9 default's text
+    index        1 name  2 unique  3 constraint  4 columns: (column id u32 | descending u8)*
+    foreign key  1 name  2 columns: u32*  3 parent table: u64  4 parent columns: u32*  5 on delete
+    check        1 name  2 text  3 columns: u32*  4 their names in the text, each followed by 00
+
+    note (id UUID PRIMARY KEY)  ->  02 01 9c..|00       {1: "note", 2: 1, 3: 1f.., 4: "note_pkey"}
+                                    02 01 9c..|01|1f..  {1: "id", 2: 1, 3: "UUID", 4: False, 6: 0}
+
+A table or column is dropped by an edit, not removed, because rows that mention it stay: `dropped`
+holds the version vector that the dropper had seen, (replica 8s | seq u64)*. A life made by a CREATE
+that the dropper had not seen is not dropped with it. Indexes, foreign keys and CHECKs are removed.
+
+A *standing* is what a record's lives amount to: the undropped life with the highest (stamp,
+replica) shows its fields; the record ranks by the earliest undropped life that shows the same name,
+because who named a thing first keeps the name.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar, get_args
+
+from murmur.catalog import keyspace
+from murmur.catalog.schema import Action, Check, Default, ForeignKey, Index, IndexColumn
+from murmur.catalog.types import SqlType, parse_type
+from murmur.errors import InvalidInput
+from murmur.kvcore.cell import Life, Rank, decode_record
+from murmur.kvcore.record import Atom
+
+NAME = 1  # of every kind
+TABLE_GENERATION, TABLE_KEY, TABLE_KEY_NAME, DROPPED = 2, 3, 4, 5
+COLUMN_GENERATION, COLUMN_TYPE, COLUMN_NULLABLE, COLUMN_POSITION = 2, 3, 4, 6  # 5 is DROPPED
+DEFAULT_KIND, DEFAULT_VALUE, DEFAULT_TEXT = 7, 8, 9
+INDEX_UNIQUE, INDEX_CONSTRAINT, INDEX_COLUMNS = 2, 3, 4
+CHILD_COLUMNS, PARENT_TABLE, PARENT_COLUMNS, ON_DELETE = 2, 3, 4, 5
+CHECK_TEXT, CHECK_COLUMNS, CHECK_NAMES = 2, 3, 4
+
+_ACTIONS: tuple[str, ...] = get_args(Action)
+_VECTOR = struct.Struct(">8sQ")
+_INDEX_COLUMN = struct.Struct(">I?")
+
+T = TypeVar("T")
+Fields = dict[int, Atom]
+
+
+class Standing(NamedTuple):
+    """What the lives of one definition amount to."""
+
+    life: Life  # whose fields are shown
+    rank: Rank  # when and by whom the shown name was first given
+    losers: tuple[Life, ...]  # undropped lives that say something else
+    dropped: Mapping[bytes, int] | None  # what the droppers had seen; None: it is live
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnRecord:
+    """A column that is not dropped, whether or not its name is contested."""
+
+    id: int
+    name: str
+    type: SqlType
+    nullable: bool
+    default: Default | None
+    position: int
+    rank: Rank
+
+
+@dataclass(frozen=True, slots=True)
+class IndexRecord:
+    """An index, whether or not its columns are visible."""
+
+    index: Index
+    rank: Rank
+
+
+@dataclass(frozen=True, slots=True)
+class Disputed:
+    """A definition of which another version lost: `said` of the loser, and who said it."""
+
+    what: str
+    shown: str
+    said: str
+    winner: Rank
+    loser: Rank
+
+
+@dataclass(frozen=True, slots=True)
+class TableRecord:
+    """Everything that the records say about one table id, before names are settled."""
+
+    id: int
+    name: str
+    generation: int
+    primary_key: tuple[int, ...]
+    primary_key_name: str
+    rank: Rank
+    dropped: Mapping[bytes, int] | None
+    columns: tuple[ColumnRecord, ...] = ()
+    dropped_columns: frozenset[int] = frozenset()
+    indexes: tuple[IndexRecord, ...] = ()
+    foreign_keys: tuple[ForeignKey, ...] = ()
+    checks: tuple[Check, ...] = ()
+    disputed: tuple[Disputed, ...] = ()
+    unreadable: tuple[bytes, ...] = ()  # keys of records that are not as this release writes them
+
+
+def table_fields(
+    name: str, generation: int, primary_key: Sequence[int], primary_key_name: str
+) -> Fields:
+    """The record of a table."""
+    return {
+        NAME: name,
+        TABLE_GENERATION: generation,
+        TABLE_KEY: pack_ids(primary_key),
+        TABLE_KEY_NAME: primary_key_name,
+    }
+
+
+def column_fields(
+    name: str,
+    generation: int,
+    sql_type: SqlType,
+    *,
+    nullable: bool,
+    default: Default | None,
+    position: int,
+) -> Fields:
+    """The record of a column."""
+    fields: Fields = {
+        NAME: name,
+        COLUMN_GENERATION: generation,
+        COLUMN_TYPE: str(sql_type),
+        COLUMN_NULLABLE: nullable,
+        COLUMN_POSITION: position,
+    }
+    if default is not None:
+        fields[DEFAULT_KIND] = default.kind
+        fields[DEFAULT_VALUE] = default.value
+        fields[DEFAULT_TEXT] = default.text
+    return fields
+
+
+def index_fields(index: Index) -> Fields:
+    """The record of an index."""
+    return {
+        NAME: index.name,
+        INDEX_UNIQUE: index.unique,
+        INDEX_CONSTRAINT: index.constraint,
+        INDEX_COLUMNS: b"".join(
+            _INDEX_COLUMN.pack(column.column_id, column.descending) for column in index.columns
+        ),
+    }
+
+
+def foreign_key_fields(foreign_key: ForeignKey) -> Fields:
+    """The record of a foreign key."""
+    return {
+        NAME: foreign_key.name,
+        CHILD_COLUMNS: pack_ids(foreign_key.column_ids),
+        PARENT_TABLE: foreign_key.parent_table_id.to_bytes(8),
+        PARENT_COLUMNS: pack_ids(foreign_key.parent_column_ids),
+        ON_DELETE: foreign_key.on_delete,
+    }
+
+
+def check_fields(check: Check) -> Fields:
+    """The record of a CHECK."""
+    return {
+        NAME: check.name,
+        CHECK_TEXT: check.text,
+        CHECK_COLUMNS: pack_ids(check.column_ids),
+        CHECK_NAMES: "".join(name + "\0" for name in check.column_names),
+    }
+
+
+def pack_vector(vector: Mapping[bytes, int]) -> bytes:
+    """A version vector as a field."""
+    return b"".join(_VECTOR.pack(replica, seq) for replica, seq in sorted(vector.items()))
+
+
+def unpack_vector(data: bytes) -> dict[bytes, int]:
+    """What pack_vector packed."""
+    return dict(_VECTOR.iter_unpack(data))
+
+
+def pack_ids(column_ids: Iterable[int]) -> bytes:
+    """Column ids as a field."""
+    return b"".join(column_id.to_bytes(4) for column_id in column_ids)
+
+
+def standing(cell: bytes) -> Standing:
+    """What the lives in a definition's cell amount to."""
+    lives = decode_record(cell)
+    live = [life for life in lives if life.fields.get(DROPPED) is None]
+    if not live:
+        seen: dict[bytes, int] = {}
+        for life in lives:
+            for replica, seq in unpack_vector(_typed(life.fields, DROPPED, bytes)).items():
+                seen[replica] = max(seq, seen.get(replica, 0))
+        return Standing(lives[0], _named_at(lives[0]), (), seen)
+    shown = live[0]
+    name = shown.fields.get(NAME)
+    rank = min(_named_at(life) for life in live if life.fields.get(NAME) == name)
+    losers = tuple(life for life in live[1:] if life.fields != shown.fields)
+    return Standing(shown, rank, losers, None)
+
+
+def read_table(table_id: int, records: Iterable[tuple[bytes, bytes]]) -> TableRecord | None:
+    """A table from the pairs of its definition range; None when its own record is missing.
+
+    A record that does not read as one is left out and remembered in `unreadable`: it came from a
+    peer that writes another format, and the rest of the database goes on.
+    """
+    head: tuple[Fields, Standing] | None = None
+    columns: list[ColumnRecord] = []
+    dropped_columns: set[int] = set()
+    indexes: list[IndexRecord] = []
+    foreign_keys: list[ForeignKey] = []
+    checks: list[Check] = []
+    disputed: list[Disputed] = []
+    unreadable: list[bytes] = []
+    for key, cell in records:
+        place = keyspace.parse_catalog_key(key)
+        try:
+            if place is None:
+                raise InvalidInput("a key of another format")
+            _, kind, item = place
+            stands = standing(cell)
+            fields = dict(stands.life.fields)
+            if kind == keyspace.TABLE:
+                _table(table_id, fields, stands)  # read now, so that a bad one is found here
+                head = fields, stands
+            elif stands.dropped is not None:
+                dropped_columns.add(item)
+            elif kind == keyspace.COLUMN:
+                columns.append(_column(item, fields, stands.rank))
+            elif kind == keyspace.INDEX:
+                indexes.append(IndexRecord(_index(table_id, item, fields), stands.rank))
+            elif kind == keyspace.FOREIGN_KEY:
+                foreign_keys.append(_foreign_key(table_id, item, fields))
+            else:
+                checks.append(_check(table_id, item, fields))
+            disputed += _disputes(_KIND_NAMES[kind], stands)
+        except (InvalidInput, ValueError, struct.error):
+            unreadable.append(key)
+    if head is None:
+        return None
+    return _table(
+        table_id,
+        *head,
+        columns=tuple(columns),
+        dropped_columns=frozenset(dropped_columns),
+        indexes=tuple(indexes),
+        foreign_keys=tuple(sorted(foreign_keys, key=lambda each: (each.name, each.id))),
+        checks=tuple(sorted(checks, key=lambda each: (each.name, each.id))),
+        disputed=tuple(disputed),
+        unreadable=tuple(unreadable),
+    )
+
+
+def _table(
+    table_id: int,
+    fields: Fields,
+    stands: Standing,
+    *,
+    columns: tuple[ColumnRecord, ...] = (),
+    dropped_columns: frozenset[int] = frozenset(),
+    indexes: tuple[IndexRecord, ...] = (),
+    foreign_keys: tuple[ForeignKey, ...] = (),
+    checks: tuple[Check, ...] = (),
+    disputed: tuple[Disputed, ...] = (),
+    unreadable: tuple[bytes, ...] = (),
+) -> TableRecord:
+    return TableRecord(
+        id=table_id,
+        name=_name(fields),
+        generation=_typed(fields, TABLE_GENERATION, int),
+        primary_key=_ids(fields, TABLE_KEY),
+        primary_key_name=_typed(fields, TABLE_KEY_NAME, str),
+        rank=stands.rank,
+        dropped=stands.dropped,
+        columns=columns,
+        dropped_columns=dropped_columns,
+        indexes=indexes,
+        foreign_keys=foreign_keys,
+        checks=checks,
+        disputed=disputed,
+        unreadable=unreadable,
+    )
+
+
+def _column(column_id: int, fields: Fields, rank: Rank) -> ColumnRecord:
+    default = None
+    match fields.get(DEFAULT_KIND):
+        case None:
+            pass
+        case "constant":
+            text = _typed(fields, DEFAULT_TEXT, str)
+            default = Default("constant", fields.get(DEFAULT_VALUE), text)
+        case "function":
+            default = Default("function", None, _typed(fields, DEFAULT_TEXT, str))
+        case other:
+            raise InvalidInput(f"default of kind {other!r}")
+    return ColumnRecord(
+        id=column_id,
+        name=_name(fields),
+        type=parse_type(_typed(fields, COLUMN_TYPE, str)),
+        nullable=_typed(fields, COLUMN_NULLABLE, bool),
+        default=default,
+        position=_typed(fields, COLUMN_POSITION, int),
+        rank=rank,
+    )
+
+
+def _index(table_id: int, index_id: int, fields: Fields) -> Index:
+    packed = _typed(fields, INDEX_COLUMNS, bytes)
+    columns = tuple(IndexColumn(*each) for each in _INDEX_COLUMN.iter_unpack(packed))
+    if not columns:
+        raise InvalidInput("an index without columns")
+    return Index(
+        id=index_id,
+        name=_name(fields),
+        table_id=table_id,
+        columns=columns,
+        unique=_typed(fields, INDEX_UNIQUE, bool),
+        constraint=_typed(fields, INDEX_CONSTRAINT, bool),
+    )
+
+
+def _foreign_key(table_id: int, foreign_key_id: int, fields: Fields) -> ForeignKey:
+    columns, parent_columns = _ids(fields, CHILD_COLUMNS), _ids(fields, PARENT_COLUMNS)
+    on_delete = _typed(fields, ON_DELETE, str)
+    if not columns or len(columns) != len(parent_columns) or on_delete not in _ACTIONS:
+        raise InvalidInput("a foreign key of another format")
+    return ForeignKey(
+        id=foreign_key_id,
+        name=_name(fields),
+        table_id=table_id,
+        column_ids=columns,
+        parent_table_id=int.from_bytes(_typed(fields, PARENT_TABLE, bytes)),
+        parent_column_ids=parent_columns,
+        on_delete=on_delete,  # type: ignore[arg-type]
+    )
+
+
+def _check(table_id: int, check_id: int, fields: Fields) -> Check:
+    columns = _ids(fields, CHECK_COLUMNS)
+    names = tuple(_typed(fields, CHECK_NAMES, str).split("\0")[:-1])
+    if len(names) != len(columns):
+        raise InvalidInput("a CHECK of another format")
+    return Check(
+        id=check_id,
+        name=_name(fields),
+        table_id=table_id,
+        text=_typed(fields, CHECK_TEXT, str),
+        column_ids=columns,
+        column_names=names,
+    )
+
+
+def _disputes(what: str, stands: Standing) -> Iterable[Disputed]:
+    shown = stands.life
+    for loser in stands.losers:
+        differing = [
+            field
+            for field in sorted({*shown.fields, *loser.fields})
+            if shown.fields.get(field) != loser.fields.get(field)
+        ]
+        yield Disputed(
+            what=f"{what} {shown.fields.get(NAME)!s}",
+            shown=_said(what, shown.fields, differing),
+            said=_said(what, loser.fields, differing),
+            winner=(shown.stamp, shown.replica),
+            loser=(loser.stamp, loser.replica),
+        )
+
+
+def _said(what: str, fields: Mapping[int, Atom], differing: Iterable[int]) -> str:
+    names = _FIELD_NAMES[what]
+    return ", ".join(
+        f"{names.get(field, f'field {field}')} = {fields.get(field)!r}" for field in differing
+    )
+
+
+def _named_at(life: Life) -> Rank:
+    return life.edited.get(NAME, (life.stamp, life.replica))
+
+
+def _name(fields: Mapping[int, Atom]) -> str:
+    name = _typed(fields, NAME, str)
+    if not name:
+        raise InvalidInput("a definition without a name")
+    return name
+
+
+def _ids(fields: Mapping[int, Atom], field: int) -> tuple[int, ...]:
+    packed = _typed(fields, field, bytes)
+    return tuple(each for (each,) in struct.iter_unpack(">I", packed))
+
+
+def _typed(fields: Mapping[int, Atom], field: int, kind: type[T]) -> T:
+    value = fields.get(field)
+    if type(value) is not kind:
+        raise InvalidInput(f"field {field} of a definition is not {kind.__name__}")
+    return value
+
+
+_KIND_NAMES = ("table", "column", "index", "foreign key", "check")
+_FIELD_NAMES: Mapping[str, Mapping[int, str]] = {
+    "table": {NAME: "name", TABLE_KEY_NAME: "primary key's name"},
+    "column": {
+        NAME: "name",
+        COLUMN_TYPE: "type",
+        COLUMN_NULLABLE: "nullable",
+        COLUMN_POSITION: "position",
+        DEFAULT_KIND: "default's kind",
+        DEFAULT_VALUE: "default's value",
+        DEFAULT_TEXT: "default",
+    },
+    "index": {NAME: "name", INDEX_CONSTRAINT: "constraint"},
+    "foreign key": {NAME: "name", ON_DELETE: "on delete"},
+    "check": {NAME: "name"},
+}
