@@ -1,0 +1,122 @@
+"""Who this directory is: its replica id, and how its last session ended.
+
+    REPLICA    one line of text each: `murmur replica 1`, `id HEX`, `session N`, `durability NAME`,
+               `file HEX`, `crc HEX`
+    CLEAN      `murmur clean 1`, `session N`, `end POSITION`, `crc HEX`
+
+REPLICA is rewritten at every opening with the session number and with the identity of the very file
+that holds it (device and inode). CLEAN is written at an orderly close, for its session and the
+log's end.
+
+A replica id must never issue one dot twice, so a new one is taken when
+    - the file is not the one that was written: the directory was copied, or restored from a backup;
+    - the last session ran with durability "none" and did not end cleanly: what it had sent may be
+      lost here.
+
+Invariant: both files are replaced atomically; REPLICA is durable before the log is created.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from murmur.errors import Corruption, UnknownFormat
+from murmur.kvcore.causality import REPLICA_ID_BYTES
+from murmur.kvcore.storage import Storage, read_whole, write_atomically
+
+REPLICA_FILE = "REPLICA"
+CLEAN_FILE = "CLEAN"
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """The replica's id and session; `renewed` says why the id is a new one, if it is."""
+
+    id: bytes
+    session: int
+    clean_end: int | None
+    renewed: str | None
+
+
+def open_lineage(
+    storage: Storage, *, durability: str, random_bytes: Callable[[int], bytes]
+) -> Lineage:
+    """Read who the directory is, decide whether it still is, and begin a session."""
+    last = _read(storage, REPLICA_FILE, "replica")
+    clean = _read(storage, CLEAN_FILE, "clean")
+    clean_end: int | None = None
+    renewed: str | None = None
+    if last is None:
+        if storage.exists("log") and storage.list("log"):
+            raise Corruption(
+                f"{storage.path}/{REPLICA_FILE}", 0, "missing, beside a log that needs it"
+            )
+        replica, session = random_bytes(REPLICA_ID_BYTES), 1
+    else:
+        replica, session = bytes.fromhex(last["id"]), int(last["session"]) + 1
+        ended_cleanly = clean is not None and clean["session"] == last["session"]
+        if clean is not None:
+            clean_end = int(clean["end"])
+        if last["file"] != storage.identity(REPLICA_FILE).hex():
+            renewed = "the directory was copied or restored"
+        elif last["durability"] == "none" and not ended_cleanly:
+            renewed = "the last session ended uncleanly under durability 'none'"
+        if renewed:
+            replica = random_bytes(REPLICA_ID_BYTES)
+    _write_replica(storage, replica, session, durability)
+    return Lineage(replica, session, clean_end, renewed)
+
+
+def close_lineage(storage: Storage, session: int, end: int) -> None:
+    """Note that the session ended in order, with the log synced up to `end`."""
+    write_atomically(
+        storage, CLEAN_FILE, _lines("clean", {"session": str(session), "end": str(end)})
+    )
+
+
+def _write_replica(storage: Storage, replica: bytes, session: int, durability: str) -> None:
+    # The file names its own inode, so it is created first and written second.
+    temporary = REPLICA_FILE + ".new"
+    if storage.exists(temporary):
+        storage.remove(temporary)
+    file = storage.create(temporary)
+    try:
+        facts = {
+            "id": replica.hex(),
+            "session": str(session),
+            "durability": durability,
+            "file": storage.identity(temporary).hex(),
+        }
+        file.write(_lines("replica", facts))
+        file.sync()
+    finally:
+        file.close()
+    storage.rename(temporary, REPLICA_FILE)
+    storage.sync_directory()
+
+
+def _lines(kind: str, facts: dict[str, str]) -> bytes:
+    text = f"murmur {kind} {FORMAT}\n" + "".join(
+        f"{name} {value}\n" for name, value in facts.items()
+    )
+    return text.encode() + f"crc {zlib.crc32(text.encode()):08x}\n".encode()
+
+
+def _read(storage: Storage, name: str, kind: str) -> dict[str, str] | None:
+    if not storage.exists(name):
+        return None
+    path = f"{storage.path}/{name}"
+    data = read_whole(storage, name)
+    first, _, _ = data.partition(b"\n")
+    words = first.split(b" ")
+    if words[:2] != [b"murmur", kind.encode()] or len(words) != 3:
+        raise Corruption(path, 0, f"does not begin with 'murmur {kind}'")
+    if words[2] != str(FORMAT).encode():
+        raise UnknownFormat(path, 0, f"format {words[2].decode(errors='replace')} is not {FORMAT}")
+    body, mark, crc = data.rpartition(b"crc ")
+    if not mark or crc.strip() != f"{zlib.crc32(body):08x}".encode():
+        raise Corruption(path, len(body), "checksum does not match")
+    return dict(line.split(" ", 1) for line in body.decode().splitlines()[1:])

@@ -1,0 +1,133 @@
+"""Records that may not enter yet: parked for a wild clock, or waiting for what they depend on.
+
+    LOCAL | 01 | replica 8s | seq u64   ->  the record          parked, durable
+
+A *parked* record is stamped further ahead of this replica's clock than the skew bound. It is kept,
+listed in `murmur_parked`, and admitted when its time has come or on command; until then it cannot
+drag the clock along. A *waiting* record came before something that it depends on. It is held in
+memory only: it has not been acknowledged, so whoever sent it still has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from murmur.kvcore.causality import VersionVector
+from murmur.kvcore.clock import stamp_ms
+from murmur.kvcore.record import LOCAL, Transaction, origin, stamp_of
+from murmur.kvcore.tree import Tree
+
+PARKED_PREFIX = LOCAL + b"\x01"
+WAITING_BYTES = 32 << 20
+
+
+class ParkedRecord(NamedTuple):
+    """One parked transaction."""
+
+    replica: bytes
+    seq: int
+    stamp: int
+    bytes: int
+
+    @property
+    def time_ms(self) -> int:
+        """The wall-clock time that the record claims, in milliseconds since 1970."""
+        return stamp_ms(self.stamp)
+
+
+class Parking:
+    """The parked records: in the tree, and by dot in memory."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._records: dict[tuple[bytes, int], bytes] = {}
+        snapshot = tree.snapshot()
+        try:
+            for _, record in snapshot.scan(PARKED_PREFIX, LOCAL + b"\x02"):
+                self.add(record)
+        finally:
+            snapshot.close()
+
+    @property
+    def count(self) -> int:
+        """How many are parked."""
+        return len(self._records)
+
+    def entries(
+        self, parked: Sequence[bytes], admitted: Sequence[bytes]
+    ) -> list[tuple[bytes, bytes | None]]:
+        """What the tree writes when records are parked, and when others are admitted at last."""
+        if not parked and not self._records:
+            return []
+        entries: dict[bytes, bytes | None] = {_key(record): record for record in parked}
+        for record in admitted:
+            if _key(record) in entries or origin(record) in self._records:
+                entries[_key(record)] = None
+        return list(entries.items())
+
+    def add(self, record: bytes) -> None:
+        """Remember it."""
+        self._records[origin(record)] = record
+
+    def discard(self, record: bytes) -> None:
+        """It was admitted."""
+        if self._records:
+            self._records.pop(origin(record), None)
+
+    def holds(self, replica: bytes, seq: int) -> bool:
+        """Whether this dot is parked."""
+        return (replica, seq) in self._records
+
+    def records(self) -> list[bytes]:
+        """All of them, by author and sequence number."""
+        return [self._records[dot] for dot in sorted(self._records)]
+
+    def listing(self) -> list[ParkedRecord]:
+        """What can be said of each."""
+        return [
+            ParkedRecord(*origin(record), stamp_of(record), len(record))
+            for record in self.records()
+        ]
+
+
+class Waiting:
+    """Records that came too early, by author and sequence number, within a bound."""
+
+    def __init__(self) -> None:
+        self._records: dict[bytes, dict[int, tuple[bytes, Transaction]]] = {}
+        self._bytes = 0
+
+    @property
+    def count(self) -> int:
+        """How many wait."""
+        return sum(map(len, self._records.values()))
+
+    def add(self, record: bytes, decoded: Transaction) -> None:
+        """Hold the record, unless the bound is reached: then it is left to be sent again."""
+        mine = self._records.setdefault(decoded.replica, {})
+        if decoded.seq not in mine and self._bytes + len(record) <= WAITING_BYTES:
+            mine[decoded.seq] = (record, decoded)
+            self._bytes += len(record)
+
+    def ready(self, vector: VersionVector) -> Sequence[tuple[bytes, Transaction]]:
+        """Take out those whose predecessor is admitted; they may turn out to lack something else."""
+        if not self._records:
+            return ()
+        ready = []
+        for replica in list(self._records):
+            mine = self._records[replica]
+            seen = vector.get(replica, 0)
+            for seq in sorted(mine):
+                if seq > seen + 1:
+                    break
+                record, decoded = mine.pop(seq)
+                self._bytes -= len(record)
+                if seq == seen + 1:
+                    ready.append((record, decoded))
+            if not mine:
+                del self._records[replica]
+        return ready
+
+
+def _key(record: bytes) -> bytes:
+    return PARKED_PREFIX + record[1:17]

@@ -1,0 +1,677 @@
+"""The replica: one log, one tree derived from it, and the two ways in, commit and apply.
+
+    commit  first committer? -> stamp, seq -> cells, derived entries -> log -> tree -> sync
+    apply   well-formed? causally ready? wild? -> cells, derived entries -> log -> tree
+
+Everything between choosing a stamp and publishing the tree happens in one critical section, so
+stamp, sequence number and place in the log agree. What is published is one object, Published: the
+vector, the derivation's state and the log position that go with one sequence number of the tree.
+
+Invariants (DESIGN section 1):
+    L1  The tree holds what the log says, up to Published.position; recovery replays from the mark.
+    L2  A transaction enters the tree in one batch.
+    L3  A record enters the log only when its vector is dominated and its predecessor is in.
+    L5  Cells and derived entries are functions of the set of admitted records.
+    L6  commit returns after the sync that `durability` promises; peers are told what is durable.
+
+An exception in the critical section (Ctrl-C, above all) leaves a note of where the log stood.
+Whoever enters next settles it: bytes of an unfinished append are cut off, a whole record is rolled
+forward.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import NamedTuple
+
+from murmur.errors import Closed, Conflict, Corruption, Forked, InvalidInput, ProtocolViolation
+from murmur.kvcore.admission import Group
+from murmur.kvcore.causality import VersionVector, dominates
+from murmur.kvcore.clock import MAX_SKEW_MS, Clock, HybridClock, SystemClock
+from murmur.kvcore.derivation import Derivation
+from murmur.kvcore.lineage import close_lineage, open_lineage
+from murmur.kvcore.log import ADMITTED, PARKED, Log, TornTail
+from murmur.kvcore.mark import NO_TIP, Mark, Tip, decode_mark, encode_mark
+from murmur.kvcore.parking import ParkedRecord, Parking, Waiting
+from murmur.kvcore.record import (
+    MAX_RECORD_BYTES,
+    Malformed,
+    Operation,
+    decode,
+    digest,
+    encode,
+    stamp_of,
+)
+from murmur.kvcore.record import Transaction as Decoded
+from murmur.kvcore.storage import Problem, Storage
+from murmur.kvcore.syncer import Syncer
+from murmur.kvcore.transaction import Transaction
+from murmur.kvcore.tree import Tree, TreeSnapshot
+from murmur.kvcore.verify import state_hash, verify
+
+DURABILITIES = ("none", "batched", "commit")
+SYNC_INTERVAL_MS = 50
+GROUP_BYTES = 256 << 10  # remote records admitted in one critical section
+
+
+class Published(NamedTuple):
+    """What goes with one sequence number of the tree."""
+
+    vector: Mapping[bytes, int]
+    state: object
+    position: int
+
+
+class Applied(NamedTuple):
+    """What became of the records given to apply; the rest were known already."""
+
+    admitted: int
+    parked: int
+    waiting: int
+
+
+class Snapshot:
+    """The keyspace, the vector and the derivation's state of one moment."""
+
+    __slots__ = ("_tree", "get", "scan", "sequence", "state", "vector")
+
+    def __init__(self, tree: TreeSnapshot) -> None:
+        published = tree.attachment
+        assert isinstance(published, Published)
+        self._tree = tree
+        self.get: Callable[[bytes], bytes | None] = tree.get
+        self.scan = tree.scan
+        self.sequence = tree.sequence
+        self.vector = published.vector
+        self.state = published.state
+
+    def close(self) -> None:
+        """Let go of the files and versions that only this snapshot needs."""
+        self._tree.close()
+
+    def __enter__(self) -> Snapshot:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Replica:
+    """One full copy of the data in one directory. Safe to use from many threads."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        *,
+        clock: Clock,
+        random_bytes: Callable[[int], bytes],
+        derivation: Derivation | None,
+        durability: str,
+        sync_interval_ms: int | None,
+        max_skew_ms: int,
+        memtable_bytes: int,
+        segment_bytes: int,
+    ) -> None:
+        if durability not in DURABILITIES:
+            raise InvalidInput(
+                f"durability is one of {', '.join(DURABILITIES)}, not {durability!r}"
+            )
+        self.storage = storage
+        self.clock = clock
+        self.durability = durability
+        self.derivation = derivation
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._durable_lock = threading.Lock()
+        self._closed = False
+        self._in_flight: int | None = None
+        self._open_transactions: dict[int, int] = {}
+        self._recent: deque[tuple[int, set[bytes]]] = deque()
+        self._listeners: list[Callable[[], None]] = []
+        self._owner = storage.lock()
+        self._syncer: Syncer | None = None
+        try:
+            lineage = open_lineage(storage, durability=durability, random_bytes=random_bytes)
+            self.id = lineage.id
+            self.renewed = lineage.renewed
+            self._session = lineage.session
+            self._tree = Tree.open(
+                storage, memtable_bytes=memtable_bytes, before_install=self._before_install
+            )
+            mark = self._read_mark()
+            self.log = Log.open(
+                storage,
+                segment_bytes=segment_bytes,
+                clean_end=max(lineage.clean_end or 0, mark.position) or None,
+            )
+            if self.log.end < mark.position:
+                raise Corruption(
+                    f"{storage.path}/log",
+                    self.log.end,
+                    f"the log ends before position {mark.position}, which the tree already holds",
+                )
+            self._hlc = HybridClock(clock, last=mark.stamp, max_skew_ms=max_skew_ms)
+            self._tips: dict[bytes, Tip] = dict(mark.tips)
+            self.parking = Parking(self._tree)
+            self._waiting = Waiting()
+            self._recover(mark)
+        except BaseException:
+            self._release()
+            raise
+        if durability == "batched" and sync_interval_ms is not None:
+            self._syncer = Syncer(self.sync, sync_interval_ms)
+
+    @classmethod
+    def open(
+        cls,
+        storage: Storage,
+        *,
+        clock: Clock | None = None,
+        random_bytes: Callable[[int], bytes] = os.urandom,
+        derivation: Derivation | None = None,
+        durability: str = "batched",
+        sync_interval_ms: int | None = SYNC_INTERVAL_MS,
+        max_skew_ms: int = MAX_SKEW_MS,
+        memtable_bytes: int = 32 << 20,
+        segment_bytes: int = 64 << 20,
+    ) -> Replica:
+        """Create the replica of this directory, or open and recover it.
+
+        `durability` is "none", "batched" (synced in the background every `sync_interval_ms`; None
+        leaves it to calls of sync) or "commit". Records stamped more than `max_skew_ms` ahead of
+        the clock are parked. Raises Locked, Corruption, UnknownFormat, OSError.
+        """
+        return cls(
+            storage,
+            clock=clock or SystemClock(),
+            random_bytes=random_bytes,
+            derivation=derivation,
+            durability=durability,
+            sync_interval_ms=sync_interval_ms,
+            max_skew_ms=max_skew_ms,
+            memtable_bytes=memtable_bytes,
+            segment_bytes=segment_bytes,
+        )
+
+    # Reading -----------------------------------------------------------
+
+    @property
+    def vector(self) -> Mapping[bytes, int]:
+        """What has been admitted."""
+        return self._published.vector
+
+    @property
+    def state(self) -> object:
+        """The derivation's state as last published."""
+        return self._published.state
+
+    @property
+    def durable_vector(self) -> Mapping[bytes, int]:
+        """What has been admitted and may be told to peers."""
+        return self._durable_vector
+
+    @property
+    def durable_position(self) -> int:
+        """How far into the log peers may be sent records."""
+        return self._durable_position
+
+    @property
+    def tips(self) -> Mapping[bytes, bytes]:
+        """The hash of each author's newest admitted record."""
+        with self._lock:
+            return {replica: tip.hash for replica, tip in self._tips.items()}
+
+    @property
+    def torn(self) -> TornTail | None:
+        """What recovery cut off the end of the log, if it did."""
+        return self.log.torn
+
+    @property
+    def last_stamp(self) -> int:
+        """The highest stamp issued or observed."""
+        return self._hlc.last
+
+    def get(self, key: bytes) -> bytes | None:
+        """The latest cell or derived entry under the key."""
+        self._usable()
+        return self._tree.get(key)
+
+    def snapshot(self) -> Snapshot:
+        """The keyspace, vector and state of this moment."""
+        self._usable()
+        return Snapshot(self._tree.snapshot())
+
+    def stats(self) -> Mapping[str, object]:
+        """Figures of the tree and the log."""
+        return {
+            **self._tree.stats(),
+            "log_start": self.log.start,
+            "log_end": self.log.end,
+            "log_durable": self.log.durable,
+        }
+
+    def state_hash(self) -> bytes:
+        """A hash of all replicated data: equal on replicas with equal vectors."""
+        with self.snapshot() as snapshot:
+            return state_hash(snapshot)
+
+    def check(self) -> Iterator[Problem]:
+        """Verify every file, and the whole state against the log; what is wrong, if anything is."""
+        with self._lock:
+            self._enter()
+            position = self._published.position
+            snapshot = self.snapshot()
+        with snapshot:
+            damaged = False
+            for problem in chain(self._tree.check(), self.log.check()):
+                damaged = True
+                yield problem
+            if not damaged:  # what is damaged cannot be read through
+                yield from verify(self.log, position, snapshot, self.derivation, self.storage.path)
+
+    # Writing -----------------------------------------------------------
+
+    def begin(self) -> Transaction:
+        """Begin a transaction on the present snapshot."""
+        self._usable()
+        # Registered before the snapshot is taken: from here on, what commits is remembered.
+        token = object()
+        self._open_transactions[id(token)] = 0
+        try:
+            snapshot = self.snapshot()
+            transaction = Transaction(self, snapshot, self._hlc.last + 1)
+            self._open_transactions[id(transaction)] = snapshot.sequence
+        finally:
+            del self._open_transactions[id(token)]
+        return transaction
+
+    def write(self, operations: Sequence[Operation]) -> tuple[bytes, int]:
+        """Commit blind puts and deletes of registers, covering all that is there; the dot."""
+        with self._lock:
+            self._enter()
+            position, dot = self._commit(operations, self._published.vector)
+        self._acknowledge(position)
+        return dot
+
+    def commit(self, transaction: Transaction) -> tuple[bytes, int] | None:
+        """Commit what the transaction has written (called by the transaction). Raises Conflict."""
+        snapshot = transaction.snapshot
+        operations = transaction.operations()
+        if not operations:
+            return None
+        with self._lock:
+            self._enter()
+            for sequence, keys in self._recent:
+                if sequence > snapshot.sequence:
+                    key = transaction.conflicts_with(keys)
+                    if key is not None:
+                        raise Conflict(
+                            "another transaction changed what this one read (key "
+                            f"{key[:24].hex()}{'…' if len(key) > 24 else ''}); run it again"
+                        )
+            position, dot = self._commit(operations, snapshot.vector)
+        self._acknowledge(position)
+        return dot
+
+    def forget(self, transaction: Transaction) -> None:
+        """The transaction has ended; what only it needed may go."""
+        self._open_transactions.pop(id(transaction), None)
+
+    def apply(self, records: Iterable[bytes]) -> Applied:
+        """Admit records from elsewhere: each once, in causal order, however they come.
+
+        Raises ProtocolViolation for bytes that are not records (nothing is stored), and for a fork
+        (what came before it is stored).
+        """
+        decoded: deque[tuple[bytes, Decoded]] = deque()
+        for record in records:
+            try:
+                decoded.append((record, decode(record)))
+            except Malformed as error:
+                raise ProtocolViolation(str(error)) from None
+        before = self.parking.count
+        admitted = 0
+        while decoded:
+            with self._lock:
+                self._enter()
+                admitted += self._apply_group(decoded)
+        self._changed()
+        return Applied(admitted, self.parking.count - before, self._waiting.count)
+
+    def release_parked(self, *, force: bool = False) -> int:
+        """Admit parked records whose time has come, or all with `force`; how many were admitted."""
+        with self._lock:
+            self._enter()
+            due = deque(
+                (record, decode(record))
+                for record in self.parking.records()
+                if force or not self._hlc.is_wild(stamp_of(record))
+            )
+            admitted = 0
+            while due:
+                admitted += self._apply_group(due, unpark=force)
+        self._changed()
+        return admitted
+
+    def parked(self) -> list[ParkedRecord]:
+        """The records that wait for the clock, by author and sequence number."""
+        return self.parking.listing()
+
+    # Durability --------------------------------------------------------
+
+    def sync(self) -> None:
+        """Make all that was committed durable now."""
+        self._usable()
+        self.log.sync()
+        self._advance_durable()
+
+    def flush(self) -> None:
+        """Write the memtable to an sstable, so that the next opening replays nothing."""
+        with self._lock:
+            self._enter()
+            self._tree.flush(self._mark())
+
+    def compact(self) -> None:
+        """Merge the tree's files."""
+        self._usable()
+        self._tree.compact()
+
+    def checkpoint(self, directory: str) -> None:
+        """Flush, and make a consistent copy of the tree in `directory` by hard links."""
+        with self._lock:
+            self._enter()
+            self._tree.flush(self._mark())
+            self._tree.checkpoint(directory)
+
+    def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call `listener` after the durable position has moved; returns what ends that."""
+        self._listeners.append(listener)
+
+        def unsubscribe() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+        return unsubscribe
+
+    @property
+    def closed(self) -> bool:
+        """Whether close was called."""
+        return self._closed
+
+    def close(self) -> None:
+        """Sync, flush and let go of the directory. Closing twice is once."""
+        if self._closed:
+            return
+        if os.getpid() != self._pid:
+            self._closed = True  # the files and the lock are the parent's
+            return
+        if self._syncer is not None:
+            self._syncer.close()
+        with self._lock:
+            if self._closed:
+                return
+            try:
+                self._settle()
+                self._tree.flush(self._mark())
+                self.log.sync()
+                end = self.log.end
+                self._advance_durable()
+                self._tree.close()
+                self.log.close()
+                close_lineage(self.storage, self._session, end)
+            finally:
+                self._closed = True
+                self._release()
+
+    def __enter__(self) -> Replica:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # The critical section ----------------------------------------------
+
+    @property
+    def _published(self) -> Published:
+        published = self._tree.attachment
+        assert isinstance(published, Published)
+        return published
+
+    def _usable(self) -> None:
+        if self._closed:
+            raise Closed(f"{self.storage.path} is closed; open it again")
+        if os.getpid() != self._pid:
+            raise Forked(
+                f"{self.storage.path} was opened by process {self._pid}, before the fork; "
+                "open it in this process, after the other has closed it"
+            )
+
+    def _enter(self) -> None:
+        self._usable()
+        self._settle()
+        if self._tree.full():
+            self._tree.rotate(self._mark())
+
+    def _commit(
+        self, operations: Sequence[Operation], vector: VersionVector
+    ) -> tuple[int, tuple[bytes, int]]:
+        tip = self._tips.get(self.id, NO_TIP)
+        seq, stamp = tip.seq + 1, self._hlc.tick()
+        record = encode(self.id, seq, stamp, tip.hash, vector, tip.vector, operations)
+        if len(record) > MAX_RECORD_BYTES:
+            raise InvalidInput(
+                f"a transaction of {len(record):,} bytes is larger than {MAX_RECORD_BYTES:,}; "
+                "commit it in parts"
+            )
+        group = Group(self._tree, self._published.vector)
+        group.admit(record, Decoded(self.id, seq, stamp, tip.hash, {}, operations), dict(vector))
+        self._install(group)
+        return self._published.position, (self.id, seq)
+
+    def _apply_group(self, records: deque[tuple[bytes, Decoded]], *, unpark: bool = False) -> int:
+        """Admit records from the left until the group is full; those that are not ready wait."""
+        group = Group(self._tree, self._published.vector)
+        try:
+            while records and group.bytes < GROUP_BYTES:
+                record, decoded = records.popleft()
+                if self._admit(group, record, decoded, unpark=unpark):
+                    records.extendleft(reversed(self._waiting.ready(group.vector)))
+        except ProtocolViolation:
+            self._install(group)
+            raise
+        self._install(group)
+        return len(group.records)
+
+    def _admit(self, group: Group, record: bytes, decoded: Decoded, *, unpark: bool) -> bool:
+        replica, seq, stamp, previous, _, _ = decoded
+        tip = group.tips.get(replica) or self._tips.get(replica, NO_TIP)
+        if seq <= tip.seq:
+            if seq == tip.seq and digest(record) != tip.hash:
+                raise _fork(replica, seq)
+            return False
+        if seq == tip.seq + 1:
+            if previous != tip.hash:
+                raise _fork(replica, seq - 1)
+            if stamp <= tip.stamp:
+                raise ProtocolViolation(f"{replica.hex()}:{seq} is stamped before its predecessor")
+            vector = decoded.vector(tip.vector)
+            if dominates(group.vector, vector):
+                if not unpark and self._hlc.is_wild(stamp):
+                    if not self.parking.holds(replica, seq):
+                        group.park.append(record)
+                    return False
+                group.admit(record, decoded, vector)
+                return True
+        self._waiting.add(record, decoded)
+        return False
+
+    def _install(self, group: Group) -> None:
+        """Write the group to the log, then to the tree, and publish it."""
+        if not group.records and not group.park:
+            return
+        published = self._published
+        batch, state = group.batch(self.derivation, published.state, _Latest(self._tree))
+        batch += self.parking.entries(group.park, group.records)
+        self._in_flight = self.log.end
+        if group.records:
+            self.log.append(ADMITTED, group.records)
+        if group.park:
+            self.log.append(PARKED, group.park)
+        self._publish(group, batch, state, self.log.end)
+        self._in_flight = None
+
+    def _publish(
+        self,
+        group: Group,
+        batch: list[tuple[bytes, bytes | None]],
+        state: object,
+        position: int,
+    ) -> None:
+        sequence = self._tree.write(batch, Published(group.vector, state, position))
+        self._tips.update(group.tips)
+        self._hlc.observe(group.stamp)
+        for record in group.park:
+            self.parking.add(record)
+        for record in group.records:
+            self.parking.discard(record)
+        if self._open_transactions:
+            self._recent.append((sequence, {key for key, _ in batch}))
+            oldest = min(tuple(self._open_transactions.values()), default=sequence)
+            while self._recent and self._recent[0][0] <= oldest:
+                self._recent.popleft()
+        elif self._recent:
+            self._recent.clear()
+        with self._durable_lock:
+            self._undurable.append((position, group.vector))
+
+    def _settle(self) -> None:
+        """Finish or undo what an exception interrupted."""
+        start = self._in_flight
+        if start is None:
+            return
+        if self.log.end == start:
+            self.log.rewind(start)
+        else:
+            self._replay(start)
+        self._in_flight = None
+
+    # Recovery ----------------------------------------------------------
+
+    def _recover(self, mark: Mark) -> None:
+        snapshot = self._tree.snapshot()
+        try:
+            state = self.derivation.load(snapshot) if self.derivation else None
+        finally:
+            snapshot.close()
+        vector = {replica: tip.seq for replica, tip in mark.tips.items()}
+        self._undurable: deque[tuple[int, Mapping[bytes, int]]] = deque()
+        self._durable_vector: Mapping[bytes, int] = vector
+        self._durable_position = mark.position
+        self._tree.write([], Published(vector, state, mark.position))
+        self._replay(mark.position)
+        # What recovery has read was written by an earlier session: it is made durable before it is
+        # told.
+        self.log.sync()
+        self._advance_durable()
+
+    def _replay(self, start: int) -> None:
+        """Bring the tree up to the log from a position at which a record begins."""
+        group = Group(self._tree, self._published.vector)
+        position = start
+        for position, kind, record in self.log.read(start):
+            try:
+                decoded = decode(record)
+            except Malformed as error:
+                raise Corruption(f"{self.storage.path}/log", position, str(error)) from None
+            if kind == PARKED:
+                group.park.append(record)
+                continue
+            tip = group.tips.get(decoded.replica) or self._tips.get(decoded.replica, NO_TIP)
+            if decoded.seq == tip.seq + 1:
+                group.admit(record, decoded, decoded.vector(tip.vector))
+                if group.bytes >= GROUP_BYTES:
+                    self._republish(group, position)
+                    group = Group(self._tree, self._published.vector)
+        self._republish(group, position)
+
+    def _republish(self, group: Group, position: int) -> None:
+        published = self._published
+        batch, state = group.batch(self.derivation, published.state, _Latest(self._tree))
+        batch += self.parking.entries(group.park, group.records)
+        if batch or group.records:
+            if self._tree.full():
+                self._tree.rotate(self._mark())
+            self._publish(group, batch, state, position)
+
+    def _read_mark(self) -> Mark:
+        try:
+            return decode_mark(self._tree.mark)
+        except ValueError as error:
+            raise Corruption(f"{self.storage.path}/tree", 0, f"the mark: {error}") from None
+
+    def _mark(self) -> bytes:
+        return encode_mark(Mark(self._published.position, self._hlc.last, self._tips))
+
+    def _before_install(self, mark: bytes) -> None:
+        # The log first: a tree that is ahead of it would apply records twice after a power cut.
+        self.log.sync(decode_mark(mark).position)
+        self._advance_durable()
+
+    # Acknowledging -----------------------------------------------------
+
+    def _acknowledge(self, position: int) -> None:
+        if self.durability == "commit":
+            self.log.sync(position)
+        self._changed()
+
+    def _changed(self) -> None:
+        if self._syncer is not None:
+            self._syncer.wake()
+        elif self.durability == "commit" and self.log.durable < self._published.position:
+            self.log.sync()
+        self._advance_durable()
+
+    def _advance_durable(self) -> None:
+        durable = self.log.end if self.durability == "none" else self.log.durable
+        moved = False
+        with self._durable_lock:
+            while self._undurable and self._undurable[0][0] <= durable:
+                self._durable_position, self._durable_vector = self._undurable.popleft()
+                moved = True
+        if moved:
+            for listener in tuple(self._listeners):
+                listener()
+
+    def _release(self) -> None:
+        for owner in ("_tree", "log"):
+            part = getattr(self, owner, None)
+            if part is not None:
+                part.close()
+        self._owner.close()
+
+
+def _fork(replica: bytes, seq: int) -> ProtocolViolation:
+    return ProtocolViolation(
+        f"fork: two different transactions carry the dot {replica.hex()}:{seq}; "
+        "one replica id is in use twice"
+    )
+
+
+class _Latest:
+    """The latest published keyspace, for the one who alone may change it."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+
+    def get(self, key: bytes) -> bytes | None:
+        return self._tree.get(key)
+
+    def scan(
+        self, start: bytes, stop: bytes | None, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        with self._tree.snapshot() as snapshot:
+            yield from snapshot.scan(start, stop, reverse=reverse)

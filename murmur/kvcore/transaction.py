@@ -1,0 +1,469 @@
+"""A transaction: a snapshot, and the writes that stand before it until commit.
+
+    tx = replica.begin()
+    tx.insert(key, {1: "KLM"})
+    tx.scan(start, stop)         # sees its own insert, index entries included
+    tx.commit()                  # one record, or Conflict
+
+Writes to one key are folded as they come into (remove?, insert?, edits, resets, adds), so that a
+record carries at most one operation of a kind for a key.
+
+Invariants:
+    1. The record's vector is the snapshot's: what the transaction had not seen it does not cover.
+    2. First committer wins: if a key that was read and modified, or a guarded key or range, was
+       changed by any transaction, local or remote, since the snapshot, commit raises Conflict and
+       changes nothing. Blind puts and increments are exempt (DESIGN section 4, rule 2).
+    3. Within the transaction, cells carry a provisional stamp and dot that win over all they have
+       seen.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from murmur.errors import Closed, InvalidInput
+from murmur.kvcore.cell import Author, apply, decode_record, observed_totals
+from murmur.kvcore.derivation import CellChange
+from murmur.kvcore.record import (
+    COUNT,
+    DELETE,
+    DERIVED,
+    EDIT,
+    INSERT,
+    PUT,
+    RECORD,
+    REGISTER,
+    REMOVE,
+    Add,
+    Atom,
+    Counts,
+    Insertion,
+    Operation,
+    Reset,
+)
+
+if TYPE_CHECKING:
+    from murmur.kvcore.replica import Replica, Snapshot
+
+_FEW = 16  # unsorted keys up to this many are inserted one by one, more are sorted in
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """A register's new value; None deletes it."""
+
+    value: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class RowChange:
+    """All that one transaction does to one record."""
+
+    remove: bool = False
+    insertion: Insertion | None = None
+    edits: Mapping[int, Atom] = field(default_factory=dict)
+    resets: Mapping[int, int] = field(default_factory=dict)
+    adds: Mapping[int, int] = field(default_factory=dict)
+
+
+Change = Put | RowChange
+_NOTHING = RowChange()
+
+
+class Transaction:
+    """One snapshot with this transaction's own writes on top; not safe to share between threads."""
+
+    def __init__(self, replica: Replica, snapshot: Snapshot, stamp: int) -> None:
+        self._replica = replica
+        self.snapshot = snapshot
+        self.open = True
+        vector = snapshot.vector
+        self._author = Author(stamp, replica.id, vector.get(replica.id, 0) + 1, vector)
+        self._changes: dict[bytes, Change] = {}
+        self._undo: list[tuple[bytes, Change | None]] = []
+        self._cells: dict[bytes, bytes | None] = {}  # of changed keys, computed when asked for
+        self._derived: dict[bytes, bytes | None] = {}
+        self._reflected: dict[bytes, bytes | None] = {}  # the cells that _derived speaks of
+        self._stale: set[bytes] = set()  # changed since _derived was computed
+        self._state = snapshot.state
+        self._keys = _Keys()
+        self._derived_keys = _Keys()
+        self._guards: set[bytes] = set()
+        self._ranges: list[tuple[bytes, bytes | None]] = []
+        self._read: set[bytes] = set()
+        self._read_ranges: list[tuple[bytes, bytes | None]] = []
+
+    # Writing -----------------------------------------------------------
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Replace what a register holds, without reading it."""
+        assert key[:1] == REGISTER
+        self._change(key, Put(value))
+
+    def delete(self, key: bytes) -> None:
+        """Empty a register, without reading it."""
+        assert key[:1] == REGISTER
+        self._change(key, Put(None))
+
+    def insert(
+        self,
+        key: bytes,
+        fields: Mapping[int, Atom],
+        counters: Mapping[int, int] | None = None,
+        *,
+        replace: bool = False,
+    ) -> None:
+        """Begin a new life of a record; with `replace`, the lives seen so far end."""
+        assert key[:1] == RECORD
+        earlier = self._changes.get(key)
+        remove = replace or (isinstance(earlier, RowChange) and earlier.remove)
+        self._change(key, RowChange(remove, Insertion(fields, counters or {})))
+
+    def edit(self, key: bytes, fields: Mapping[int, Atom]) -> None:
+        """Set fields of every life that the snapshot holds."""
+        change = self._row(key)
+        if change.insertion is not None:
+            born, counters = change.insertion
+            change = replace(change, insertion=Insertion({**born, **fields}, counters))
+        else:
+            change = replace(change, edits={**change.edits, **fields})
+        self._change(key, change)
+
+    def add(self, key: bytes, field: int, amount: int) -> None:
+        """Increment a counter of the record."""
+        change = self._row(key)
+        if change.insertion is not None:
+            fields, counters = change.insertion
+            counters = {**counters, field: counters.get(field, 0) + amount}
+            change = replace(change, insertion=Insertion(fields, counters))
+        elif field in change.resets:
+            change = replace(change, resets={**change.resets, field: change.resets[field] + amount})
+        elif amount:
+            change = replace(
+                change, adds={**change.adds, field: change.adds.get(field, 0) + amount}
+            )
+        self._change(key, change)
+
+    def reset(self, key: bytes, field: int, value: int) -> None:
+        """Set a counter of the record: what the snapshot has seen added is cancelled."""
+        change = self._row(key)
+        if change.insertion is not None:
+            fields, counters = change.insertion
+            change = replace(change, insertion=Insertion(fields, {**counters, field: value}))
+        else:
+            adds = {other: amount for other, amount in change.adds.items() if other != field}
+            change = replace(change, adds=adds, resets={**change.resets, field: value})
+        self._change(key, change)
+
+    def remove(self, key: bytes) -> None:
+        """Delete the record: every life that the snapshot holds, and one begun here."""
+        assert key[:1] == RECORD
+        self._change(key, RowChange(remove=True))
+
+    def guard(self, key: bytes) -> None:
+        """Let commit fail if anybody changes this key before it."""
+        self._guards.add(key)
+
+    def guard_range(self, start: bytes, stop: bytes | None) -> None:
+        """Let commit fail if anybody changes a key with start <= key < stop before it."""
+        self._ranges.append((start, stop))
+
+    # Reading -----------------------------------------------------------
+
+    @property
+    def state(self) -> object:
+        """The derivation's state, this transaction's own changes included."""
+        if self._stale:
+            self._derive()
+        return self._state
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything has been written."""
+        return bool(self._changes)
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value under the key, own writes included."""
+        if key in self._changes:
+            return self._cell(key)
+        kind = key[:1]
+        if kind >= DERIVED:
+            if self._stale:
+                self._derive()
+            if key in self._derived:
+                return self._derived[key]
+        elif kind == REGISTER:
+            self._read.add(key)
+        return self.snapshot.get(key)
+
+    def scan(
+        self, start: bytes, stop: bytes | None, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Pairs with start <= key < stop in key order, as they stand at this call."""
+        if self._stale and (stop is None or stop > DERIVED):
+            self._derive()
+        if start < RECORD:
+            self._read_ranges.append((start, stop))
+        own: list[tuple[bytes, bytes | None]] = [
+            (key, self._cell(key))
+            for key in self._keys.between(start, stop)
+            if key in self._changes
+        ]
+        own += [
+            (key, self._derived[key])
+            for key in self._derived_keys.between(start, stop)
+            if key in self._derived
+        ]
+        below = self.snapshot.scan(start, stop, reverse=reverse)
+        if not own:
+            return below
+        if reverse:
+            own.reverse()
+        return _overlay(own, below, reverse=reverse)
+
+    # Ending ------------------------------------------------------------
+
+    def savepoint(self) -> int:
+        """A point that rollback_to can return to."""
+        return len(self._undo)
+
+    def rollback_to(self, savepoint: int) -> None:
+        """Forget every write since the savepoint; guards stay, which can only cause a retry."""
+        while len(self._undo) > savepoint:
+            key, change = self._undo.pop()
+            self._cells.pop(key, None)
+            self._stale.add(key)
+            if change is None:
+                self._changes.pop(key, None)
+            else:
+                self._changes[key] = change
+
+    def commit(self) -> tuple[bytes, int] | None:
+        """Write the record; its dot, or None when there was nothing to write. Raises Conflict."""
+        if not self.open:
+            raise Closed("the transaction has ended; begin another one")
+        try:
+            if not self._changes:
+                return None
+            return self._replica.commit(self)
+        finally:
+            self.rollback()
+
+    def rollback(self) -> None:
+        """End the transaction; nothing of it remains."""
+        if self.open:
+            self.open = False
+            self._replica.forget(self)
+            self.snapshot.close()
+
+    def __enter__(self) -> Transaction:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None and self.open:
+            self.commit()
+        else:
+            self.rollback()
+
+    def __del__(self) -> None:
+        if getattr(self, "open", False):
+            self.rollback()
+
+    # For the replica ---------------------------------------------------
+
+    def operations(self) -> list[Operation]:
+        """What the record will carry, in key order."""
+        operations: list[Operation] = []
+        for key in sorted(self._changes):
+            operations += self._operations_of(key)
+        return operations
+
+    def conflicts_with(self, keys: set[bytes]) -> bytes | None:
+        """A key among `keys` that this transaction needs as it was, if there is one."""
+        for key in keys & self._guards:
+            return key
+        for key in keys & self._changes.keys():
+            change = self._changes[key]
+            if isinstance(change, Put):
+                if key in self._read or _within(key, self._read_ranges):
+                    return key
+            elif change.remove or change.insertion is not None or change.edits or change.resets:
+                return key
+        if self._ranges:
+            for key in keys:
+                if _within(key, self._ranges):
+                    return key
+        return None
+
+    # Within ------------------------------------------------------------
+
+    def _row(self, key: bytes) -> RowChange:
+        assert key[:1] == RECORD
+        change = self._changes.get(key, _NOTHING)
+        assert isinstance(change, RowChange)
+        return change
+
+    def _change(self, key: bytes, change: Change) -> None:
+        if not self.open:
+            raise Closed("the transaction has ended; begin another one")
+        if len(key) > 64 << 10:
+            raise InvalidInput(f"a key of {len(key)} bytes is longer than 65,536")
+        earlier = self._changes.get(key)
+        self._undo.append((key, earlier))
+        self._changes[key] = change
+        if earlier is None:
+            self._keys.add(key)
+        else:
+            self._cells.pop(key, None)
+        self._stale.add(key)
+
+    def _operations_of(self, key: bytes) -> list[Operation]:
+        change = self._changes[key]
+        if isinstance(change, Put):
+            kind = DELETE if change.value is None else PUT
+            return [Operation(kind, key, change.value or b"")]
+        if change.insertion is not None and not change.remove:
+            return [Operation(INSERT, key, change.insertion)]
+        operations: list[Operation] = []
+        if change.remove:
+            operations.append(Operation(REMOVE, key, b""))
+        if change.insertion is not None:
+            operations.append(Operation(INSERT, key, change.insertion))
+        if change.edits:
+            operations.append(Operation(EDIT, key, change.edits))
+        if change.adds or change.resets:
+            cell = self.snapshot.get(key)
+            if cell is not None:
+                lives = decode_record(cell)
+                named = (lives[0].replica, lives[0].seq)
+                adds = [Add(field, named, amount) for field, amount in change.adds.items()]
+                resets = [
+                    Reset(field, value, named, observed_totals(lives, field))
+                    for field, value in change.resets.items()
+                ]
+                operations.append(Operation(COUNT, key, Counts(adds, resets)))
+        return operations
+
+    def _cell(self, key: bytes) -> bytes | None:
+        if key in self._cells:
+            return self._cells[key]
+        operations = self._operations_of(key)
+        # A put covers all that the snapshot holds, so what it holds need not be read.
+        below = self.snapshot.get(key) if key[:1] == RECORD else None
+        cell = apply(below, operations, self._author) if operations else below
+        self._cells[key] = cell
+        return cell
+
+    def _derive(self) -> None:
+        """Bring the derived entries up to the writes so far."""
+        changes = []
+        for key in sorted(self._stale):
+            if key[:1] != RECORD:
+                continue
+            before = self._reflected[key] if key in self._reflected else self.snapshot.get(key)
+            after = self._cell(key) if key in self._changes else self.snapshot.get(key)
+            if before != after:
+                changes.append(CellChange(key, before, after))
+        derivation = self._replica.derivation
+        if changes and derivation is not None:
+            entries, self._state = derivation.derive(self._state, changes, _Reflected(self))
+            for key, value in entries:
+                if key not in self._derived:
+                    self._derived_keys.add(key)
+                self._derived[key] = value
+        for change in changes:
+            self._reflected[change.key] = change.after
+        self._stale.clear()
+
+
+class _Reflected:
+    """The keyspace as the derived entries know it: the snapshot and what was derived so far."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._cells = transaction._reflected
+        self._derived = transaction._derived
+        self._snapshot = transaction.snapshot
+
+    def get(self, key: bytes) -> bytes | None:
+        for own in (self._cells, self._derived):
+            if key in own:
+                return own[key]
+        return self._snapshot.get(key)
+
+    def scan(
+        self, start: bytes, stop: bytes | None, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        bounds = [(start, stop)]
+        own = sorted(
+            (key, value)
+            for values in (self._cells, self._derived)
+            for key, value in values.items()
+            if _within(key, bounds)
+        )
+        below = self._snapshot.scan(start, stop, reverse=reverse)
+        return _overlay(own[::-1] if reverse else own, below, reverse=reverse)
+
+
+class _Keys:
+    """Keys in order, of which most are asked for rarely and many are added at once."""
+
+    def __init__(self) -> None:
+        self._sorted: list[bytes] = []
+        self._added: list[bytes] = []
+
+    def add(self, key: bytes) -> None:
+        self._added.append(key)
+
+    def between(self, start: bytes, stop: bytes | None) -> Iterator[bytes]:
+        added = self._added
+        if added:
+            if len(added) <= _FEW:
+                for key in added:
+                    insort(self._sorted, key)
+            else:
+                self._sorted += added
+                self._sorted.sort()
+            added.clear()
+        keys = self._sorted
+        first = bisect_left(keys, start)
+        last = len(keys) if stop is None else bisect_left(keys, stop)
+        previous = None
+        for key in keys[first:last]:
+            if key != previous:  # a key that was rolled back and written again stands here twice
+                yield key
+            previous = key
+
+
+def _overlay(
+    own: Sequence[tuple[bytes, bytes | None]],
+    below: Iterator[tuple[bytes, bytes]],
+    *,
+    reverse: bool,
+) -> Iterator[tuple[bytes, bytes]]:
+    """The pairs of `below` with `own` laid over them; None hides a pair."""
+    at = 0
+    for pair in below:
+        key = pair[0]
+        while at < len(own) and (own[at][0] > key if reverse else own[at][0] < key):
+            mine, value = own[at]
+            if value is not None:
+                yield mine, value
+            at += 1
+        if at < len(own) and own[at][0] == key:
+            mine, value = own[at]
+            if value is not None:
+                yield mine, value
+            at += 1
+        else:
+            yield pair
+    for mine, value in islice(own, at, None):
+        if value is not None:
+            yield mine, value
+
+
+def _within(key: bytes, ranges: Sequence[tuple[bytes, bytes | None]]) -> bool:
+    return any(start <= key and (stop is None or key < stop) for start, stop in ranges)
