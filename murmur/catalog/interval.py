@@ -14,8 +14,8 @@ Text is PostgreSQL's, quantities with units and a clock time at the end, or ISO 
 Comparison counts a month as 30 days, as PostgreSQL does: one month and 30 days are equal, although
 they do not move a date by the same distance.
 
-Invariant: the whole length, a month counted as 30 days, fits in signed 64-bit microseconds (some
-292,000 years).
+Invariant: the length, with and without the months (30 days each), fits in signed 64-bit
+microseconds: some 292,000 years.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from typing import Any, TypeVar
 
 DAYS_PER_MONTH = 30
 MICROSECOND = timedelta(microseconds=1)
-LIMIT_US = 2**63
 MAX_TEXT = 200
 
+_LIMIT_US = 2**63
 _US_PER_DAY = 86_400_000_000
 _US_PER_MONTH = DAYS_PER_MONTH * _US_PER_DAY
 
@@ -94,7 +94,7 @@ class Interval(timedelta):
         """Take timedelta's keyword arguments beside the months."""
         self = super().__new__(cls, **parts)
         self.months = months
-        if not -LIMIT_US <= total_microseconds(self) < LIMIT_US:
+        if not in_range(months, microseconds(self)):
             raise OverflowError(f"interval of {months} months and {timedelta(**parts)} is too long")
         return self
 
@@ -209,6 +209,12 @@ def total_microseconds(value: timedelta) -> int:
     return months_of(value) * _US_PER_MONTH + microseconds(value)
 
 
+def in_range(months: int, us: int) -> bool:
+    """Whether an interval can be this long."""
+    total = months * _US_PER_MONTH + us
+    return -_LIMIT_US <= us < _LIMIT_US and -_LIMIT_US <= total < _LIMIT_US
+
+
 def add_interval(moment: _Moment, value: timedelta) -> _Moment:
     """Move a date or datetime: the months first, clipped to the end of the month, then the rest.
 
@@ -249,7 +255,7 @@ def parse_interval(text: str) -> timedelta:
         raise ValueError("a fraction of a month has no exact length")
     if us.denominator != 1:
         raise ValueError("finer than a microsecond")
-    if not -LIMIT_US <= int(months) * _US_PER_MONTH + int(us) < LIMIT_US:
+    if not in_range(int(months), int(us)):
         raise ValueError("longer than 292,000 years")
     return interval(int(months), timedelta(microseconds=int(us)))
 
