@@ -7,11 +7,12 @@
 
 Invariants that the binder establishes and the compiler relies on:
 
-- `type` is None where nothing is known: a bare NULL, a string literal that has met no type yet, a
-  parameter that has met no type. Every other node carries its SQL type.
-- The operands of Compare, IsDistinct, Between, In, Case, Coalesce, NullIf and Extreme have one type,
-  or types that differ only in width (SMALLINT beside BIGINT, VARCHAR beside TEXT, DECIMAL(9,2)
-  beside DECIMAL(4,1)), or are unknown. Every other coercion is a Cast that stands in the tree.
+- `type` is None where nothing is known: a bare NULL, a parameter that has met no type, and what is
+  computed from those alone. Every other node carries its SQL type.
+- The operands of Compare, IsDistinct, Between, In, Case, Coalesce, NullIf and Extreme have one
+  type, or types that differ only in width (SMALLINT beside BIGINT, VARCHAR beside TEXT,
+  DECIMAL(9,2) beside DECIMAL(4,1)), or are unknown. Every other coercion is a Cast that stands in
+  the tree; of literals it is already done.
 - And, Or and Concat are n-ary and never directly contain their own kind.
 - A Literal holds the Python value that a column of its type would hold; NULL is None.
 """
@@ -22,7 +23,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal as OneOf, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Literal as OneOf
 
 from murmur.catalog.types import BOOLEAN, SqlType
 from murmur.errors import DatabaseError, Unsupported
@@ -85,7 +87,7 @@ class Expr:
 
 @dataclass(frozen=True, slots=True)
 class Literal(Expr):
-    """A constant. With type None it is NULL, or the text of a literal that has met no type."""
+    """A constant. While binding, type None is NULL or text that has met no type yet."""
 
     value: Value
     type: SqlType | None

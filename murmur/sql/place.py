@@ -1,8 +1,8 @@
 """Where in a statement an error is: the line, and a caret under the token.
 
-    line 2, column 8
-      WHERE nmae = 'x'
-            ^
+line 2, column 8
+  WHERE nmae = 'x'
+        ^
 """
 
 from __future__ import annotations
