@@ -66,6 +66,13 @@ def decoder(sql_type: SqlType) -> Callable[[Any], Any] | None:
     return _DECODERS.get(sql_type.name)
 
 
+def without_zeros(number: Decimal) -> Decimal:
+    """The form of a number in a DECIMAL column without a scale: no zeros end the fraction."""
+    if number == int(number):
+        return Decimal(int(number))
+    return Decimal(format(number, "f").rstrip("0"))
+
+
 _MONTHS_AND_US = struct.Struct(">iq")
 _new_uuid = object.__new__
 _set_uuid = object.__setattr__
@@ -114,7 +121,8 @@ def _decode_interval(atom: int | bytes) -> timedelta:
     return atom * MICROSECOND
 
 
-def _decode_uuid(atom: bytes) -> uuid.UUID:
+def uuid_from_bytes(atom: bytes) -> uuid.UUID:
+    """`uuid.UUID(bytes=atom)`."""
     # uuid.UUID(bytes=...) looks at each of its arguments, and takes three times as long.
     if len(atom) != 16:
         raise ValueError("not 16 bytes")
@@ -140,5 +148,5 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
     "TIMESTAMP": _decode_timestamp,
     "TIMESTAMPTZ": _decode_timestamptz,
     "INTERVAL": _decode_interval,
-    "UUID": _decode_uuid,
+    "UUID": uuid_from_bytes,
 }

@@ -40,7 +40,7 @@ from decimal import Context, Decimal, Inexact, InvalidOperation
 from functools import lru_cache
 from typing import Any, TypeAlias
 
-from murmur.catalog.atoms import Atom, decoder, encoder, from_atom, to_atom
+from murmur.catalog.atoms import Atom, decoder, encoder, from_atom, to_atom, without_zeros
 from murmur.catalog.interval import Interval, in_range, interval, microseconds, parse_interval
 from murmur.catalog.types import SqlType, Value, decimal_bounds, integer_bounds
 from murmur.errors import DataError, InternalError, TypeMismatch
@@ -236,7 +236,7 @@ def _decimal(sql_type: SqlType, refuse: _Refusal) -> Checker:
         try:
             if type(value) is Decimal and value.is_finite():
                 exact = value.quantize(unit, None, context) or zero  # there is no -0
-                return _strip(exact) if free else exact
+                return without_zeros(exact) if free else exact
         except (Inexact, InvalidOperation):
             pass  # told apart below
         return slow(value)
@@ -259,13 +259,6 @@ def _decimal(sql_type: SqlType, refuse: _Refusal) -> Checker:
         raise refuse.data(value, too_large if number.adjusted() >= whole else reason)
 
     return check_decimal
-
-
-def _strip(number: Decimal) -> Decimal:
-    """Without zeros at the end of the fraction: one form for each value."""
-    if number == int(number):
-        return Decimal(int(number))
-    return Decimal(format(number, "f").rstrip("0"))
 
 
 def _text(sql_type: SqlType, refuse: _Refusal) -> Checker:
