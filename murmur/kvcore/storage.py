@@ -34,6 +34,8 @@ from typing import NamedTuple, Protocol
 
 from murmur.errors import Locked
 
+TEMPORARY = ".tmp"  # the end of a name that is not yet the real one
+UNKNOWN = -1
 READ_LIMIT = 1 << 30  # one read(2) on Linux returns at most 2 GiB - 4 KiB
 
 
@@ -157,7 +159,13 @@ class Storage(Protocol):
 
 def write_atomically(storage: Storage, name: str, data: bytes) -> None:
     """Replace a file durably: whoever reads it, now or after a crash, sees all of one version."""
-    temporary = name + ".tmp"
+    replace(storage, name, data)
+    storage.sync_directory(posixpath.dirname(name))
+
+
+def replace(storage: Storage, name: str, data: bytes) -> None:
+    """`write_atomically` but for the last step: until `sync_directory`, a crash may undo it."""
+    temporary = name + TEMPORARY
     if storage.exists(temporary):  # of a writer that did not live to rename it
         storage.remove(temporary)
     file = storage.create(temporary)
@@ -165,13 +173,11 @@ def write_atomically(storage: Storage, name: str, data: bytes) -> None:
         file.write(data)
         file.sync()
     except OSError:
-        file.close()
         storage.remove(temporary)
         raise
     finally:
         file.close()
     storage.rename(temporary, name)
-    storage.sync_directory(posixpath.dirname(name))
 
 
 def read_whole(storage: Storage, name: str) -> bytes:
@@ -250,22 +256,25 @@ class _DiskAppendFile:
         self._size = os.fstat(self._fd).st_size
 
     def write(self, data: bytes) -> None:
+        size = self.tell()
+        self._size = UNKNOWN  # should an exception come between the system call and the sum
         written = os.write(self._fd, data)  # Python itself retries EINTR
-        self._size += written
         if written < len(data):  # a full disk or a signal: try the rest, so as to learn the error
             rest = memoryview(data)[written:]
             while rest:
-                written = os.write(self._fd, rest)
-                self._size += written
-                rest = rest[written:]
+                rest = rest[os.write(self._fd, rest) :]
+        self._size = size + len(data)
 
     def tell(self) -> int:
+        if self._size == UNKNOWN:
+            self._size = os.fstat(self._fd).st_size
         return self._size
 
     def sync(self) -> None:
         _sync_data(self._fd)
 
     def truncate(self, size: int) -> None:
+        self._size = UNKNOWN
         os.ftruncate(self._fd, size)
         self._size = size
 

@@ -1,0 +1,372 @@
+"""The log: a replica's transactions in the order of admission, once, for recovery and for peers.
+
+    log = Log.open(storage)
+    end = log.append(ADMITTED, [record, record])    # with the operating system: survives a kill
+    log.sync(end)                                   # on the disk: survives a power cut
+    for position, record in log.missing({replica: 17}):
+        ...
+
+Positions count the bytes of frames (frame.py), from file to file without gaps (segment.py); only
+positions that append and the readers return begin a frame. A record begins with a version byte, its
+replica (8 bytes) and its seq (u64, big-endian): the log needs to know no more of it.
+
+Invariants:
+    1. What is behind `end` in the file is never read, and is cut off before anything is appended:
+       an append that was interrupted anywhere has either happened or not.
+    2. A batch lies in one segment, so that it can be cut back; a segment is as large as its last
+       batch makes it, and a batch that does not fit begins a new one.
+    3. A cut is synced before the next append, so that a crash cannot bring back what was cut.
+    4. After a sync has failed nothing is written any more: what is on the disk is unknown.
+    5. Readers work on an immutable description of the segments, and need no lock beside writers.
+
+Locks are taken in this order: `_writing` (append, rewind, close), `_syncing` (whatever syncs).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from typing import NoReturn
+
+from murmur.errors import Closed, Corruption, InvalidInput, Poisoned
+from murmur.kvcore.frame import ADMITTED, FRAME_SIZE, MAX_RECORD, PARKED, encode, scan
+from murmur.kvcore.log_recovery import TornTail, full_path, recover
+from murmur.kvcore.segment import (
+    DIRECTORY,
+    SMALLEST_RECORD,
+    Segment,
+    check_header,
+    create_segment,
+    encode_footer,
+    lacking,
+    ranges_of,
+    read_footer,
+    survey,
+)
+from murmur.kvcore.storage import AppendFile, Problem, Storage
+
+__all__ = ["ADMITTED", "PARKED", "Log", "TornTail"]
+
+SEGMENT_BYTES = 64 << 20
+
+
+class Log:
+    """The log of one storage. Appending, syncing and reading are safe from any thread."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        segments: tuple[Segment, ...],
+        *,
+        segment_bytes: int,
+        torn: TornTail | None,
+        footed: bool,
+    ) -> None:
+        """Only for `Log.open`."""
+        self.torn = torn
+        self._storage = storage
+        self._segment_bytes = segment_bytes
+        self._writing = threading.Lock()
+        self._syncing = threading.Lock()
+        # One tuple, replaced as a whole: closed segments, the open one, its file.
+        self._state: tuple[tuple[Segment, ...], Segment, AppendFile] = (
+            segments[:-1],
+            segments[-1],
+            storage.append(segments[-1].name),
+        )
+        self._durable = segments[-1].end
+        self._footed = footed  # the open segment's file has a footer behind the frames
+        self._rolling = False  # the open segment is to be closed before anything is appended
+        self._poison: str | None = None
+        self._closed = False
+
+    @classmethod
+    def open(
+        cls,
+        storage: Storage,
+        *,
+        segment_bytes: int = SEGMENT_BYTES,
+        clean_end: int | None = None,
+        trimmed: int = 0,
+    ) -> Log:
+        """Open or create the log; raises Corruption rather than drop what was durable.
+
+        `clean_end`: all before this position is known to be durable, so it must be there.
+        `trimmed`: what lies before this position may be gone.
+        """
+        recovered = recover(storage, clean_end=clean_end or 0, trimmed=trimmed)
+        return cls(
+            storage,
+            recovered.segments,
+            segment_bytes=segment_bytes,
+            torn=recovered.torn,
+            footed=recovered.footed,
+        )
+
+    @property
+    def start(self) -> int:
+        """The position of the first frame that is still there."""
+        return self.segments[0].start
+
+    @property
+    def end(self) -> int:
+        """The position behind the last frame."""
+        return self._state[1].end
+
+    @property
+    def durable(self) -> int:
+        """All before this position survives a power cut."""
+        return self._durable
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """What is known of the segments, the open one last."""
+        closed, segment, _ = self._state
+        return (*closed, segment)
+
+    # -- writing
+
+    def append(self, kind: int, records: Sequence[bytes]) -> int:
+        """Hand records to the operating system in one write; returns the new end.
+
+        After an OSError (a full disk) nothing was appended, and the log stays usable.
+        """
+        if not records:
+            return self.end
+        lengths = list(map(len, records))
+        assert kind in (ADMITTED, PARKED), kind
+        assert min(lengths) >= SMALLEST_RECORD, min(lengths)
+        assert max(lengths) <= MAX_RECORD, max(lengths)
+        ranges = ranges_of(records) if kind == ADMITTED else {}
+        size = sum(lengths) + FRAME_SIZE * len(lengths)
+        with self._writing:
+            self._check_usable()
+            closed, segment, file = self._state
+            used = segment.end - segment.start
+            if self._rolling or (used > 0 and used + size > self._segment_bytes):
+                self._roll()
+                closed, segment, file = self._state
+            if file.tell() != segment.end + segment.shift:
+                self._cut()
+            data = encode(kind, self._durable, segment.end, records)
+            try:
+                file.write(data)
+            except OSError:
+                self._cut()
+                raise
+            self._state = (closed, segment.extended(segment.end + len(data), ranges), file)
+            return segment.end + len(data)
+
+    def sync(self, position: int | None = None) -> int:
+        """Wait until all before a position (default: the end) is durable; returns how much is.
+
+        Threads that wait share syncs: the first one syncs for all that has been appended by then.
+        """
+        self._check_usable()
+        target = self.end if position is None else position
+        if self._durable < target:
+            with self._syncing:
+                self._check_usable()
+                if self._durable < target:  # else the one before has synced for this one
+                    _, segment, file = self._state
+                    self._sync_file(file)
+                    self._durable = segment.end
+        return self._durable
+
+    def rewind(self, end: int) -> None:
+        """Cut off what was appended last, back to a position that append has returned.
+
+        InvalidInput if it is durable already, so that it has to be completed instead.
+        """
+        with self._writing:
+            self._check_usable()
+            with self._syncing:
+                closed, segment, file = self._state
+                assert end <= segment.end, (end, segment.end)
+                if end < self._durable:
+                    raise InvalidInput(f"the log is durable to {self._durable}, behind {end}")
+                self._state = (closed, self._shortened(segment, end), file)
+            if file.tell() != end + segment.shift:
+                self._cut()
+
+    def close(self) -> None:
+        """Let go of the files. Does not sync, but what is synced opens faster next time."""
+        with self._writing, self._syncing:
+            if self._closed:
+                return
+            self._closed = True
+            _, segment, file = self._state
+            try:
+                if (
+                    self._poison is None
+                    and not self._footed
+                    and self._durable == segment.end > segment.start
+                ):
+                    _leave_footer(segment, file)
+            finally:
+                file.close()
+
+    # -- reading
+
+    def read(self, start: int, stop: int | None = None) -> Iterator[tuple[int, int, bytes]]:
+        """(position after, kind, record) of the frames from start to stop (default: the end now).
+
+        Beside writers, stop at `durable` or before: what is behind it may still be rewound.
+        """
+        self._check_open()
+        segments = self.segments
+        end = segments[-1].end
+        assert segments[0].start <= start <= end, (segments[0].start, start, end)
+        return self._read(segments, start, end if stop is None else min(stop, end))
+
+    def missing(
+        self, have: Mapping[bytes, int], stop: int | None = None
+    ) -> Iterator[tuple[int, bytes]]:
+        """(position after, record) of the admitted records with seq > have.get(replica, 0).
+
+        In log order, up to stop (as in `read`); blocks without any are not read.
+        """
+        self._check_open()
+        segments = self.segments
+        end = segments[-1].end
+        return self._missing(segments, dict(have), end if stop is None else min(stop, end))
+
+    def check(self) -> Iterator[Problem]:
+        """Read every byte, and tell what is wrong; not to be run beside `rewind`."""
+        self._check_open()
+        segments = self.segments
+        for segment in segments:
+            path = full_path(self._storage, segment)
+            try:
+                yield from self._check_segment(segment, path, closed=segment is not segments[-1])
+            except Corruption as error:
+                yield Problem(error.path, error.offset, error.reason)
+            except OSError as error:
+                yield Problem(path, 0, str(error))
+
+    def _read(
+        self, segments: tuple[Segment, ...], start: int, stop: int
+    ) -> Iterator[tuple[int, int, bytes]]:
+        for segment in segments:
+            begin, end = max(start, segment.start), min(stop, segment.end)
+            if begin < end:
+                with closing(self._storage.open(segment.name)) as file:
+                    path = full_path(self._storage, segment)
+                    for after, kind, _, record in scan(file, path, begin, end, segment.shift):
+                        yield after, kind, record
+
+    def _missing(
+        self, segments: tuple[Segment, ...], have: Mapping[bytes, int], stop: int
+    ) -> Iterator[tuple[int, bytes]]:
+        for segment in segments:
+            if segment.start < stop and segment.holds_more_than(have):
+                with closing(self._storage.open(segment.name)) as file:
+                    path = full_path(self._storage, segment)
+                    yield from lacking(file, path, segment, stop, have)
+
+    def _check_segment(self, segment: Segment, path: str, *, closed: bool) -> Iterator[Problem]:
+        with closing(self._storage.open(segment.name)) as file:
+            check_header(file, path, segment.start)
+            if closed and read_footer(file, path, segment.start) != segment:
+                yield Problem(path, segment.end + segment.shift, "the footer was exchanged")
+            start = segment.start
+            for block in segment.sealed().blocks:
+                frames = scan(file, path, start, block.stop, segment.shift)
+                ranges = ranges_of(record for _, kind, _, record in frames if kind == ADMITTED)
+                if ranges != block.ranges:
+                    reason = "the block's ranges are not those of its records"
+                    yield Problem(path, start + segment.shift, reason)
+                start = block.stop
+
+    # -- the parts of writing
+
+    def _roll(self) -> None:
+        """Close the open segment and begin another. Interrupted anywhere, it is simply repeated."""
+        with self._syncing:
+            closed, segment, file = self._state
+            if segment.end > segment.start:
+                self._rolling = True
+                segment = segment.sealed()
+                self._truncate(file, segment)
+                self._sync_file(file)
+                self._durable = segment.end
+                file.write(encode_footer(segment))
+                self._sync_file(file)
+                following = Segment(segment.end, segment.end)
+                create_segment(self._storage, following.start)
+                try:
+                    self._storage.sync_directory(DIRECTORY)
+                except OSError as error:
+                    self._fail(error)
+                new_file = self._storage.append(following.name)
+                self._state = ((*closed, segment), following, new_file)
+                file.close()
+            self._footed = False
+            self._rolling = False
+
+    def _cut(self) -> None:
+        """Cut off what is behind the end, so that no crash brings it back."""
+        with self._syncing:
+            _, segment, file = self._state
+            self._footed = False
+            self._truncate(file, segment)
+            self._sync_file(file)
+            self._durable = segment.end
+
+    def _truncate(self, file: AppendFile, segment: Segment) -> None:
+        size, wanted = file.tell(), segment.end + segment.shift
+        if size < wanted:
+            path = full_path(self._storage, segment)
+            raise Corruption(path, size, f"the file shrank from {wanted} bytes")
+        if size > wanted:
+            try:
+                file.truncate(wanted)
+            except OSError as error:
+                self._fail(error)
+
+    def _sync_file(self, file: AppendFile) -> None:
+        try:
+            file.sync()
+        except OSError as error:
+            self._fail(error)
+
+    def _fail(self, error: OSError) -> NoReturn:
+        self._poison = (
+            f"{self._storage.path}: the log could not be synced or cut back ({error}), so what is "
+            "durable is unknown: close it and open it again"
+        )
+        raise Poisoned(self._poison) from error
+
+    def _shortened(self, segment: Segment, end: int) -> Segment:
+        if end == segment.end:
+            return segment
+        blocks = tuple(block for block in segment.blocks if block.stop <= end)
+        known = Segment(segment.start, blocks[-1].stop if blocks else segment.start, blocks)
+        with closing(self._storage.open(segment.name)) as file:
+            found = survey(file, full_path(self._storage, segment), known, end)
+        if found.damage is not None:
+            raise found.damage
+        return found.segment
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Closed(f"the log of {self._storage.path} is closed")
+
+    def _check_usable(self) -> None:
+        self._check_open()
+        if self._poison is not None:
+            raise Poisoned(self._poison)
+
+
+def _leave_footer(segment: Segment, file: AppendFile) -> None:
+    """Spare the next opening from reading the frames. Optional: on a full disk, leave none."""
+    size = segment.end + segment.shift
+    with suppress(OSError):
+        if file.tell() > size:
+            file.truncate(size)
+        try:
+            file.write(encode_footer(segment.sealed()))
+            file.sync()
+        except OSError:
+            file.truncate(size)
