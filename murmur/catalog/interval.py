@@ -251,13 +251,13 @@ def parse_interval(text: str) -> timedelta:
             us += quantity * _MICROSECONDS[known]
         else:
             raise ValueError(f"unknown unit {unit}")
-    if months.denominator != 1:
-        raise ValueError("a fraction of a month has no exact length")
+    whole = int(months)
+    us += (months - whole) * _US_PER_MONTH  # half a month is 15 days
     if us.denominator != 1:
         raise ValueError("finer than a microsecond")
-    if not in_range(int(months), int(us)):
+    if not in_range(whole, int(us)):
         raise ValueError("longer than 292,000 years")
-    return interval(int(months), timedelta(microseconds=int(us)))
+    return interval(whole, timedelta(microseconds=int(us)))
 
 
 def format_interval(value: timedelta) -> str:

@@ -27,14 +27,15 @@ column's bytes are the beginning of another's, so that columns can follow one an
 of columns is a prefix of bytes. Whatever decodes encodes to the same bytes.
 
 -0.0 is 0.0, and an INTERVAL of one month is 30 days: what decodes is equal, but need not be the
-same (`restores`). NaN has one form, above infinity, as in PostgreSQL. JSON and COUNTER have no order
-and cannot be in keys.
+same (`restores`). NaN has one form, above infinity, as in PostgreSQL, so that an index of floats is
+whole; primary keys refuse it (values.py). JSON and COUNTER have no order and cannot be in keys.
 
 After FoundationDB's tuple layer and CockroachDB's encoding.
 """
 
 from __future__ import annotations
 
+import reprlib
 import struct
 import uuid
 from collections.abc import Callable, Sequence
@@ -94,7 +95,7 @@ def key_encoder(types: Sequence[SqlType], descending: Sequence[bool] = ()) -> Ke
                     (value,) = values
                     return only(value)
                 except NOT_OF_TYPE as error:
-                    raise _unfit(types, values, error) from error
+                    raise _unfit(types, values) from error
 
             return encode_one
         case [first, second]:
@@ -104,7 +105,7 @@ def key_encoder(types: Sequence[SqlType], descending: Sequence[bool] = ()) -> Ke
                     left, right = values
                     return first(left) + second(right)
                 except NOT_OF_TYPE as error:
-                    raise _unfit(types, values, error) from error
+                    raise _unfit(types, values) from error
 
             return encode_two
 
@@ -113,7 +114,7 @@ def key_encoder(types: Sequence[SqlType], descending: Sequence[bool] = ()) -> Ke
             pairs = zip(columns, values, strict=True)
             return b"".join([column(value) for column, value in pairs])
         except NOT_OF_TYPE as error:
-            raise _unfit(types, values, error) from error
+            raise _unfit(types, values) from error
 
     return encode
 
@@ -132,7 +133,9 @@ def key_decoder(types: Sequence[SqlType], descending: Sequence[bool] = ()) -> Ke
             for read in readers:
                 value, at = read(key, at)
                 values.append(value)
-        except (IndexError, ValueError, ArithmeticError, struct.error) as error:
+        except (IndexError, struct.error) as error:
+            raise Corruption(f"key {key.hex()}", at, "it ends within a column") from error
+        except (ValueError, ArithmeticError) as error:
             raise Corruption(f"key {key.hex()}", at, str(error)) from error
         if at != (len(key) if stop is None else stop):
             raise Corruption(f"key {key.hex()}", at, "it does not end with its last column")
@@ -163,9 +166,9 @@ def _paired(types: Sequence[SqlType], descending: Sequence[bool]) -> list[tuple[
     return list(zip(types, descending or [False] * len(types), strict=True))
 
 
-def _unfit(types: Sequence[SqlType], values: Sequence[object], error: Exception) -> DataError:
+def _unfit(types: Sequence[SqlType], values: Sequence[object]) -> DataError:
     names = ", ".join(str(sql_type) for sql_type in types)
-    return DataError(f"no key of ({names}) from {values!r:.200}: {error}")
+    return DataError(f"no key of ({names}) from {reprlib.repr(values)}")
 
 
 def _directed(ascending: ColumnEncoder, *, descending: bool) -> ColumnEncoder:

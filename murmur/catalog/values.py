@@ -73,9 +73,20 @@ def check(value: object, sql_type: SqlType, *, where: str) -> Value:
 
 
 @lru_cache(maxsize=4096)
-def checker(sql_type: SqlType, where: str) -> Checker:
-    """`check` compiled for one column."""
-    return _CHECKERS[sql_type.name](sql_type, _Refusal(sql_type, where))
+def checker(sql_type: SqlType, where: str, *, key: bool = False) -> Checker:
+    """`check` compiled for one column; a column of a primary key refuses NaN, too."""
+    refuse = _Refusal(sql_type, where)
+    check_value = _CHECKERS[sql_type.name](sql_type, refuse)
+    if not (key and sql_type.is_float):
+        return check_value
+
+    def check_key(value: object) -> float | None:
+        number: float | None = check_value(value)
+        if number != number:
+            raise refuse.data(value, "NaN cannot be in a key")
+        return number
+
+    return check_key
 
 
 def is_atom(atom: object, sql_type: SqlType) -> bool:
