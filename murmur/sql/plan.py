@@ -1,0 +1,324 @@
+"""Plans: what a statement will do, as frozen data, nested as EXPLAIN prints it.
+
+    EXPLAIN SELECT body FROM note WHERE author = ? AND likes > 3 ORDER BY written LIMIT 5
+
+      engine: row (index range)
+      limit 5
+        project body
+          filter likes > 3
+            index range note_author (author = $1)
+
+A row plan works on *base rows*: a table's columns in their order, so Column(i) in its expressions
+is the i-th column. Project and Aggregate end that; above them Column(i) is the i-th output column.
+
+Invariants:
+    1. An access path yields every row for which the conjuncts it stands for are TRUE, each row
+       once; conjuncts that it does not represent exactly stay in a Filter above it.
+    2. A plan names the Table objects it was made from; it is right for catalogs of one version.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from murmur.catalog.schema import Column, Index, Table
+from murmur.catalog.types import SqlType
+from murmur.sql.expressions import Expr
+
+
+@dataclass(frozen=True, slots=True)
+class ResultColumn:
+    """One column of a result; the type is None where only the columnar engine knows it."""
+
+    name: str
+    type: SqlType | None
+
+
+# Access paths ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Equal:
+    """A key column that equals one of the alternatives, or IS NULL."""
+
+    alternatives: tuple[Expr, ...]
+    null: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """One end of a range."""
+
+    expr: Expr
+    inclusive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The part of an ordered key that an access path reads.
+
+    The leading key columns equal one of their alternatives each; the next one lies between the
+    bounds. With `nulls_last` set, the rows whose next column is NULL are read apart from the
+    others, after them (True) or before them (False), as an ORDER BY asks. None: as they are stored.
+    """
+
+    equal: tuple[Equal, ...] = ()
+    lower: Bound | None = None
+    upper: Bound | None = None
+    nulls_last: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyLookup:
+    """Rows by their whole primary key."""
+
+    table: Table
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRange:
+    """Rows in primary key order, between bounds."""
+
+    table: Table
+    span: Span
+    reverse: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class IndexRange:
+    """Rows in the order of an index, between bounds; a whole unique key is the shortest range."""
+
+    table: Table
+    index: Index
+    span: Span
+    reverse: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FullScan:
+    """Every row of a table, in primary key order."""
+
+    table: Table
+    reverse: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SystemScan:
+    """Every row of a system relation."""
+
+    name: str
+    columns: tuple[ResultColumn, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OneRow:
+    """The single empty row of a SELECT without FROM."""
+
+
+Access: TypeAlias = KeyLookup | KeyRange | IndexRange | FullScan
+Leaf: TypeAlias = Access | SystemScan | OneRow
+
+
+# Operators ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """The rows for which the predicate is TRUE."""
+
+    source: Rows
+    predicate: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class SortKey:
+    """One term of ORDER BY."""
+
+    expr: Expr
+    descending: bool
+    nulls_first: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """All rows, ordered."""
+
+    source: Rows
+    keys: tuple[SortKey, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """One expression per output column."""
+
+    source: Rows
+    exprs: tuple[Expr, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Distinct:
+    """Each different row once, the first of its kind."""
+
+    source: Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """At most `count` rows (None: all) after skipping `offset`."""
+
+    source: Rows
+    count: Expr | None
+    offset: Expr | None
+
+
+AggregateName: TypeAlias = Literal["count", "sum", "min", "max"]
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregation:
+    """One aggregate function; without an operand it is count(*)."""
+
+    name: AggregateName
+    operand: Expr | None
+    distinct: bool
+    type: SqlType | None
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """One row: the aggregates over all rows."""
+
+    source: Rows
+    aggregations: tuple[Aggregation, ...]
+
+
+Rows: TypeAlias = Leaf | Filter | Sort | Project | Distinct | Limit | Aggregate
+
+
+# Queries -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RowQuery:
+    """A query on the row engine. `whole` is the table of which it must read every row, if so."""
+
+    rows: Rows
+    columns: tuple[ResultColumn, ...]
+    reason: str
+    whole: Table | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RelationUse:
+    """A relation under the name that the columnar text has for it.
+
+    It is a table, its history, or a system relation. With `keyed` set the table's rows carry their
+    row key in one more column, KEY_COLUMN.
+    """
+
+    name: str
+    table: Table | None = None
+    history: bool = False
+    keyed: bool = False
+    system: str = ""
+
+
+KEY_COLUMN = "murmur row key"
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnarQuery:
+    """A query on the columnar engine: text, relations, and the parameters that the text uses.
+
+    Parameter i of the statement stands in the text as $p<i>; its type is known where it meets a
+    column. `uses_now` says that $now, the statement's time, is used.
+    """
+
+    sql: str
+    relations: tuple[RelationUse, ...]
+    parameters: tuple[tuple[int, SqlType | None], ...]
+    uses_now: bool
+    columns: tuple[ResultColumn, ...] | None  # None: only the engine knows them
+    reason: str
+
+
+Query: TypeAlias = RowQuery | ColumnarQuery
+
+
+# Statements that write ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Returning:
+    """RETURNING: expressions over the row as written."""
+
+    exprs: tuple[Expr, ...]
+    columns: tuple[ResultColumn, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """SET column = value. For a COUNTER, an increment adds the value; otherwise it is a reset."""
+
+    column: Column
+    value: Expr
+    increment: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OnConflict:
+    """ON CONFLICT. `target` is an index, None for the primary key, or "any".
+
+    `assignments` None is DO NOTHING. Expressions see the standing row, and after it the row that
+    was to be inserted (excluded).
+    """
+
+    target: Index | Literal["any"] | None
+    assignments: tuple[Assignment, ...] | None = None
+    predicate: Expr | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Insert:
+    """INSERT. Each row of `rows` has one entry per target column, None for DEFAULT.
+
+    `defaults` are the columns whose default is a function, with it: they are evaluated for every
+    row that leaves them out.
+    """
+
+    table: Table
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Expr | None, ...], ...]
+    query: Query | None
+    defaults: tuple[tuple[Column, Expr], ...]
+    generated: Column | None  # the key that fills itself
+    conflict: OnConflict | None
+    returning: Returning | None
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """UPDATE of the rows that `source` finds.
+
+    A ColumnarQuery as source yields row keys (or primary keys) and, after them, one value per
+    assignment; the assignments' expressions then read that row instead of the table's.
+    """
+
+    table: Table
+    source: Rows | ColumnarQuery
+    assignments: tuple[Assignment, ...]
+    returning: Returning | None
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """DELETE of the rows that `source` finds; see Update for a ColumnarQuery."""
+
+    table: Table
+    source: Rows | ColumnarQuery
+    returning: Returning | None
+
+
+Plan: TypeAlias = Query | Insert | Update | Delete
