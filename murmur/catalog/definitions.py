@@ -5,14 +5,14 @@ as rows do: field by field inside a life, and lives side by side when two replic
 thing apart. Field numbers:
 
     table        1 name  2 generation  3 primary key: column id u32*  4 its name  5 dropped
-    column       1 name  2 generation  3 type as text  4 nullable  5 dropped  6 position
-                 7 default's kind  8 default's value  9 default's text
+    column       1 name  2 type as text  3 nullable  4 position  5 dropped
+                 6 default's kind  7 default's value  8 default's text
     index        1 name  2 unique  3 constraint  4 columns: (column id u32 | descending u8)*
     foreign key  1 name  2 columns: u32*  3 parent table: u64  4 parent columns: u32*  5 on delete
     check        1 name  2 text  3 columns: u32*  4 their names in the text, each followed by 00
 
     note (id UUID PRIMARY KEY)  ->  02 01 9c..|00       {1: "note", 2: 1, 3: 1f.., 4: "note_pkey"}
-                                    02 01 9c..|01|1f..  {1: "id", 2: 1, 3: "UUID", 4: False, 6: 0}
+                                    02 01 9c..|01|1f..  {1: "id", 2: "UUID", 3: False, 4: 0}
 
 A table or column is dropped by an edit, not removed, because rows that mention it stay: `dropped`
 holds the version vector that the dropper had seen, (replica 8s | seq u64)*. A life made by a CREATE
@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeVar, get_args
 
 from murmur.catalog import keyspace
-from murmur.catalog.schema import Action, Check, Default, ForeignKey, Index, IndexColumn
+from murmur.catalog.schema import Action, Check, Column, Default, ForeignKey, Index, IndexColumn
 from murmur.catalog.types import SqlType, parse_type
 from murmur.errors import InvalidInput
 from murmur.kvcore.cell import Life, Rank, decode_record
@@ -39,8 +39,8 @@ from murmur.kvcore.record import Atom
 
 NAME = 1  # of every kind
 TABLE_GENERATION, TABLE_KEY, TABLE_KEY_NAME, DROPPED = 2, 3, 4, 5
-COLUMN_GENERATION, COLUMN_TYPE, COLUMN_NULLABLE, COLUMN_POSITION = 2, 3, 4, 6  # 5 is DROPPED
-DEFAULT_KIND, DEFAULT_VALUE, DEFAULT_TEXT = 7, 8, 9
+COLUMN_TYPE, COLUMN_NULLABLE, COLUMN_POSITION = 2, 3, 4  # 5 is DROPPED
+DEFAULT_KIND, DEFAULT_VALUE, DEFAULT_TEXT = 6, 7, 8
 INDEX_UNIQUE, INDEX_CONSTRAINT, INDEX_COLUMNS = 2, 3, 4
 CHILD_COLUMNS, PARENT_TABLE, PARENT_COLUMNS, ON_DELETE = 2, 3, 4, 5
 CHECK_TEXT, CHECK_COLUMNS, CHECK_NAMES = 2, 3, 4
@@ -126,27 +126,18 @@ def table_fields(
     }
 
 
-def column_fields(
-    name: str,
-    generation: int,
-    sql_type: SqlType,
-    *,
-    nullable: bool,
-    default: Default | None,
-    position: int,
-) -> Fields:
+def column_fields(column: Column) -> Fields:
     """The record of a column."""
     fields: Fields = {
-        NAME: name,
-        COLUMN_GENERATION: generation,
-        COLUMN_TYPE: str(sql_type),
-        COLUMN_NULLABLE: nullable,
-        COLUMN_POSITION: position,
+        NAME: column.name,
+        COLUMN_TYPE: str(column.type),
+        COLUMN_NULLABLE: column.nullable,
+        COLUMN_POSITION: column.position,
     }
-    if default is not None:
-        fields[DEFAULT_KIND] = default.kind
-        fields[DEFAULT_VALUE] = default.value
-        fields[DEFAULT_TEXT] = default.text
+    if column.default is not None:
+        fields[DEFAULT_KIND] = column.default.kind
+        fields[DEFAULT_VALUE] = column.default.value
+        fields[DEFAULT_TEXT] = column.default.text
     return fields
 
 

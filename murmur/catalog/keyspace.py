@@ -26,7 +26,8 @@ key is part of a table's id because it is the identity of rows: two tables of on
 differ cannot share rows, and stay two tables.
 
 Primary key and index columns are in the order-preserving encoding of keycode.py; a table without a
-primary key has 16 bytes of row id in its place. Index columns with NULL make no claim and no child.
+primary key has 16 bytes of row id in its place. A row with a NULL among the columns of a foreign
+key is nobody's child; among those of a unique index, its entry claims nothing (NULLs are distinct).
 The value of an entry, claim or child is the length of its primary key, u16, so that the row's key
 can be cut out. The digest changes with any record that defines the table: a transaction guards it
 for each table whose rows it writes, so it retries when the definition that it went by has changed.
