@@ -1,0 +1,470 @@
+"""DuckDB, the columnar engine: one SELECT over Arrow tables, in memory, cut off from all else.
+
+    run("SELECT k, count(*) AS n FROM t GROUP BY k", [], {"t": relation})  ->  pyarrow.Table
+
+Each query runs on a cursor of its own, on which its relations are registered as pa.Table objects
+(never as readers: those know no row count and cannot be read twice). Names registered on one cursor
+are not visible on another, so queries of many threads do not meet.
+
+The database is in memory; access to files, network, extensions and the environment is off, spilling
+to disk is off, and the configuration is locked. So a statement reaches the relations that it was
+given, and no more.
+
+Columns are built once per state of a table: they are kept, up to a budget of bytes, for as long as
+`catalog.touched` says that no row has changed. A newer state replaces the older one.
+
+Settings for PostgreSQL's semantics: `/` of integers truncates, NULLS LAST for ASC and FIRST for
+DESC, the logarithm of -1 is an error, UTC. They are global: a cursor does not inherit its
+connection's own.
+
+DuckDB's HUGEINT (the sum of BIGINTs) comes back as BIGINT when all values fit, else as
+DECIMAL(38,0).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from murmur.catalog.catalog import Catalog
+from murmur.catalog.schema import Table
+from murmur.catalog.types import (
+    BIGINT,
+    BLOB,
+    BOOLEAN,
+    DATE,
+    DOUBLE,
+    INTEGER,
+    INTERVAL,
+    JSON,
+    REAL,
+    SMALLINT,
+    TEXT,
+    TIME,
+    TIMESTAMP,
+    TIMESTAMPTZ,
+    UUID,
+    Interval,
+    SqlType,
+    decimal,
+)
+from murmur.errors import (
+    BindError,
+    Closed,
+    DatabaseError,
+    DataError,
+    InternalError,
+    InvalidInput,
+    MurmurError,
+    OperationalError,
+    ParseError,
+    TypeMismatch,
+    Unsupported,
+)
+from murmur.kvcore.view import View
+from murmur.olap.arrow import (
+    arrow_type,
+    iterate_rows,
+    make_field,
+    make_table,
+    rows_to_arrow,
+    table_to_arrow,
+)
+
+CACHE_BYTES = 512 << 20
+
+_T = TypeVar("_T")
+
+_SETTINGS = (
+    "SET temp_directory = ''",
+    "SET autoinstall_known_extensions = false",
+    "SET autoload_known_extensions = false",
+    "SET GLOBAL python_enable_replacements = false",
+    "SET GLOBAL python_scan_all_frames = false",
+    "SET GLOBAL integer_division = true",
+    "SET GLOBAL default_null_order = 'nulls_last_on_asc_first_on_desc'",
+    "SET GLOBAL ieee_floating_point_ops = false",
+    "SET GLOBAL TimeZone = 'UTC'",
+    "SET enable_external_access = false",
+    "SET lock_configuration = true",
+)
+
+# What HUGEINT becomes depends on its values; types that are absent here have no SQL type in Murmur.
+_TYPES: Mapping[str, SqlType] = {
+    "BOOLEAN": BOOLEAN,
+    "TINYINT": SMALLINT,
+    "UTINYINT": SMALLINT,
+    "SMALLINT": SMALLINT,
+    "USMALLINT": INTEGER,
+    "INTEGER": INTEGER,
+    "UINTEGER": BIGINT,
+    "BIGINT": BIGINT,
+    "FLOAT": REAL,
+    "DOUBLE": DOUBLE,
+    "VARCHAR": TEXT,
+    "BLOB": BLOB,
+    "DATE": DATE,
+    "TIME": TIME,
+    "TIMESTAMP": TIMESTAMP,
+    "TIMESTAMP_S": TIMESTAMP,
+    "TIMESTAMP_MS": TIMESTAMP,
+    "TIMESTAMP_NS": TIMESTAMP,
+    "TIMESTAMP WITH TIME ZONE": TIMESTAMPTZ,
+    "INTERVAL": INTERVAL,
+    "UUID": UUID,
+    "JSON": JSON,
+}
+_WIDE = frozenset({"HUGEINT", "UHUGEINT", "UBIGINT", "BIGNUM"})
+_DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
+
+
+class Relation(Protocol):
+    """What a name in the statement stands for: a table, a table's history, or rows."""
+
+    @property
+    def table(self) -> Table | None:
+        """The table, unless `rows` are given."""
+        ...
+
+    @property
+    def view(self) -> View:
+        """The state to read it in."""
+        ...
+
+    @property
+    def private(self) -> bool:
+        """Whether the view has writes of its own, so that nothing read from it may be kept."""
+        ...
+
+    @property
+    def columns(self) -> Sequence[tuple[str, SqlType | None]]:
+        """Names and types of `rows`."""
+        ...
+
+    @property
+    def rows(self) -> Iterable[tuple[Any, ...]] | None:
+        """The rows themselves."""
+        ...
+
+    @property
+    def history(self) -> bool:
+        """Whether the history of the table is meant."""
+        ...
+
+
+class DuckEngine:
+    """Runs SELECTs over relations. Safe to use from many threads; starts with the first one."""
+
+    def __init__(
+        self,
+        *,
+        history: Callable[[Table, View], pa.Table] | None = None,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
+        self._history = history
+        self._cache = ColumnCache(cache_bytes)
+        self._lock = threading.Lock()
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._closed = False
+
+    def run(
+        self, sql: str, parameters: Mapping[str, object], relations: Mapping[str, Relation]
+    ) -> pa.Table:
+        """The answer. Raises the MurmurError that says what is wrong with statement or data."""
+        with self._cursor(relations) as cursor:
+            return self._query(cursor, sql, parameters)
+
+    def explain(
+        self, sql: str, parameters: Mapping[str, object], relations: Mapping[str, Relation]
+    ) -> str:
+        """DuckDB's physical plan, as text."""
+        with self._cursor(relations) as cursor:
+            plan = self._query(cursor, f"EXPLAIN {sql}", parameters)
+        return str(plan.column(plan.num_columns - 1)[0].as_py()).rstrip()
+
+    def rows(self, table: pa.Table) -> Iterator[tuple[Any, ...]]:
+        """An answer's rows as Python values, what the row engine would have given."""
+        return iterate_rows(table)
+
+    def stats(self) -> Mapping[str, int]:
+        """Figures of the column cache."""
+        return self._cache.stats()
+
+    def close(self) -> None:
+        """Stop; running queries fail with Closed. Closing twice is once."""
+        with self._lock:
+            self._closed = True
+            connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.interrupt()
+            connection.close()
+        self._cache.clear()
+
+    @contextlib.contextmanager
+    def _cursor(self, relations: Mapping[str, Relation]) -> Iterator[duckdb.DuckDBPyConnection]:
+        tables = {name: self._arrow(relation) for name, relation in relations.items()}
+        with self._lock:
+            if self._closed:
+                raise Closed("the swarm is closed")
+            if self._connection is None:
+                self._connection = _connect()
+            cursor = self._connection.cursor()
+        try:
+            for name, table in tables.items():
+                cursor.register(name, table)
+            yield cursor
+        except duckdb.Error as error:
+            if self._closed:
+                raise Closed("the swarm was closed while the statement ran") from None
+            raise _translate(error, relations) from None
+        except RuntimeError as error:
+            if str(error) != "Query interrupted":
+                raise
+            raise Closed("the swarm was closed while the statement ran") from None
+        finally:
+            cursor.close()
+
+    def _query(
+        self, cursor: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, object]
+    ) -> pa.Table:
+        statements = cursor.extract_statements(sql)
+        if len(statements) != 1 or statements[0].type not in _QUERIES:
+            raise Unsupported("the columnar engine runs one SELECT at a time")
+        given = {name: _parameter(value) for name, value in parameters.items()}
+
+        def work() -> pa.Table:
+            relation = cursor.sql(sql, params=given or None)
+            return _relabel(relation.to_arrow_table(), list(map(str, relation.types)))
+
+        return _interruptible(work, cursor.interrupt)
+
+    def _arrow(self, relation: Relation) -> pa.Table:
+        if relation.rows is not None:
+            return rows_to_arrow(relation.columns, list(relation.rows), engine=True)
+        table = relation.table
+        assert table is not None
+        if relation.history:
+            if self._history is None:
+                raise Unsupported("there is no log to read a history from")
+            return self._history(table, relation.view)
+        if relation.private:
+            return table_to_arrow(relation.view, table, engine=True)
+        return self._cache.table(relation.view, table)
+
+
+class ColumnCache:
+    """Columns of tables in Arrow form, each kept until a row of its table changes."""
+
+    def __init__(self, budget_bytes: int) -> None:
+        self._budget = budget_bytes
+        self._lock = threading.Lock()
+        self._tables: OrderedDict[int, _Cached] = OrderedDict()
+        self._building: dict[int, threading.Lock] = {}
+        self._hits = self._misses = 0
+
+    def table(self, view: View, table: Table) -> pa.Table:
+        """The table as this view shows it."""
+        catalog = view.state  # type: ignore[attr-defined]
+        assert isinstance(catalog, Catalog)
+        version = catalog.touched.get(table.id, 0)
+        with self._lock:
+            building = self._building.setdefault(table.id, threading.Lock())
+        # One thread builds, the others that want the same state wait for it.
+        with building:
+            cached = self._lookup(table.id, version)
+            missing = [c for c in table.columns if (c.id, c.missing) not in cached.columns]
+            if missing:
+                built = table_to_arrow(view, table, missing, engine=True)
+                for column, array in zip(missing, built.columns, strict=True):
+                    cached.columns[column.id, column.missing] = array
+                cached.bytes += built.nbytes
+                self._keep(table.id, cached)
+        arrays = [cached.columns[column.id, column.missing] for column in table.columns]
+        return make_table([(column.name, column.type) for column in table.columns], arrays)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._tables.clear()
+
+    def stats(self) -> Mapping[str, int]:
+        """How much is kept, and how often it served."""
+        with self._lock:
+            return {
+                "arrow_cache_bytes": sum(cached.bytes for cached in self._tables.values()),
+                "arrow_cache_hits": self._hits,
+                "arrow_cache_misses": self._misses,
+            }
+
+    def _lookup(self, table_id: int, version: int) -> _Cached:
+        with self._lock:
+            cached = self._tables.get(table_id)
+            if cached is not None and cached.version == version:
+                self._tables.move_to_end(table_id)
+                self._hits += 1
+                return cached
+            self._misses += 1
+            return _Cached(version)
+
+    def _keep(self, table_id: int, cached: _Cached) -> None:
+        with self._lock:
+            self._tables[table_id] = cached
+            self._tables.move_to_end(table_id)
+            total = sum(other.bytes for other in self._tables.values())
+            while total > self._budget:
+                _, dropped = self._tables.popitem(last=False)
+                total -= dropped.bytes
+
+
+class _Cached:
+    """One table's columns, in one state of its rows."""
+
+    __slots__ = ("bytes", "columns", "version")
+
+    def __init__(self, version: int) -> None:
+        self.version = version
+        self.columns: dict[tuple[int, object], pa.ChunkedArray] = {}
+        self.bytes = 0
+
+
+_QUERIES = frozenset({duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN})
+
+
+def _connect() -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(":memory:")
+    for setting in _SETTINGS:
+        connection.execute(setting)
+    return connection
+
+
+def _parameter(value: object) -> object:
+    # DuckDB takes any timedelta for an exact span and would drop the months.
+    if isinstance(value, Interval):
+        exact = value.exact
+        text = f"{value.months} months {exact.days} days {exact.seconds} seconds "
+        return duckdb.Value(f"{text}{exact.microseconds} microseconds", "INTERVAL")
+    return value
+
+
+def _interruptible(work: Callable[[], _T], interrupt: Callable[[], None]) -> _T:
+    """Do the work so that Ctrl-C stops it.
+
+    Signals reach the main thread only between two bytecodes, and DuckDB does not come back before
+    it is done. So on the main thread the query runs beside it, and Ctrl-C interrupts the query and
+    waits for it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return work()
+    done = threading.Event()
+    outcome: list[_T] = []
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            outcome.append(work())
+        except BaseException as error:  # handed to the caller's thread
+            failure.append(error)
+        finally:
+            done.set()
+
+    threading.Thread(target=run, name="murmur-query", daemon=True).start()
+    try:
+        done.wait()
+    except BaseException:
+        interrupt()
+        done.wait()
+        raise
+    if failure:
+        raise failure[0]
+    return outcome[0]
+
+
+# Types -----------------------------------------------------------------
+
+
+def _relabel(table: pa.Table, types: Sequence[str]) -> pa.Table:
+    """The answer with each field in the Arrow type of its SQL type, and saying which."""
+    fields, arrays = [], []
+    for field, array, name in zip(table.schema, table.columns, types, strict=True):
+        sql_type = _sql_type(name)
+        if name in _WIDE:
+            sql_type, array = _narrowed(array)
+        elif sql_type is not None:
+            wanted = arrow_type(sql_type)
+            if array.type != wanted:
+                array = array.cast(wanted, safe=False)  # TIMESTAMP_NS drops its nanoseconds
+        elif name.startswith(_AS_TEXT):
+            sql_type, array = TEXT, array.cast(pa.string())
+        fields.append(make_field(field.name, sql_type, array.type))
+        arrays.append(array)
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+
+
+_AS_TEXT = ("ENUM",)
+
+
+def _sql_type(name: str) -> SqlType | None:
+    if (exact := _DECIMAL.fullmatch(name)) is not None:
+        return decimal(int(exact[1]), int(exact[2]))
+    return _TYPES.get(name)
+
+
+def _narrowed(array: pa.ChunkedArray) -> tuple[SqlType, pa.ChunkedArray]:
+    whole = array.cast(pa.decimal128(38, 0))
+    bounds = pc.min_max(whole).as_py()
+    low, high = bounds["min"], bounds["max"]
+    if low is None or (low >= -(2**63) and high < 2**63):
+        return BIGINT, whole.cast(pa.int64())
+    return decimal(38, 0), whole
+
+
+# Errors ----------------------------------------------------------------
+
+
+_ERRORS: Sequence[tuple[type[Exception], type[MurmurError]]] = (
+    (duckdb.ParserException, ParseError),
+    (duckdb.SyntaxException, ParseError),
+    (duckdb.BinderException, BindError),
+    (duckdb.CatalogException, BindError),
+    (duckdb.NotImplementedException, Unsupported),
+    (duckdb.PermissionException, Unsupported),
+    (duckdb.TypeMismatchException, TypeMismatch),
+    (duckdb.InvalidTypeException, TypeMismatch),
+    (duckdb.DataError, DataError),
+    (duckdb.OperationalError, OperationalError),
+    (duckdb.InterruptException, OperationalError),
+    (duckdb.InternalError, InternalError),
+    (duckdb.FatalException, InternalError),
+    (duckdb.NotSupportedError, Unsupported),
+    (duckdb.ProgrammingError, InvalidInput),
+)
+# What DuckDB files under invalid input although the statement is right and its data is not.
+_DATA = re.compile(r"division by zero|out of range|overflow|more than one row", re.IGNORECASE)
+_KIND = re.compile(r"^[A-Z][A-Za-z ]*Error: ")
+_ADVICE = re.compile(
+    r"(?:\s*Use TRY\(|\s*Use \"?SET |\n\nLINE \d+:|\n\s*Candidate |\nDid you mean ).*", re.DOTALL
+)
+_DIVISION = re.compile(r"Division by zero in expression.*", re.DOTALL)
+
+
+def _translate(error: Exception, relations: Mapping[str, Relation]) -> MurmurError:
+    """The error in Murmur's tree, without DuckDB's advice about DuckDB."""
+    text = _ADVICE.sub("", _KIND.sub("", str(error))).strip()
+    text = _DIVISION.sub("division by zero", text)
+    for name, relation in relations.items():
+        if relation.table is not None:
+            text = re.sub(rf"\b{re.escape(name)}\b", relation.table.name, text)
+    if isinstance(error, duckdb.InvalidInputException) and _DATA.search(text):
+        return DataError(text)
+    for kind, ours in _ERRORS:
+        if isinstance(error, kind):
+            return ours(text)
+    return DatabaseError(text)

@@ -1,0 +1,166 @@
+"""History: every version of every row of a table, read from the log.
+
+    id  name    _hlc                _time                 _replica          _seq  _op
+    7   Delta   115838341120000000  2026-01-01 00:00:00Z  90a1c0ffee000001  12    insert
+    7   Delta!  115838341186576385  2026-01-01 00:00:01Z  90a1c0ffee000001  15    update
+    7   Delta!  115838341252000000  2026-01-01 00:00:02Z  41d2beef00000002  3     delete
+
+A version is the row as its author left it: the author's transaction applied to what the author had
+seen of the row, no more. An update shows the whole row, a delete the row that it took away. So a
+write that lost to a concurrent one stands here as it was written (law L7), and the versions are the
+same on every replica (law L5); only their order, that of this replica's log, may differ. ORDER BY
+_hlc, _replica is the order that every replica agrees on.
+
+    _hlc      BIGINT        the transaction's stamp (kvcore/clock.py): one number that sorts
+    _time     TIMESTAMPTZ   the wall clock in it, milliseconds
+    _replica  TEXT          the author, hexadecimal
+    _seq      BIGINT        the author's transactions, counted from 1
+    _op       TEXT          insert, update or delete
+
+Rows are shown through the table's present columns; a column that came later reads its default. A
+table that was dropped is shown as it was before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from murmur.catalog.keyspace import row_prefix
+from murmur.catalog.layout import atoms_getter
+from murmur.catalog.schema import Table
+from murmur.catalog.types import BIGINT, TEXT, TIMESTAMPTZ
+from murmur.kvcore.cell import Author, apply, visible_fields
+from murmur.kvcore.clock import stamp_ms
+from murmur.kvcore.log import ADMITTED, Log
+from murmur.kvcore.record import Atom, Operation, decode, origin
+from murmur.olap.arrow import atoms_to_array, make_table
+
+COLUMNS = (
+    ("_hlc", BIGINT),
+    ("_time", TIMESTAMPTZ),
+    ("_replica", TEXT),
+    ("_seq", BIGINT),
+    ("_op", TEXT),
+)
+
+MAX_INT64 = 2**63 - 1
+MAX_TIME_US = 253_402_300_799_999_999  # 9999-12-31T23:59:59.999999Z
+
+Fields = Mapping[int, Atom]
+
+
+class Version(NamedTuple):
+    """One row as one transaction left it, or took it away."""
+
+    key: bytes
+    op: str
+    stamp: int
+    replica: bytes
+    seq: int
+    fields: Fields
+
+
+def history(
+    log: Log, vector: Mapping[bytes, int], table: Table, *, engine: bool = False
+) -> pa.Table:
+    """All versions of the table's rows that a snapshot of this vector has seen, in log order."""
+    atoms = atoms_getter(table.columns)
+    rows, about = [], []
+    for _, op, stamp, replica, seq, fields in versions(log, vector, row_prefix(table.id)):
+        rows.append(atoms(fields))
+        time_us = min(stamp_ms(stamp) * 1000, MAX_TIME_US)
+        about.append((min(stamp, MAX_INT64), time_us, replica.hex(), seq, op))
+    columns = [(column.name, column.type) for column in table.columns]
+    columns += COLUMNS
+    values = [*_transposed(rows, len(table.columns)), *_transposed(about, len(COLUMNS))]
+    arrays = [
+        atoms_to_array(column, sql_type, engine=engine, where=f"{table.name}.{name}")
+        for (name, sql_type), column in zip(columns, values, strict=True)
+    ]
+    return make_table(columns, arrays)
+
+
+def versions(log: Log, vector: Mapping[bytes, int], prefix: bytes) -> Iterator[Version]:
+    """The versions of all records whose keys have this prefix, in log order."""
+    rows: dict[bytes, _Row] = {}
+    for author, operations in transactions(log, vector, prefix):
+        by_key: dict[bytes, list[Operation]] = {}
+        for operation in operations:
+            if operation.key.startswith(prefix):
+                by_key.setdefault(operation.key, []).append(operation)
+        for key, own in by_key.items():
+            row = rows.get(key)
+            if row is None:
+                row = rows[key] = _Row()
+            before, after = row.write(own, author)
+            shown = before if after is None else after
+            if shown is not None:
+                op = "delete" if after is None else "insert" if before is None else "update"
+                yield Version(
+                    key, op, author.stamp, author.replica, author.seq, visible_fields(shown)
+                )
+
+
+def transactions(
+    log: Log, vector: Mapping[bytes, int], prefix: bytes
+) -> Iterator[tuple[Author, Sequence[Operation]]]:
+    """The transactions within the vector that touch such a key, each with what it had seen."""
+    left = sum(vector.values())
+    seen: dict[bytes, Mapping[bytes, int]] = {}
+    if not left:
+        return
+    for _, kind, record in log.read(log.start):
+        if kind != ADMITTED:
+            continue
+        replica, seq = origin(record)
+        if seq > vector.get(replica, 0):
+            continue
+        transaction = decode(record)
+        mine = seen[replica] = transaction.vector(seen.get(replica, {}))
+        if prefix in record:
+            yield Author(transaction.stamp, replica, seq, mine), transaction.operations
+        left -= 1
+        if not left:
+            return  # what follows came after the snapshot
+
+
+class _Row:
+    """What has been written to one key so far."""
+
+    __slots__ = ("_cell", "_seen", "_writes")
+
+    def __init__(self) -> None:
+        self._cell: bytes | None = None  # of all writes so far
+        self._seen: dict[bytes, int] = {}
+        self._writes: list[tuple[Sequence[Operation], Author]] = []
+
+    def write(
+        self, operations: Sequence[Operation], author: Author
+    ) -> tuple[bytes | None, bytes | None]:
+        """The cell as the author found it and left it."""
+        vector = author.vector
+        if all(vector.get(replica, 0) >= seq for replica, seq in self._seen.items()):
+            before = self._cell
+            after = self._cell = apply(before, operations, author)
+        else:
+            before = self._as_seen_with(vector)
+            after = apply(before, operations, author)
+            self._cell = apply(self._cell, operations, author)
+        self._seen[author.replica] = author.seq
+        self._writes.append((operations, author))
+        return before, after
+
+    def _as_seen_with(self, vector: Mapping[bytes, int]) -> bytes | None:
+        """The cell made of the writes that the vector covers."""
+        cell = None
+        for operations, author in self._writes:
+            if vector.get(author.replica, 0) >= author.seq:
+                cell = apply(cell, operations, author)
+        return cell
+
+
+def _transposed(rows: Sequence[Sequence[Atom]], width: int) -> Sequence[Sequence[Atom]]:
+    return list(zip(*rows, strict=True)) if rows else [()] * width
