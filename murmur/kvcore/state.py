@@ -1,0 +1,114 @@
+"""State: all that a reader of the tree needs, in one immutable value, and how the next one is made.
+
+    publish    a write: the next sequence, with its attachment
+    rotate     the memtable joins the frozen ones, an empty one takes its place
+    install    a flush or a compaction: the next version, perhaps without the oldest frozen memtable
+
+Each is one assignment to `Head.state`, under a lock that is never held over a write or over I/O. A
+reader takes the state without it. Only pinning needs the lock: a pin must be there before the
+writer, two batches later, drops the versions that nobody sees.
+
+Invariants:
+    1. memtable, frozen memtables (newest first) and version hold what was written up to `sequence`,
+       each newer than what follows it.
+    2. While a state is pinned, the versions in its memtable that its sequence sees are kept.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import NamedTuple
+
+from murmur.kvcore.memtable import Memtable
+from murmur.kvcore.version import Version
+
+
+class Frozen(NamedTuple):
+    """A memtable that is to become a table, installed together with its mark."""
+
+    memtable: Memtable
+    mark: bytes
+    sequence: int
+
+
+class State(NamedTuple):
+    """What there is to read."""
+
+    sequence: int
+    attachment: object
+    memtable: Memtable
+    frozen: tuple[Frozen, ...]
+    version: Version
+
+    def below(self, key: bytes) -> bytes | None:
+        """The value of a key that the memtable does not hold."""
+        for frozen in self.frozen:
+            found = frozen.memtable.versions.get(key)
+            if found is not None:
+                return found[1]
+        return self.version.get(key)
+
+
+class Head:
+    """The newest state of a tree."""
+
+    __slots__ = ("changed", "lock", "state")
+
+    def __init__(self, version: Version) -> None:
+        sequence = version.last_sequence
+        self.state = State(sequence, None, Memtable(sequence), (), version)
+        self.lock = threading.Lock()
+        self.changed = threading.Condition(self.lock)  # notified of all but publish
+
+    def publish(self, sequence: int, attachment: object) -> None:
+        """Let readers see what was written to the memtable at this sequence."""
+        with self.lock:
+            _, _, memtable, frozen, version = self.state
+            self.state = State(sequence, attachment, memtable, frozen, version)
+
+    def rotate(self, mark: bytes) -> Frozen:
+        """Freeze the memtable; for the writer, who holds the lock."""
+        sequence, attachment, memtable, frozen, version = self.state
+        memtable.freeze(sequence)
+        newest = Frozen(memtable, mark, sequence)
+        self.state = State(sequence, attachment, Memtable(sequence), (newest, *frozen), version)
+        self.changed.notify_all()
+        return newest
+
+    def install(self, version: Version, flushed: Frozen | None) -> None:
+        """Read from the next version on, which holds what was in the flushed memtable."""
+        with self.lock:
+            sequence, attachment, memtable, frozen, _ = self.state
+            if flushed is not None:
+                assert frozen[-1] is flushed, "memtables are flushed in their order"
+                frozen = frozen[:-1]
+            self.state = State(sequence, attachment, memtable, frozen, version)
+            self.changed.notify_all()
+
+    def pin(self) -> State:
+        """The state; its sequence stays readable in its memtable until it is unpinned."""
+        with self.lock:
+            state = self.state
+            pins = state.memtable.pins
+            pins[state.sequence] = pins.get(state.sequence, 0) + 1
+            return state
+
+    def unpin(self, state: State) -> None:
+        """Undo one pin."""
+        with self.lock:
+            pins = state.memtable.pins
+            count = pins[state.sequence] - 1
+            if count:
+                pins[state.sequence] = count
+            else:
+                del pins[state.sequence]
+
+    def pinned(self) -> list[int]:
+        """The sequences that are pinned in the memtable, ascending."""
+        pins = self.state.memtable.pins
+        if not pins:
+            # One that is being added now is that of the last published sequence, which a write
+            # keeps anyway; by the write after that it is here to be seen.
+            return []
+        with self.lock:
+            return sorted(pins)
