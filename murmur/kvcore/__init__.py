@@ -1,1 +1,82 @@
 """The replicated key-value core: one log, the tree derived from it, and the cells that merge."""
+
+from murmur.kvcore.causality import Dot, VersionVector, format_vector
+from murmur.kvcore.cell import (
+    Life,
+    Sibling,
+    decode_record,
+    decode_register,
+    visible_fields,
+    visible_value,
+    winner,
+)
+from murmur.kvcore.clock import (
+    Clock,
+    HybridClock,
+    ManualClock,
+    SystemClock,
+    stamp_datetime,
+    stamp_ms,
+)
+from murmur.kvcore.derivation import CellChange, Derivation
+from murmur.kvcore.log import Log
+from murmur.kvcore.memory_storage import MemoryStorage
+from murmur.kvcore.parking import ParkedRecord
+from murmur.kvcore.record import (
+    DELETE,
+    DERIVED,
+    LOCAL,
+    MAX_RECORD_BYTES,
+    PUT,
+    RECORD,
+    REGISTER,
+    Atom,
+    Operation,
+)
+from murmur.kvcore.replica import Applied, Replica, Snapshot
+from murmur.kvcore.storage import DiskStorage, Problem, Storage, read_whole, write_atomically
+from murmur.kvcore.transaction import Transaction
+from murmur.kvcore.view import View
+
+__all__ = [
+    "DELETE",
+    "DERIVED",
+    "LOCAL",
+    "MAX_RECORD_BYTES",
+    "PUT",
+    "RECORD",
+    "REGISTER",
+    "Applied",
+    "Atom",
+    "CellChange",
+    "Clock",
+    "Derivation",
+    "DiskStorage",
+    "Dot",
+    "HybridClock",
+    "Life",
+    "Log",
+    "ManualClock",
+    "MemoryStorage",
+    "Operation",
+    "ParkedRecord",
+    "Problem",
+    "Replica",
+    "Sibling",
+    "Snapshot",
+    "Storage",
+    "SystemClock",
+    "Transaction",
+    "VersionVector",
+    "View",
+    "decode_record",
+    "decode_register",
+    "format_vector",
+    "read_whole",
+    "stamp_datetime",
+    "stamp_ms",
+    "visible_fields",
+    "visible_value",
+    "winner",
+    "write_atomically",
+]

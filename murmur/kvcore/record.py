@@ -35,7 +35,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgpack
 
@@ -315,9 +315,9 @@ def _fields(body: object, place: int) -> dict[int, Atom]:
     return body
 
 
-def _counts(body: object, place: int) -> Counts:
+def _counts(body: Any, place: int) -> Counts:
     try:
-        adds_body, resets_body = body  # type: ignore[misc]
+        adds_body, resets_body = body
         adds = [
             Add(
                 _whole(field, place),
