@@ -3,7 +3,7 @@
     frame := marker f5 1a 4c 67 | crc u32 | length u32 | kind u8 | durable u64 | record
 
     "hello" at position 0, kind 1, nothing durable yet:
-    f51a4c67 e4a5ef4d 00000005 01 0000000000000000 68656c6c6f
+    f51a4c67 39a1c12b 00000005 01 0000000000000000 68656c6c6f
 
 Integers are big-endian. The crc is CRC-32 (zlib's) over all that follows it, begun with the low 32
 bits of the frame's position in the log instead of zero: a frame in another's place is damage too.

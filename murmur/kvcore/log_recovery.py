@@ -141,19 +141,20 @@ def _recover_last(
             return closed, None, True
         size = file.size()
         segment, durable, damage = survey(file, path, empty, size - empty.shift)
+        footed = closed is not None and closed.end == segment.end
+        if footed:
+            damage = None  # what is no frame is the footer
         if segment.end < clean_end:
             reason = f"the log ends at {segment.end}, but it reached {clean_end}"
             raise damage or Corruption(path, size, reason)
-        if closed is not None and closed.end == segment.end:
-            return closed, None, True
         torn = None
         if damage is not None:
             if closed is not None and segment.end < closed.end:
                 raise damage
             torn = _judge(file, damage, segment.end, size)
-        if damage is not None or segment.end > max(clean_end, durable, start):
+        if damage is not None or (not footed and segment.end > max(clean_end, durable, start)):
             _save(storage, segment, file)
-        return segment, torn, False
+        return segment, torn, footed
 
 
 def _save(storage: Storage, segment: Segment, file: ReadFile) -> None:
