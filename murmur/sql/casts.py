@@ -25,7 +25,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from functools import lru_cache
 from typing import Any, NoReturn, TypeAlias
 
-from murmur.catalog.interval import Interval
+from murmur.catalog.interval import exact_of, format_interval, parse_interval
 from murmur.catalog.types import (
     BIGINT,
     BLOB,
@@ -43,7 +43,6 @@ from murmur.catalog.types import (
     integer_bounds,
 )
 from murmur.errors import DataError, TypeMismatch
-from murmur.sql.intervals import interval_text, parse_interval
 
 Caster: TypeAlias = Callable[[Any], Any]
 
@@ -435,8 +434,8 @@ def _time_from_text(text: str) -> time:
 def _interval_from_text(text: str) -> timedelta:
     try:
         return parse_interval(text)
-    except (ValueError, OverflowError):
-        _bad(text, INTERVAL)
+    except ValueError as error:
+        raise DataError(f'"{text:.60}" is not a valid INTERVAL: {error}') from None
 
 
 # Writing text ------------------------------------------------------------------------------------
@@ -516,7 +515,7 @@ _TO_TEXT: dict[str, Caster] = {
     "TIME": time_text,
     "TIMESTAMP": timestamp_text,
     "TIMESTAMPTZ": timestamp_text,
-    "INTERVAL": interval_text,
+    "INTERVAL": format_interval,
     "UUID": str,
     "JSON": str,
 }
@@ -550,7 +549,7 @@ def timestamptz_from_date(value: date) -> datetime:
 
 
 def _time_from_interval(value: timedelta) -> time:
-    exact = value.exact if isinstance(value, Interval) else value
+    exact = exact_of(value)
     return (datetime.min + timedelta(0, exact.seconds, exact.microseconds)).time()
 
 

@@ -1,0 +1,693 @@
+"""From expressions to Python functions. Three-valued logic lives here and nowhere else.
+
+`a < 5 AND b` over the columns (a INTEGER, b BOOLEAN) becomes
+
+    def predicate(row, context):
+        return ((t0 := row[0]) is not None and t0 < k0) and row[1]
+
+An expression has three translations:
+
+    value(e)    a Python expression for its value, None standing for NULL
+    true(e)     one that is truthy exactly when e is TRUE      what WHERE asks
+    false(e)    one that is truthy exactly when e is FALSE     what NOT asks below WHERE
+
+so that a condition needs the third truth value only where a value is wanted: NOT swaps the last
+two, AND and OR follow De Morgan. By induction over the nodes, for every row exactly one of true(e),
+false(e) and `value(e) is None` holds; the tests state this as a law.
+
+The source consists of the words in this file, indexes and numbered names. Constants and functions
+are bound to names (k0, k1, ...); no text of a statement gets into it. Python's parser and compiler
+are recursive, so a tree deeper than SPILL is cut into functions that call one another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, TypeAlias
+
+from murmur.catalog.types import BOOLEAN, DECIMAL, SqlType, integer_bounds
+from murmur.errors import DatabaseError, Unsupported
+from murmur.sql import numbers, operators, temporal
+from murmur.sql.casts import cast_value, caster, out_of_range, round_real, type_of_value
+from murmur.sql.expressions import (
+    And,
+    Arithmetic,
+    Between,
+    Call,
+    Case,
+    Cast,
+    Coalesce,
+    Column,
+    Compare,
+    Comparison,
+    Concat,
+    Context,
+    Expr,
+    Extreme,
+    In,
+    IsDistinct,
+    IsNull,
+    IsTruth,
+    Like,
+    Literal,
+    Negate,
+    Not,
+    NullIf,
+    Operation,
+    Or,
+    Parameter,
+    Row,
+    Value,
+    walk,
+)
+from murmur.sql.texts import ESCAPE, like_matcher
+
+Evaluator: TypeAlias = Callable[[Row, Context], Value]
+Predicate: TypeAlias = Callable[[Row, Context], bool | None]  # True only when TRUE
+Projection: TypeAlias = Callable[[Row, Context], tuple[Value, ...]]
+Pipeline: TypeAlias = Callable[[Iterable[Row], Context], Iterator[tuple[Value, ...]]]
+
+SPILL = 24  # levels of a tree in one Python expression
+_BRANCHES = 40  # of a CASE in one Python expression
+
+
+def compile_expression(expr: Expr) -> Evaluator:
+    """The value of the expression for a row."""
+    source = _Source()
+    evaluator: Evaluator = source.build(f"return {source.value(expr)}")
+    return evaluator
+
+
+def compile_predicate(expr: Expr) -> Predicate:
+    """True if the condition is TRUE for a row; False or None if it is FALSE or NULL."""
+    source = _Source()
+    predicate: Predicate = source.build(f"return {source.true(expr)}")
+    return predicate
+
+
+def compile_projection(exprs: Sequence[Expr]) -> Projection:
+    """The values of several expressions for a row, as a tuple."""
+    source = _Source()
+    projection: Projection = source.build(f"return {source.row_of(exprs)}")
+    return projection
+
+
+def compile_pipeline(predicate: Expr | None, outputs: Sequence[Expr] | None) -> Pipeline:
+    """Filter and project many rows in one loop, lazily.
+
+    Without a predicate every row passes, without outputs the rows come out as they are.
+    """
+    source = _Source()
+    condition = "" if predicate is None else f"if {source.true(predicate)}: "
+    item = "row" if outputs is None else source.row_of(outputs)
+    loop = f"for row in rows:\n        {condition}yield {item}"
+    pipeline: Pipeline = source.build(loop, argument="rows")
+    return pipeline
+
+
+@dataclass(frozen=True, slots=True)
+class _Bound(Expr):
+    """An operand whose value, not NULL, is already in a Python variable."""
+
+    name: str
+    type: SqlType | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Member(Expr):
+    """Whether a value that is not NULL is in a set of constants."""
+
+    operand: _Bound
+    values: frozenset[Value]
+    type: SqlType | None = BOOLEAN
+
+
+def _refers_to_variable(expr: Expr) -> bool:
+    """Whether the expression makes sense in one function only."""
+    return any(isinstance(node, _Bound) for node in walk(expr))
+
+
+def _is_atom(expr: Expr) -> bool:
+    """Whether its source may be repeated without being evaluated twice."""
+    match expr:
+        case Column(nullable=nullable):
+            return not nullable
+        case _Bound() | Literal() | Parameter():
+            return True
+    return False
+
+
+class _Source:
+    """The source of one function, and the objects that its names stand for."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, Any] = {}
+        self._parameters: set[int] = set()
+        self._temporaries = 0
+        self._depth = 0
+
+    def build(self, body: str, *, argument: str = "row") -> Any:
+        """Compile the function; its parameters are read once at its beginning."""
+        head = "".join(f"    p{i} = parameters[{i}]\n" for i in sorted(self._parameters))
+        if head:
+            head = "    parameters = context.parameters\n" + head
+        text = f"def function({argument}, context):\n{head}    {body}\n"
+        try:
+            exec(compile(text, "<murmur expression>", "exec"), self._names)
+        except RecursionError:
+            raise Unsupported("the expression is nested too deeply") from None
+        return self._names.pop("function")
+
+    def row_of(self, exprs: Sequence[Expr]) -> str:
+        """A tuple of values."""
+        return "(" + "".join(f"{self.value(expr)}, " for expr in exprs) + ")"
+
+    # Names ---------------------------------------------------------------------------------------
+
+    def _constant(self, value: object) -> str:
+        name = f"k{len(self._names)}"
+        self._names[name] = value
+        return name
+
+    def _temporary(self) -> str:
+        self._temporaries += 1
+        return f"t{self._temporaries - 1}"
+
+    # The three translations ----------------------------------------------------------------------
+
+    def value(self, expr: Expr) -> str:
+        """The value, or None for NULL."""
+        return self._nested(expr, self._value, compile_expression)
+
+    def true(self, expr: Expr) -> str:
+        """Truthy exactly when the condition is TRUE."""
+        return self._nested(expr, self._true, compile_predicate)
+
+    def false(self, expr: Expr) -> str:
+        """Truthy exactly when the condition is FALSE."""
+        return self._nested(expr, self._false, lambda e: compile_predicate(Not(e)))
+
+    def _nested(
+        self, expr: Expr, translate: Callable[[Expr], str], spill: Callable[[Expr], Any]
+    ) -> str:
+        if self._depth >= SPILL and not _is_atom(expr) and not _refers_to_variable(expr):
+            return f"{self._constant(spill(expr))}(row, context)"
+        self._depth += 1
+        try:
+            return translate(expr)
+        finally:
+            self._depth -= 1
+
+    def _value(self, expr: Expr) -> str:
+        match expr:
+            case Literal(value, _):
+                return "None" if value is None else self._constant(value)
+            case Parameter(index, _):
+                self._parameters.add(index)
+                return f"p{index}"
+            case Column(index):
+                return f"row[{index}]"
+            case _Bound(name):
+                return name
+            case _Member(operand, values):
+                return f"({operand.name} in {self._constant(values)})"
+            case IsNull() | IsDistinct() | IsTruth():
+                return self._true(expr)  # these are never NULL, and yield True or False
+            case Not(operand):
+                return self._strict([operand], lambda name: f"not {name}")
+            case And(operands):
+                return self._chain(operands, "False", "True")
+            case Or(operands):
+                return self._chain(operands, "True", "False")
+            case Compare(op, left, right):
+                return self._strict(
+                    _uncast(left, right), lambda a, b: self._comparison(expr, op, a, b)
+                )
+            case Between() | In():
+                return self._with_operand(expr, self.value, null="None")
+            case Like():
+                return self._strict(_like_operands(expr), self._like(expr))
+            case Arithmetic(_, left, right):
+                return self._strict(_uncast(left, right), self._arithmetic(expr))
+            case Negate(operand, sql_type):
+                return self._strict([operand], self._negation(sql_type))
+            case Concat(operands):
+                return self._strict(operands, lambda *names: " + ".join(names))
+            case Case(branches, otherwise):
+                return self._case(branches, otherwise)
+            case Coalesce(operands):
+                return self._coalesce(operands)
+            case NullIf(left, right):
+                return self._null_if(left, right)
+            case Extreme(greatest, operands, sql_type):
+                choose = self._constant(_extreme(greatest=greatest, sql_type=sql_type))
+                return f"{choose}({', '.join(self.value(operand) for operand in operands)})"
+            case Cast(operand, sql_type):
+                assert sql_type is not None
+                return self._cast(operand, sql_type)
+            case Call():
+                return self._call(expr)
+        raise AssertionError(f"no translation for {type(expr).__name__}")
+
+    def _true(self, expr: Expr) -> str:
+        match expr:
+            case Literal(value, _):
+                return "True" if value is True else "False"
+            case Not(operand):
+                return self.false(operand)
+            case And(operands):
+                return self._join(" and ", map(self.true, operands))
+            case Or(operands):
+                return self._join(" or ", map(self.true, operands))
+            case IsNull(operand, negated):
+                return f"(({self.value(operand)}) is {'not ' if negated else ''}None)"
+            case IsTruth(operand, truth, negated):
+                return f"(({self.value(operand)}) is {'not ' if negated else ''}{truth})"
+            case IsDistinct():
+                return self._distinct(expr)
+            case Compare(op, left, right):
+                return self._holds(
+                    _uncast(left, right), lambda a, b: self._comparison(expr, op, a, b)
+                )
+            case Between() | In():
+                return self._with_operand(expr, self.true, null="False")
+            case Like():
+                return self._holds(_like_operands(expr), self._like(expr))
+        return self._value(expr)  # None and False are falsy, True is not
+
+    def _false(self, expr: Expr) -> str:
+        match expr:
+            case Literal(value, _):
+                return "True" if value is False else "False"
+            case Not(operand):
+                return self.true(operand)
+            case And(operands):
+                return self._join(" or ", map(self.false, operands))
+            case Or(operands):
+                return self._join(" and ", map(self.false, operands))
+            case IsNull() | IsDistinct() | IsTruth():
+                return f"(not {self._true(expr)})"
+            case Compare(op, left, right):
+                return self._holds(
+                    _uncast(left, right), lambda a, b: f"not {self._comparison(expr, op, a, b)}"
+                )
+            case Between() | In():
+                return self._with_operand(expr, self.false, null="False")
+            case Like():
+                matches = self._like(expr)
+                return self._holds(_like_operands(expr), lambda *names: f"not {matches(*names)}")
+        return f"(({self._value(expr)}) is False)"
+
+    def _join(self, word: str, parts: Iterable[str]) -> str:
+        return f"({word.join(parts)})"
+
+    # NULL in, NULL out ---------------------------------------------------------------------------
+
+    def _strict(self, operands: Sequence[Expr], body: Callable[..., str]) -> str:
+        """body(names of the operands' values), or None if one of them is NULL."""
+        names, nulls = self._guarded(operands, " is None")
+        if nulls is None:
+            return "None"
+        result = body(*names)
+        return f"(None if {' or '.join(nulls)} else {result})" if nulls else f"({result})"
+
+    def _holds(self, operands: Sequence[Expr], body: Callable[..., str]) -> str:
+        """Whether body is truthy and no operand is NULL."""
+        names, present = self._guarded(operands, " is not None")
+        if present is None:
+            return "False"
+        return f"({' and '.join([*present, body(*names)])})"
+
+    def _guarded(self, operands: Sequence[Expr], test: str) -> tuple[list[str], list[str] | None]:
+        """Names for the values of operands, and the tests that assign and compare them with NULL.
+
+        A non-atomic operand gets its variable even if it is never NULL: the body may repeat it.
+        The tests are None when an operand is always NULL.
+        """
+        names: list[str] = []
+        tests: list[str] = []
+        for operand in operands:
+            if isinstance(operand, Literal) and operand.value is None:
+                return names, None
+            if _is_atom(operand):
+                name = self.value(operand)
+                if isinstance(operand, Parameter):
+                    tests.append(name + test)
+            else:
+                name = self._temporary()
+                tests.append(f"({name} := {self.value(operand)}){test}")
+            names.append(name)
+        return names, tests
+
+    # Logic ---------------------------------------------------------------------------------------
+
+    def _chain(self, operands: Sequence[Expr], decides: str, otherwise: str) -> str:
+        """AND (decided by False) and OR (decided by True) as a value."""
+        decided, unknown = [], []
+        for operand in operands:
+            name = self._temporary()
+            decided.append(f"({name} := {self.value(operand)}) is {decides}")
+            unknown.append(f"{name} is None")
+        return (
+            f"({decides} if {' or '.join(decided)} else "
+            f"None if {' or '.join(unknown)} else {otherwise})"
+        )
+
+    def _with_operand(self, expr: Expr, translate: Callable[[Expr], str], *, null: str) -> str:
+        """BETWEEN and IN as the comparisons that they stand for, over an operand held in a name."""
+        assert isinstance(expr, Between | In)
+        operand = expr.operand
+        if isinstance(operand, Literal) and operand.value is None:
+            return null
+        if _is_atom(operand):
+            name = self.value(operand)
+            test = f"{name} is None" if isinstance(operand, Parameter) else ""
+        else:
+            name = self._temporary()
+            test = f"({name} := {self.value(operand)}) is None"
+        bound = _Bound(name, operand.type)
+        condition = _ranged(expr, bound) if isinstance(expr, Between) else _listed(expr, bound)
+        inner = translate(Not(condition) if expr.negated else condition)
+        return f"({null} if {test} else {inner})" if test else inner
+
+    def _case(self, branches: Sequence[tuple[Expr, Expr]], otherwise: Expr | None) -> str:
+        now, later = branches[:_BRANCHES], branches[_BRANCHES:]
+        parts = [f"{self.value(result)} if {self.true(condition)}" for condition, result in now]
+        if later:
+            rest = compile_expression(Case(tuple(later), otherwise, None))
+            last = f"{self._constant(rest)}(row, context)"
+        else:
+            last = "None" if otherwise is None else self.value(otherwise)
+        return f"({' else '.join([*parts, last])})"
+
+    def _coalesce(self, operands: Sequence[Expr]) -> str:
+        *firsts, last = operands
+        parts = []
+        for operand in firsts:
+            name = self._temporary()
+            parts.append(f"{name} if ({name} := {self.value(operand)}) is not None")
+        return f"({' else '.join([*parts, self.value(last)])})"
+
+    def _null_if(self, left: Expr, right: Expr) -> str:
+        name = self._temporary()
+        bound = _Bound(name, left.type)
+        equal = self.true(Compare("=", bound, right))
+        return f"(None if ({name} := {self.value(left)}) is None or {equal} else {name})"
+
+    # Comparison ----------------------------------------------------------------------------------
+
+    def _comparison(self, expr: Compare, op: Comparison, left: str, right: str) -> str:
+        """A comparison of two values that are not NULL; the result is a bool."""
+        sql_type = expr.left.type or expr.right.type
+        if sql_type is None:
+            compare = self._constant(_untyped_comparison(op))
+            return f"{compare}({left}, {right}, context)"
+        if not sql_type.is_float:
+            return f"{left} {_PYTHON[op]} {right}"
+        return self._float_comparison(expr, op, left, right)
+
+    def _float_comparison(self, expr: Compare, op: Comparison, left: str, right: str) -> str:
+        """NaN equals NaN and is above every other number."""
+        a, b = _may_be_nan(expr.left), _may_be_nan(expr.right)
+        left_nan, right_nan = f"{left} != {left}", f"{right} != {right}"
+        plain = f"{left} {_PYTHON[op]} {right}"
+        match op:
+            case "=":
+                return f"({plain} or ({left_nan} and {right_nan}))" if a and b else f"({plain})"
+            case "<>":
+                both = f"({plain} and not ({left_nan} and {right_nan}))"
+                return both if a and b else f"({plain})"
+            case ">=":
+                return f"({plain} or {left_nan})" if a else f"({plain})"
+            case "<=":
+                return f"({plain} or {right_nan})" if b else f"({plain})"
+            case ">":
+                if not a:
+                    return f"({plain})"
+                return f"({plain} or ({left_nan} and {right} == {right}))"
+            case "<":
+                if not b:
+                    return f"({plain})"
+                return f"({plain} or ({right_nan} and {left} == {left}))"
+
+    def _distinct(self, expr: IsDistinct) -> str:
+        left, right = self._temporary(), self._temporary()
+        compare = Compare("<>", _Bound(left, expr.left.type), _Bound(right, expr.right.type))
+        different = (
+            f"({left} is not {right} if (({left} := {self.value(expr.left)}) is None) | "
+            f"(({right} := {self.value(expr.right)}) is None) "
+            f"else {self._comparison(compare, '<>', left, right)})"
+        )
+        return f"(not {different})" if expr.negated else different
+
+    # Text ----------------------------------------------------------------------------------------
+
+    def _like(self, expr: Like) -> Callable[..., str]:
+        """A function of the operands' names; negation included."""
+        prefix = "not " if expr.negated else ""
+        pattern, escape = expr.pattern, expr.escape
+        escape_value = escape.value if isinstance(escape, Literal) else None
+        constant = escape is None or escape_value is not None
+        if constant and isinstance(pattern, Literal) and pattern.value is not None:
+            try:
+                match = like_matcher(
+                    pattern.value, ESCAPE if escape is None else escape_value, expr.insensitive
+                )
+            except DatabaseError:
+                pass  # a bad pattern is an error of the row that meets it
+            else:
+                name = self._constant(match)
+                return lambda text, *_: f"({prefix}{name}({text}))"
+        matcher, insensitive = self._constant(like_matcher), expr.insensitive
+
+        def matches(text: str, pattern: str, escape: str = repr(ESCAPE)) -> str:
+            return f"({prefix}{matcher}({pattern}, {escape}, {insensitive})({text}))"
+
+        return matches
+
+    # Numbers, dates ------------------------------------------------------------------------------
+
+    def _arithmetic(self, expr: Arithmetic) -> Callable[[str, str], str]:
+        op, sql_type = expr.op, expr.type
+        if sql_type is None:
+            compute = self._constant(_untyped_arithmetic(op))
+            return lambda a, b: f"{compute}({a}, {b}, context)"
+        if sql_type.is_integer and expr.left.type is not None and expr.left.type.is_integer:
+            return self._integer_arithmetic(expr, sql_type)
+        if sql_type.is_float:
+            return self._float_arithmetic(op, sql_type)
+        if sql_type.name == "DECIMAL":
+            name = self._constant(_DECIMAL[op])
+            return lambda a, b: f"{name}({a}, {b})"
+        assert expr.left.type is not None
+        assert expr.right.type is not None
+        call, swap = _temporal(op, expr.left.type, expr.right.type)
+        name = self._constant(call)
+        return lambda a, b: f"{name}({b}, {a})" if swap else f"{name}({a}, {b})"
+
+    def _integer_arithmetic(self, expr: Arithmetic, sql_type: SqlType) -> Callable[[str, str], str]:
+        op = expr.op
+        low, high = integer_bounds(sql_type)
+        overflow, same = self._constant(out_of_range), self._constant(sql_type)
+        result = self._temporary()
+
+        def checked(source: str) -> str:
+            return f"{result} if {low} <= ({result} := {source}) <= {high} else {overflow}({same})"
+
+        if op in ("+", "-", "*"):
+            return lambda a, b: checked(f"{a} {op} {b}")
+        divisor = expr.right.value if isinstance(expr.right, Literal) else None
+        if (
+            divisor is not None and divisor > 0
+        ):  # Python rounds down, SQL toward zero: for left >= 0 that is the same
+            word = "//" if op == "/" else "%"
+            return lambda a, b: f"{a} {word} {b} if {a} >= 0 else -(-{a} {word} {b})"
+        if op == "%":
+            modulo = self._constant(numbers.modulo_integers)
+            return lambda a, b: f"{modulo}({a}, {b})"
+        divide = self._constant(numbers.divide_integers)
+        return lambda a, b: checked(f"{divide}({a}, {b})")
+
+    def _float_arithmetic(self, op: str, sql_type: SqlType) -> Callable[[str, str], str]:
+        real = sql_type.name == "REAL"
+        if op in ("+", "-") and not real:
+            check, result = self._constant(numbers.checked_float), self._temporary()
+            return lambda a, b: (
+                f"{result} if -{_MAX} <= ({result} := {a} {op} {b}) <= {_MAX} "
+                f"else {check}({a}, {b}, {result})"
+            )
+        compute = self._constant(_FLOAT[op])
+        if not real:
+            return lambda a, b: f"{compute}({a}, {b})"
+        rounded = self._constant(round_real)
+        return lambda a, b: f"{rounded}({compute}({a}, {b}))"
+
+    def _negation(self, sql_type: SqlType | None) -> Callable[[str], str]:
+        if sql_type is not None and sql_type.is_integer:
+            low, _ = integer_bounds(sql_type)
+            overflow, same = self._constant(out_of_range), self._constant(sql_type)
+            return lambda a: f"-{a} if {a} != {low} else {overflow}({same})"
+        if sql_type is not None and sql_type.name == "DECIMAL":
+            negate = self._constant(numbers.subtract_decimals)
+            return lambda a: f"{negate}(0, {a})"
+        if sql_type is None:
+            negate = self._constant(_untyped_negation)
+            return lambda a: f"{negate}({a}, context)"
+        return lambda a: f"-{a}"
+
+    # Casts and calls -----------------------------------------------------------------------------
+
+    def _cast(self, operand: Expr, target: SqlType) -> str:
+        if operand.type is None:
+            dynamic, same = self._constant(cast_value), self._constant(target)
+            return self._strict([operand], lambda a: f"{dynamic}({a}, {same})")
+        cast = caster(operand.type, target)
+        if cast is None:
+            return self.value(operand)
+        name = self._constant(cast)
+        return self._strict([operand], lambda a: f"{name}({a})")
+
+    def _call(self, expr: Call) -> str:
+        name = self._constant(expr.function.call)
+        first = ["context"] if expr.function.takes_context else []
+        if not expr.function.strict:
+            arguments = [*first, *map(self.value, expr.arguments)]
+            return f"{name}({', '.join(arguments)})"
+        return self._strict(expr.arguments, lambda *names: f"{name}({', '.join([*first, *names])})")
+
+
+_MAX = "1.7976931348623157e+308"  # the largest 64-bit float
+_PYTHON = {"=": "==", "<>": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
+_FLOAT: dict[str, Callable[[float, float], float]] = {
+    "+": lambda left, right: numbers.checked_float(left, right, left + right),
+    "-": lambda left, right: numbers.checked_float(left, right, left - right),
+    "*": numbers.multiply_floats,
+    "/": numbers.divide_floats,
+}
+_DECIMAL: dict[str, Callable[[Any, Any], Any]] = {
+    "+": numbers.add_decimals,
+    "-": numbers.subtract_decimals,
+    "*": numbers.multiply_decimals,
+    "/": numbers.divide_decimals,
+    "%": numbers.modulo_decimals,
+}
+# The function for left op right, by the types' names; for INTERVAL + DATE that of DATE + INTERVAL.
+_TEMPORAL: dict[tuple[str, str, str], Callable[[Any, Any], Any]] = {
+    ("+", "DATE", "INTEGER"): temporal.add_days,
+    ("-", "DATE", "INTEGER"): temporal.subtract_days,
+    ("-", "DATE", "DATE"): temporal.days_between,
+    ("+", "DATE", "TIME"): temporal.combine,
+    ("+", "DATE", "INTERVAL"): temporal.move_date,
+    ("-", "DATE", "INTERVAL"): temporal.move_date_back,
+    ("+", "TIMESTAMP", "INTERVAL"): temporal.move,
+    ("-", "TIMESTAMP", "INTERVAL"): temporal.move_back,
+    ("-", "TIMESTAMP", "TIMESTAMP"): temporal.between,
+    ("+", "TIMESTAMPTZ", "INTERVAL"): temporal.move,
+    ("-", "TIMESTAMPTZ", "INTERVAL"): temporal.move_back,
+    ("-", "TIMESTAMPTZ", "TIMESTAMPTZ"): temporal.between,
+    ("+", "TIME", "INTERVAL"): temporal.move_time,
+    ("-", "TIME", "INTERVAL"): temporal.move_time_back,
+    ("-", "TIME", "TIME"): temporal.time_between,
+    ("+", "INTERVAL", "INTERVAL"): temporal.add_spans,
+    ("-", "INTERVAL", "INTERVAL"): temporal.subtract_spans,
+    ("*", "INTERVAL", "DOUBLE"): temporal.scale_span,
+    ("/", "INTERVAL", "DOUBLE"): temporal.divide_span,
+}
+
+
+def _temporal(op: str, left: SqlType, right: SqlType) -> tuple[Callable[[Any, Any], Any], bool]:
+    """The function, and whether its operands are to be swapped."""
+    one, two = ("INTEGER" if t.is_integer else t.name for t in (left, right))
+    call = _TEMPORAL.get((op, one, two))
+    return (call, False) if call is not None else (_TEMPORAL[op, two, one], True)
+
+
+def _uncast(left: Expr, right: Expr) -> list[Expr]:
+    """Python compares and adds int and Decimal as they are: the cast between them is not needed."""
+    return [_without_cast(left), _without_cast(right)]
+
+
+def _without_cast(expr: Expr) -> Expr:
+    match expr:
+        case Cast(operand, type) if type == DECIMAL and operand.type is not None:
+            return operand if operand.type.is_integer else expr
+    return expr
+
+
+def _may_be_nan(expr: Expr) -> bool:
+    return not isinstance(expr, Literal) or expr.value != expr.value
+
+
+def _like_operands(expr: Like) -> list[Expr]:
+    operands = [expr.operand, expr.pattern]
+    return operands if expr.escape is None else [*operands, expr.escape]
+
+
+def _ranged(expr: Between, operand: _Bound) -> Expr:
+    return And((Compare(">=", operand, expr.low), Compare("<=", operand, expr.high)))
+
+
+def _listed(expr: In, operand: _Bound) -> Expr:
+    """One test for all constants, and a comparison for each of the rest."""
+    rest: list[Expr] = []
+    constants: list[Value] = []
+    for item in expr.items:
+        if isinstance(item, Literal) and item.value is None:
+            rest.append(Literal(None, BOOLEAN))
+        elif isinstance(item, Literal) and item.value == item.value and operand.type is not None:
+            constants.append(item.value)
+        else:
+            rest.append(Compare("=", operand, item))
+    if constants:
+        rest.insert(0, _Member(operand, frozenset(constants)))
+    return rest[0] if len(rest) == 1 else Or(tuple(rest))
+
+
+def _extreme(*, greatest: bool, sql_type: SqlType | None) -> Callable[..., Value]:
+    """GREATEST or LEAST of values of which some are NULL."""
+    op: Comparison = ">" if greatest else "<"
+    if sql_type is None:
+        compare = _untyped_comparison(op)
+        better = lambda left, right: compare(left, right, Context())  # noqa: E731
+    else:
+        both = Compare(op, Column(0, "", sql_type), Column(1, "", sql_type))
+        evaluate = compile_expression(both)
+        better = lambda left, right: evaluate((left, right), Context())  # noqa: E731
+
+    def choose(*values: Value) -> Value:
+        best = None
+        for value in values:
+            if value is not None and (best is None or better(value, best)):
+                best = value
+        return best
+
+    return choose
+
+
+# Operands without a type: that of the value decides, as soon as there is one ----------------------
+
+
+def _untyped_comparison(op: Comparison) -> Callable[[Value, Value, Context], Value]:
+    return _untyped(lambda left, right: operators.compare(op, left, right))
+
+
+def _untyped_arithmetic(op: Operation) -> Callable[[Value, Value, Context], Value]:
+    return _untyped(lambda left, right: operators.arithmetic(op, left, right))
+
+
+def _untyped(bind: Callable[[Expr, Expr], Expr]) -> Callable[[Value, Value, Context], Value]:
+    @lru_cache(maxsize=64)
+    def evaluator(left: SqlType, right: SqlType) -> Evaluator:
+        return compile_expression(bind(Column(0, "", left), Column(1, "", right)))
+
+    def evaluate(left: Value, right: Value, context: Context) -> Value:
+        return evaluator(type_of_value(left), type_of_value(right))((left, right), context)
+
+    return evaluate
+
+
+def _untyped_negation(value: Value, context: Context) -> Value:
+    operand = Column(0, "", type_of_value(value))
+    return compile_expression(operators.negate(operand))((value,), context)
