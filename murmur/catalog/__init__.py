@@ -1,0 +1,122 @@
+"""Tables on keys: types, schemas, rows, constraints, indexes and DDL over kvcore's records.
+
+catalog = tx.state                                  the Catalog that this transaction sees
+create_table(tx, TableDefinition(...))              DDL is replicated data
+insert_row(tx, catalog.table("note"), {...})        checked, and indexed by CatalogDerivation
+conflicts(view, catalog)                            what replicas wrote apart and cannot both hold
+"""
+
+from __future__ import annotations
+
+from murmur.catalog.atoms import decoder, encoder, from_atom, to_atom
+from murmur.catalog.catalog import Catalog, Dispute
+from murmur.catalog.conflicts import Conflict, conflicts
+from murmur.catalog.constraints import RowCheck, StatementChecks
+from murmur.catalog.ddl import (
+    add_check,
+    add_column,
+    add_foreign_key,
+    create_index,
+    create_table,
+    drop_column,
+    drop_constraint,
+    drop_index,
+    drop_table,
+    rename_column,
+    rename_table,
+)
+from murmur.catalog.derivation import CatalogDerivation
+from murmur.catalog.generated import IntegerIds, Uuid7
+from murmur.catalog.layout import Row, atoms_getter, row_decoder
+from murmur.catalog.ranges import Bound, index_bounds, row_bounds
+from murmur.catalog.rows import (
+    Increment,
+    Reset,
+    conflicting_row,
+    delete_row,
+    get_row,
+    insert_row,
+    key_of,
+    scan_columns,
+    scan_index,
+    scan_rows,
+    update_row,
+)
+from murmur.catalog.schema import (
+    Check,
+    CheckDefinition,
+    Column,
+    ColumnDefinition,
+    Default,
+    ForeignKey,
+    ForeignKeyDefinition,
+    Index,
+    IndexColumn,
+    Table,
+    TableDefinition,
+    UniqueDefinition,
+)
+from murmur.catalog.types import Interval, SqlType, Value, parse_type
+from murmur.catalog.values import check, checker
+
+__all__ = [
+    "Bound",
+    "Catalog",
+    "CatalogDerivation",
+    "Check",
+    "CheckDefinition",
+    "Column",
+    "ColumnDefinition",
+    "Conflict",
+    "Default",
+    "Dispute",
+    "ForeignKey",
+    "ForeignKeyDefinition",
+    "Increment",
+    "Index",
+    "IndexColumn",
+    "IntegerIds",
+    "Interval",
+    "Reset",
+    "Row",
+    "RowCheck",
+    "SqlType",
+    "StatementChecks",
+    "Table",
+    "TableDefinition",
+    "UniqueDefinition",
+    "Uuid7",
+    "Value",
+    "add_check",
+    "add_column",
+    "add_foreign_key",
+    "atoms_getter",
+    "check",
+    "checker",
+    "conflicting_row",
+    "conflicts",
+    "create_index",
+    "create_table",
+    "decoder",
+    "delete_row",
+    "drop_column",
+    "drop_constraint",
+    "drop_index",
+    "drop_table",
+    "encoder",
+    "from_atom",
+    "get_row",
+    "index_bounds",
+    "insert_row",
+    "key_of",
+    "parse_type",
+    "rename_column",
+    "rename_table",
+    "row_bounds",
+    "row_decoder",
+    "scan_columns",
+    "scan_index",
+    "scan_rows",
+    "to_atom",
+    "update_row",
+]

@@ -141,6 +141,20 @@ def read_tables(pairs: Iterable[tuple[bytes, bytes]]) -> dict[int, TableRecord]:
     return tables
 
 
+def table_of(record: TableRecord) -> Table:
+    """A table by its own definition alone, dropped or not: its columns, to read its rows with."""
+    columns = _shown_columns(record)
+    ids = {column.id for column in columns}
+    return Table(
+        id=record.id,
+        name=record.name,
+        generation=record.generation,
+        columns=columns,
+        primary_key=record.primary_key if ids.issuperset(record.primary_key) else (),
+        primary_key_name=record.primary_key_name,
+    )
+
+
 def suffixed(name: str, identity: int) -> str:
     """What a thing that lost its name is called: note~1f2e3d4c."""
     return f"{name}~{f'{identity:08x}'[:8]}"

@@ -158,8 +158,9 @@ def add_column(
         raise InvalidInput(f'column "{column.name}" of table "{table_name}" already exists')
     _check_column(table_name, column)
     record = catalog.records[table.id]
-    taken = {each.id for each in record.columns} | record.dropped_columns
-    position = max((each.position for each in record.columns), default=-1) + 1
+    known = [*record.columns, *(dropped for dropped, _ in record.dropped_columns)]
+    taken = {each.id for each in known}
+    position = max((each.position for each in known), default=-1) + 1
     new = _new_column(table.id, column, position, taken, required=False)
     if not new.nullable and new.missing is None:
         rows = keyspace.prefix_range(keyspace.row_prefix(table.id))
@@ -506,7 +507,8 @@ def _new_check(table: Table, definition: CheckDefinition) -> Check:
 
 
 def _constraint_name(table: Table, name: str, *, given: bool) -> str:
-    taken = {each.name for each in (*table.checks, *table.foreign_keys)}
+    taken = {check.name for check in table.checks}
+    taken |= {foreign_key.name for foreign_key in table.foreign_keys}
     if given and name in taken:
         raise InvalidInput(f'constraint "{name}" of table "{table.name}" already exists')
     return next(each for each in _numbered(name) if each not in taken)

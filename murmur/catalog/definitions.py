@@ -53,13 +53,31 @@ T = TypeVar("T")
 Fields = dict[int, Atom]
 
 
+class Drop(NamedTuple):
+    """When something was dropped, and what those who dropped it had seen."""
+
+    seen: Mapping[bytes, int]
+    at: frozenset[Rank]
+
+    def missed(self, life: Life) -> bool:
+        """Whether nobody who dropped it had seen this life of a row."""
+        return (
+            self.seen.get(life.replica, 0) < life.seq
+            and (life.stamp, life.replica) not in self.at  # the same transaction
+        )
+
+    def missed_edit(self, rank: Rank) -> bool:
+        """Whether an edit came later: its author, who did not know, may be anybody."""
+        return rank > max(self.at)
+
+
 class Standing(NamedTuple):
     """What the lives of one definition amount to."""
 
     life: Life  # whose fields are shown
     rank: Rank  # when and by whom the shown name was first given
     losers: tuple[Life, ...]  # undropped lives that say something else
-    dropped: Mapping[bytes, int] | None  # what the droppers had seen; None: it is live
+    dropped: Drop | None  # None: it is live
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +122,9 @@ class TableRecord:
     primary_key: tuple[int, ...]
     primary_key_name: str
     rank: Rank
-    dropped: Mapping[bytes, int] | None
+    dropped: Drop | None
     columns: tuple[ColumnRecord, ...] = ()
-    dropped_columns: frozenset[int] = frozenset()
+    dropped_columns: tuple[tuple[ColumnRecord, Drop], ...] = ()
     indexes: tuple[IndexRecord, ...] = ()
     foreign_keys: tuple[ForeignKey, ...] = ()
     checks: tuple[Check, ...] = ()
@@ -194,11 +212,7 @@ def standing(cell: bytes) -> Standing:
     lives = decode_record(cell)
     live = [life for life in lives if life.fields.get(DROPPED) is None]
     if not live:
-        seen: dict[bytes, int] = {}
-        for life in lives:
-            for replica, seq in unpack_vector(_typed(life.fields, DROPPED, bytes)).items():
-                seen[replica] = max(seq, seen.get(replica, 0))
-        return Standing(lives[0], _named_at(lives[0]), (), seen)
+        return Standing(lives[0], _named_at(lives[0]), (), _drop(lives))
     shown = live[0]
     name = shown.fields.get(NAME)
     rank = min(_named_at(life) for life in live if life.fields.get(NAME) == name)
@@ -214,7 +228,7 @@ def read_table(table_id: int, records: Iterable[tuple[bytes, bytes]]) -> TableRe
     """
     head: tuple[Fields, Standing] | None = None
     columns: list[ColumnRecord] = []
-    dropped_columns: set[int] = set()
+    dropped_columns: list[tuple[ColumnRecord, Drop]] = []
     indexes: list[IndexRecord] = []
     foreign_keys: list[ForeignKey] = []
     checks: list[Check] = []
@@ -231,10 +245,12 @@ def read_table(table_id: int, records: Iterable[tuple[bytes, bytes]]) -> TableRe
             if kind == keyspace.TABLE:
                 _table(table_id, fields, stands)  # read now, so that a bad one is found here
                 head = fields, stands
-            elif stands.dropped is not None:
-                dropped_columns.add(item)
             elif kind == keyspace.COLUMN:
-                columns.append(_column(item, fields, stands.rank))
+                column = _column(item, fields, stands.rank)
+                if stands.dropped is None:
+                    columns.append(column)
+                else:
+                    dropped_columns.append((column, stands.dropped))
             elif kind == keyspace.INDEX:
                 indexes.append(IndexRecord(_index(table_id, item, fields), stands.rank))
             elif kind == keyspace.FOREIGN_KEY:
@@ -250,7 +266,7 @@ def read_table(table_id: int, records: Iterable[tuple[bytes, bytes]]) -> TableRe
         table_id,
         *head,
         columns=tuple(columns),
-        dropped_columns=frozenset(dropped_columns),
+        dropped_columns=tuple(dropped_columns),
         indexes=tuple(indexes),
         foreign_keys=tuple(sorted(foreign_keys, key=lambda each: (each.name, each.id))),
         checks=tuple(sorted(checks, key=lambda each: (each.name, each.id))),
@@ -265,7 +281,7 @@ def _table(
     stands: Standing,
     *,
     columns: tuple[ColumnRecord, ...] = (),
-    dropped_columns: frozenset[int] = frozenset(),
+    dropped_columns: tuple[tuple[ColumnRecord, Drop], ...] = (),
     indexes: tuple[IndexRecord, ...] = (),
     foreign_keys: tuple[ForeignKey, ...] = (),
     checks: tuple[Check, ...] = (),
@@ -357,6 +373,15 @@ def _check(table_id: int, check_id: int, fields: Fields) -> Check:
         column_ids=columns,
         column_names=names,
     )
+
+
+def _drop(lives: Sequence[Life]) -> Drop:
+    seen: dict[bytes, int] = {}
+    for life in lives:
+        for replica, seq in unpack_vector(_typed(life.fields, DROPPED, bytes)).items():
+            seen[replica] = max(seq, seen.get(replica, 0))
+    at = (life.edited.get(DROPPED, (life.stamp, life.replica)) for life in lives)
+    return Drop(seen, frozenset(at))
 
 
 def _disputes(what: str, stands: Standing) -> Iterable[Disputed]:

@@ -210,7 +210,7 @@ def key_text(table: Table, column_ids: Iterable[int], fields: Mapping[int, Atom]
     columns = [table.column_by_id(column_id) for column_id in column_ids]
     names = ", ".join(column.name for column in columns)
     values = ", ".join(
-        value_text(_readable(fields.get(column.id, column.missing), column)) for column in columns
+        value_text(readable(fields.get(column.id, column.missing), column)) for column in columns
     )
     return f"({names})=({values})"
 
@@ -235,7 +235,8 @@ def null_violation(table: Table, column: Column) -> ConstraintViolation:
     )
 
 
-def _readable(atom: Atom, column: Column) -> Value:
+def readable(atom: Atom, column: Column) -> Value:
+    """The value of an atom, or the atom itself if it is not one of the column's type."""
     try:
         return from_atom(atom, column.type)
     except InternalError:
@@ -256,7 +257,8 @@ def _unreadable(
 
 def _intake(table: Table, column: Column) -> Intake:
     where = f"column {table.name}.{column.name}"
-    return Intake(column, checker(column.type, where), encoder(column.type))
+    check = checker(column.type, where, key=column.id in table.primary_key)
+    return Intake(column, check, encoder(column.type))
 
 
 def _left_out(column: Column) -> Any:

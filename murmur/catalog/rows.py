@@ -240,7 +240,7 @@ def update_row(
     if table.checks:
         assert len(checks) == len(table.checks)
         check_row(table, checks, layout.decode(after))
-    if not edits.keys().isdisjoint(table.primary_key):
+    if not edits.keys().isdisjoint(table.primary_key) and layout.key(after) != key:
         return _rekey(tx, layout, key, cell, edits, counts, statement)
     if edits:
         if layout.claims:

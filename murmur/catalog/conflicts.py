@@ -1,0 +1,280 @@
+"""Conflicts: what replicas wrote apart and cannot both hold, for murmur_conflicts.
+
+    kind           what lost                                              winner
+    sibling        a value of a KV key                                    the value that get returns
+    row            an insertion of a row that somebody else inserted too  the row that is read
+    unique         a row whose unique value an earlier row holds          that row
+    foreign key    a child whose parent is gone
+    definition     a table, column or index that lost its name, or says
+                   something else, or is not in force                     what is shown
+    dropped table  a row written by who did not know of the DROP
+    dropped column a value written by who did not know of the DROP
+
+Each is a pure function of state and goes away when somebody resolves it: put the key again, update
+or delete the row, rename the table. `stamp` and `replica` are the loser's. Rows rank by the latest
+(stamp, replica) at which they came to hold their unique values, then by key; the lowest wins.
+
+Claims and children are found by walking their entries, where those of one value are neighbours;
+siblings and lives by walking the cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+from murmur.catalog import keyspace
+from murmur.catalog.catalog import Catalog, table_of
+from murmur.catalog.constraints import Reference, duplicate_claims
+from murmur.catalog.definitions import Drop
+from murmur.catalog.derivation import source_of
+from murmur.catalog.keyspace import ROW_PREFIX_BYTES, prefix_range, row_prefix
+from murmur.catalog.layout import key_text, readable, value_text
+from murmur.catalog.schema import Column, ForeignKey, Index, Table
+from murmur.kvcore.cell import Life, Rank, decode_record, decode_register, visible_fields
+from murmur.kvcore.record import REGISTER, Atom
+from murmur.kvcore.view import View
+
+_STRING_KEY, _BYTES_KEY = 1, 2
+_SHOWN = 60  # characters of a value
+
+
+class Conflict(NamedTuple):
+    """One thing that lost, or that breaks a constraint. Texts are for people."""
+
+    kind: str
+    table: str | None
+    key: str
+    constraint: str | None
+    detail: str
+    winner: str | None
+    loser: str | None
+    stamp: int | None
+    replica: bytes | None
+
+
+def conflicts(view: View, catalog: Catalog) -> Iterator[Conflict]:
+    """Everything that is in conflict, in this view."""
+    yield from _siblings(view)
+    for table in catalog.tables:
+        yield from _lives(view, table, catalog)
+        for index in table.indexes:
+            if index.unique:
+                yield from _claims(view, table, index)
+        for foreign_key in table.foreign_keys:
+            parent = catalog.table_by_id(foreign_key.parent_table_id)
+            assert parent is not None
+            yield from _orphans(view, table, foreign_key, parent)
+    for dispute in catalog.disputes:
+        yield Conflict(
+            kind="definition",
+            table=dispute.table,
+            key=dispute.what,
+            constraint=None,
+            detail=dispute.detail,
+            winner=_rank_text(dispute.winner),
+            loser=_rank_text(dispute.loser),
+            stamp=dispute.loser[0] if dispute.loser else None,
+            replica=dispute.loser[1] if dispute.loser else None,
+        )
+    for record in catalog.records.values():
+        if record.dropped is not None:
+            yield from _writes_to_dropped(view, table_of(record), record.dropped)
+
+
+def _siblings(view: View) -> Iterator[Conflict]:
+    """Values of KV keys that nobody has seen and replaced."""
+    for key, cell in view.scan(*prefix_range(REGISTER)):
+        winner, *losers = decode_register(cell)
+        for loser in losers:
+            if loser.value != winner.value:
+                yield Conflict(
+                    kind="sibling",
+                    table=None,
+                    key=_user_key(key),
+                    constraint=None,
+                    detail="put at the same time as the value that is read",
+                    winner=_brief(winner.value),
+                    loser=_brief(loser.value),
+                    stamp=loser.stamp,
+                    replica=loser.replica,
+                )
+
+
+def _lives(view: View, table: Table, catalog: Catalog) -> Iterator[Conflict]:
+    """Insertions of one row by several replicas, and values of dropped columns."""
+    dropped = catalog.records[table.id].dropped_columns
+    for key, cell in view.scan(*prefix_range(row_prefix(table.id))):
+        winner, *losers = decode_record(cell)
+        for loser in losers:
+            differing = [
+                column
+                for column in table.columns
+                if _field(winner, column) != _field(loser, column)
+            ]
+            if differing:
+                yield Conflict(
+                    kind="row",
+                    table=table.name,
+                    key=_row_key(table, key, winner.fields),
+                    constraint=None,
+                    detail="inserted at the same time as the row that is read",
+                    winner=_row_text(differing, winner.fields),
+                    loser=_row_text(differing, loser.fields),
+                    stamp=loser.stamp,
+                    replica=loser.replica,
+                )
+        for record, drop in dropped:
+            rank = winner.edited.get(record.id, (winner.stamp, winner.replica))
+            unseen = drop.missed(winner) or (record.id in winner.edited and drop.missed_edit(rank))
+            if unseen and winner.fields.get(record.id) is not None:
+                column = Column(record.id, record.name, record.type)
+                yield Conflict(
+                    kind="dropped column",
+                    table=table.name,
+                    key=_row_key(table, key, winner.fields),
+                    constraint=record.name,
+                    detail="written by a replica that did not know that the column was dropped",
+                    winner=None,
+                    loser=_row_text([column], winner.fields),
+                    stamp=rank[0],
+                    replica=rank[1],
+                )
+
+
+def _claims(view: View, table: Table, index: Index) -> Iterator[Conflict]:
+    """Rows that share a unique value; all but the lowest rank lose."""
+    prefix = keyspace.entry_prefix(index.id, unique=True)
+    source = source_of(table, prefix)
+    held = duplicate_claims(view, table, index, prefix)
+    for _, group in groupby(held, key=lambda pair: source.values(pair[1])):
+        ranked = sorted((_claim_rank(view, table, key), key, fields) for key, fields in group)
+        _, first_key, first = ranked[0]
+        winner = _row_key(table, first_key, first)
+        for rank, key, fields in ranked[1:]:
+            value = key_text(table, index.column_ids, fields)
+            yield Conflict(
+                kind="unique",
+                table=table.name,
+                key=_row_key(table, key, fields),
+                constraint=index.name,
+                detail=f"Key {value} is held by row {winner}",
+                winner=_row_text(table.columns, first),
+                loser=_row_text(table.columns, fields),
+                stamp=rank[0],
+                replica=rank[1],
+            )
+
+
+def _orphans(
+    view: View, table: Table, foreign_key: ForeignKey, parent: Table
+) -> Iterator[Conflict]:
+    """Children whose parent is not there."""
+    reference = Reference(foreign_key, table, parent)
+    rows = row_prefix(table.id)
+    value, missing = b"", False
+    for entry, size in view.scan(*prefix_range(reference.children.prefix)):
+        length = int.from_bytes(size)
+        if missing or entry[:-length] != value:
+            key = rows + entry[-length:]
+            cell = view.get(key)
+            assert cell is not None
+            fields = visible_fields(cell)
+            if entry[:-length] != value:
+                value = entry[:-length]
+                parent_key = reference.parent_key(fields)
+                missing = parent_key is None or not reference.parent_exists(view, parent_key)
+            if missing:
+                rank = _written_at(decode_record(cell)[0], foreign_key.column_ids)
+                referenced = key_text(table, foreign_key.column_ids, fields)
+                yield Conflict(
+                    kind="foreign key",
+                    table=table.name,
+                    key=_row_key(table, key, fields),
+                    constraint=foreign_key.name,
+                    detail=f'Key {referenced} is not present in table "{parent.name}"',
+                    winner=None,
+                    loser=_row_text(table.columns, fields),
+                    stamp=rank[0],
+                    replica=rank[1],
+                )
+
+
+def _writes_to_dropped(view: View, table: Table, drop: Drop) -> Iterator[Conflict]:
+    """Rows of a dropped table that those who dropped it had not seen, or not in this state."""
+    for key, cell in view.scan(*prefix_range(row_prefix(table.id))):
+        for life in decode_record(cell):
+            latest = max(life.edited.values(), default=(life.stamp, life.replica))
+            if drop.missed(life):
+                what = "inserted"
+            elif life.edited and drop.missed_edit(latest):
+                what = "edited"
+            else:
+                continue
+            yield Conflict(
+                kind="dropped table",
+                table=table.name,
+                key=_row_key(table, key, life.fields),
+                constraint=None,
+                detail=f"{what} by a replica that did not know that the table was dropped",
+                winner=None,
+                loser=_row_text(table.columns, life.fields),
+                stamp=latest[0],
+                replica=latest[1],
+            )
+
+
+def _claim_rank(view: View, table: Table, key: bytes) -> Rank:
+    """When a row came to hold all of its unique values, and by whom."""
+    cell = view.get(key)
+    assert cell is not None
+    unique = [index for index in table.indexes if index.unique]
+    return _written_at(
+        decode_record(cell)[0], [column for index in unique for column in index.column_ids]
+    )
+
+
+def _written_at(life: Life, column_ids: Iterable[int]) -> Rank:
+    inserted = (life.stamp, life.replica)
+    return max(life.edited.get(column_id, inserted) for column_id in column_ids)
+
+
+def _field(life: Life, column: Column) -> Atom:
+    return life.fields.get(column.id, column.missing)
+
+
+def _row_key(table: Table, key: bytes, fields: Mapping[int, Atom]) -> str:
+    if not table.primary_key:
+        return key[ROW_PREFIX_BYTES:].hex()
+    return key_text(table, table.primary_key, fields)
+
+
+def _row_text(columns: Sequence[Column], fields: Mapping[int, Atom]) -> str:
+    return ", ".join(
+        f"{column.name}={_brief(readable(fields.get(column.id, column.missing), column))}"
+        for column in columns
+        if column.type.name != "COUNTER"
+    )
+
+
+def _rank_text(rank: Rank | None) -> str | None:
+    return None if rank is None else f"{rank[1].hex()} at {rank[0]}"
+
+
+def _user_key(key: bytes) -> str:
+    kind, user_key = key[1], key[2:]
+    if kind == _STRING_KEY:
+        return user_key.decode(errors="backslashreplace")
+    return value_text(user_key if kind == _BYTES_KEY else key)
+
+
+def _brief(value: object) -> str:
+    text = value_text(value)
+    if isinstance(value, bytes):
+        text = value.decode() if _is_plain(value) else text
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+
+
+def _is_plain(value: bytes) -> bool:
+    return value.isascii() and value.decode("ascii").isprintable()
