@@ -1,0 +1,233 @@
+"""What flows over one open conversation: the log to the peer, its records to the replica.
+
+    log -> cursor -> session -> link            as far as the peer gives room
+    link -> session -> inbox -> Replica.apply   one slice at a time, off the loop
+
+Everybody forwards everything, so that a line or a star of nodes converges. But where the peer
+converses with the author itself (it says so: LINKS), the author's transactions are left to the
+author; only if the peer makes no progress with them for `grace_ms` does this node send them too.
+So a full mesh carries each transaction about once per peer.
+
+A peer may have to set aside what it gets (a dependency that comes by another way, a wild clock) and
+has room for only so much of that. When something that arrived is still not admitted after a while,
+this side asks the peer to begin again from what it holds (RESEND).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from murmur.sync.outbox import Applied, Cursor, Outbox, Slice
+from murmur.sync.peer import Event, PeerSession, Received
+from murmur.sync.transport import Labour
+
+SLICE_BYTES = 256 << 10  # read from the log at a time
+INLINE_BYTES = 32 << 10  # so little is read by the loop itself: a hand-over would cost more
+APPLY_RECORDS = 512  # in one call of Replica.apply: an application's commit waits that long
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long an exchange waits for others to do what it could do itself."""
+
+    grace_ms: int = 3_000
+    repair_ms: int = 5_000
+    repair_cap_ms: int = 600_000
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one slice of received records came to."""
+
+    applied: Applied
+    last: dict[bytes, int]
+
+
+class Exchange:
+    """Both directions of one open conversation."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        session: PeerSession,
+        labour: Labour,
+        patience: Patience,
+        *,
+        on_events: Callable[[list[Event], int], None],
+        on_error: Callable[[BaseException, int], None],
+    ) -> None:
+        self.session = session
+        self.inbox: deque[Received] = deque()
+        self.applied_records = 0
+        self.sent_records = 0
+        self._outbox = outbox
+        self._labour = labour
+        self._patience = patience
+        self._on_events = on_events
+        self._on_error = on_error
+        self._cursor = Cursor(outbox, session.known)
+        self._reading = False
+        # Newest seqs that arrived here and are not admitted, and (the admitted seq, since when).
+        self._offered: dict[bytes, int] = {}
+        self._stuck: dict[bytes, tuple[int, int]] = {}
+        self._repair_wait_ms = patience.repair_ms
+        # Authors left to themselves although there was something: (the peer's seq, since when).
+        self._left: dict[bytes, tuple[int, int]] = {}
+        self._impatient: set[bytes] = set()
+
+    # -- to the peer
+
+    def pump(self, now_ms: int) -> None:
+        """Read on in the log if there is more and the peer takes it."""
+        session = self.session
+        if self._reading or not session.hungry:
+            return
+        cursor = self._cursor
+        distance = cursor.distance()
+        if cursor.live and distance <= 0:
+            return
+        work = partial(cursor.read, min(SLICE_BYTES, session.room()), self._avoided())
+        if cursor.live and distance <= INLINE_BYTES:
+            try:
+                part = work()
+            except Exception as error:
+                self._on_error(error, now_ms)
+                return
+            self._send(part, now_ms)
+        else:
+            self._reading = True
+            self._labour.submit("read", work, partial(self._read_done, cursor))
+
+    def _read_done(
+        self, cursor: Cursor, part: Slice | None, error: BaseException | None, now_ms: int
+    ) -> None:
+        self._reading = False
+        if error is not None:
+            self._on_error(error, now_ms)
+        elif part is not None and cursor is self._cursor:
+            self._send(part, now_ms)
+            self.pump(now_ms)
+        else:
+            self.pump(now_ms)
+
+    def _send(self, part: Slice, now_ms: int) -> None:
+        for replica in part.skipped - self._left.keys():
+            self._left[replica] = (self.session.admitted.get(replica, 0), now_ms)
+        if part.records:
+            self.sent_records += len(part.records)
+            self._on_events(self.session.send(part.records, part.last), now_ms)
+
+    def rewind(self) -> None:
+        """Read the log again, from what the peer is known to hold."""
+        # A reading under way belongs to the old cursor and is dropped when it comes back.
+        self._cursor = Cursor(self._outbox, self.session.known)
+        self._left.clear()
+
+    def relinked(self, now_ms: int) -> None:
+        """The peer converses with others than before: some authors may have to be sent for."""
+        self._impatient &= self.session.links
+        if not self._left.keys() <= self.session.links:
+            self.rewind()
+        self.pump(now_ms)
+
+    def _avoided(self) -> frozenset[bytes]:
+        return self.session.links - self._impatient - {self._outbox.id}
+
+    def _review(self, now_ms: int) -> None:
+        """Stop leaving records to authors who do not get them across."""
+        held, durable = self.session.admitted, self._outbox.durable_vector
+        for replica, (seq, since_ms) in list(self._left.items()):
+            have = held.get(replica, 0)
+            if have >= durable.get(replica, 0):
+                del self._left[replica]
+            elif have > seq:
+                self._left[replica] = (have, now_ms)
+            elif now_ms - since_ms >= self._patience.grace_ms:
+                self._impatient.add(replica)
+                self.rewind()
+                self.pump(now_ms)
+                return
+        if self._impatient:
+            self._impatient = {
+                replica
+                for replica in self._impatient
+                if held.get(replica, 0) < durable.get(replica, 0)
+            }
+
+    # -- from the peer
+
+    def receive(self, received: Received) -> None:
+        """Queue what arrived."""
+        if len(received.records) <= APPLY_RECORDS:
+            self.inbox.append(received)
+            return
+        records, rest = received.records, received.size
+        for start in range(0, len(records), APPLY_RECORDS):
+            part = records[start : start + APPLY_RECORDS]
+            size = min(rest, sum(map(len, part)) + 4 * len(part) + 4)
+            if start + APPLY_RECORDS >= len(records):
+                size = rest
+            rest -= size
+            self.inbox.append(Received(part, size))
+
+    def take(self) -> Callable[[], Outcome]:
+        """The work of applying the first slice of the inbox."""
+        return partial(_apply, self._outbox, self.inbox[0].records)
+
+    def done(self, outcome: Outcome, now_ms: int) -> None:
+        """The slice was applied: the peer may send more."""
+        received = self.inbox.popleft()
+        self.applied_records += outcome.applied.admitted
+        self._offered.update(outcome.last)
+        self.session.applied(received.size, now_ms)
+        self._watch(now_ms)
+
+    def _watch(self, now_ms: int) -> None:
+        """See which authors' transactions arrived and are not admitted, and whether they move."""
+        if not self._offered:
+            return
+        vector = self._outbox.vector
+        for replica, seq in list(self._offered.items()):
+            have = vector.get(replica, 0)
+            if have >= seq:
+                del self._offered[replica]
+                self._stuck.pop(replica, None)
+            elif self._stuck.get(replica, (-1, 0))[0] != have:
+                self._stuck[replica] = (have, now_ms)
+        if not self._offered:
+            self._repair_wait_ms = self._patience.repair_ms
+
+    # -- time
+
+    def tick(self, now_ms: int) -> None:
+        """Let time pass."""
+        if self._left or self._impatient:
+            self._review(now_ms)
+        if self._stuck and not self.inbox:
+            self._watch(now_ms)
+            waited = (now_ms - since_ms for _, since_ms in self._stuck.values())
+            if max(waited, default=-1) >= self._repair_wait_ms:
+                self._repair_wait_ms = min(2 * self._repair_wait_ms, self._patience.repair_cap_ms)
+                self._stuck = {r: (seq, now_ms) for r, (seq, _) in self._stuck.items()}
+                self.session.ask_again(self._outbox.vector)
+
+    def next_timer_ms(self, now_ms: int) -> int | None:
+        """When tick() is due."""
+        due = [since_ms + self._repair_wait_ms for _, since_ms in self._stuck.values()]
+        if self._left:
+            due.append(now_ms + self._patience.grace_ms // 4)
+        return max(now_ms + 10, min(due)) if due else None
+
+
+def _apply(outbox: Outbox, records: Sequence[bytes]) -> Outcome:
+    """Apply, and note the newest seq of each replica (worker's side)."""
+    applied = outbox.apply(records)
+    last: dict[bytes, int] = {}
+    for record in records:
+        replica, seq = record[1:9], int.from_bytes(record[9:17])
+        if seq > last.get(replica, 0):
+            last[replica] = seq
+    return Outcome(applied, last)

@@ -1,0 +1,131 @@
+"""Who belongs to the group, as this node knows it: members, its own invite, its last port.
+
+    PEERS    JSON, mode 0600, replaced atomically:
+    {"format": 1, "crc": CRC32, "groups": {"team": {"invite": HEX, "port": 40412, "members": {
+        NODE ID: {"addresses": ["192.0.2.7:40412"], "invite": HEX, "replica": HEX}}}}}
+
+A node becomes a member here when it proved an invite of ours, or when we dialed it by its ticket:
+from then on its key is enough. The invite that we used is kept with it, in case that it forgot us.
+
+Invariant: admission is durable before the peer is told of it.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from murmur.errors import Corruption, UnknownFormat
+from murmur.kvcore.storage import Storage, read_whole, write_atomically
+from murmur.sync.ticket import INVITE_BYTES
+
+ROSTER_FILE = "PEERS"
+FORMAT = 1
+MAX_ADDRESSES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A node that may converse with this one, and where it was last found."""
+
+    node_id: bytes
+    addresses: tuple[str, ...] = ()
+    invite: bytes | None = None
+    replica: bytes | None = None
+
+
+class Roster:
+    """The members of one group. Safe for threads that do not change it at the same time."""
+
+    def __init__(self, storage: Storage, group: str, random_bytes: Callable[[int], bytes]) -> None:
+        self._storage = storage
+        self._group = group
+        self._groups = _read(storage)
+        mine = self._groups.get(group)
+        if mine is None:
+            mine = {"invite": random_bytes(INVITE_BYTES).hex(), "port": 0, "members": {}}
+        self.invite: bytes
+        self.port: int
+        self.members: Mapping[bytes, Member]
+        try:
+            self.invite = bytes.fromhex(mine["invite"])
+            self.port = int(mine["port"])
+            self.members = {m.node_id: m for m in map(_member, mine["members"].items())}
+        except (KeyError, TypeError, ValueError) as error:
+            raise Corruption(f"{storage.path}/{ROSTER_FILE}", 0, f"malformed: {error}") from None
+        if group not in self._groups:
+            self._write()
+
+    def bind(self, port: int) -> None:
+        """Remember the port, so that tickets stay good after a restart."""
+        if port != self.port:
+            self.port = port
+            self._write()
+
+    def admit(self, member: Member) -> None:
+        """Add a member, or what is new about one; durable when this returns."""
+        known = self.members.get(member.node_id)
+        if known is not None:
+            # The newest address is the likeliest; an old one may come back.
+            addresses = tuple(dict.fromkeys(member.addresses + known.addresses))[:MAX_ADDRESSES]
+            member = replace(
+                member,
+                addresses=addresses,
+                invite=member.invite or known.invite,
+                replica=member.replica or known.replica,
+            )
+            if member == known:
+                return
+        self.members = {**self.members, member.node_id: member}
+        self._write()
+
+    def _write(self) -> None:
+        self._groups[self._group] = {
+            "invite": self.invite.hex(),
+            "port": self.port,
+            "members": {m.node_id.hex(): _plain(m) for m in self.members.values()},
+        }
+        document = {"format": FORMAT, "crc": _crc(self._groups), "groups": self._groups}
+        text = json.dumps(document, indent=1)
+        write_atomically(self._storage, ROSTER_FILE, text.encode())
+
+
+def _read(storage: Storage) -> dict[str, Any]:
+    if not storage.exists(ROSTER_FILE):
+        return {}
+    path = f"{storage.path}/{ROSTER_FILE}"
+    try:
+        document = json.loads(read_whole(storage, ROSTER_FILE))
+        version, groups = document["format"], document["groups"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise Corruption(path, 0, f"not the file that was written: {error}") from None
+    if version != FORMAT:
+        raise UnknownFormat(path, 0, f"format {version} is not {FORMAT}")
+    if not isinstance(groups, dict) or document.get("crc") != _crc(groups):
+        raise Corruption(path, 0, "checksum does not match")
+    return groups
+
+
+def _crc(groups: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(groups, sort_keys=True).encode())
+
+
+def _member(item: tuple[str, dict[str, Any]]) -> Member:
+    node_id, fields = item
+    return Member(
+        bytes.fromhex(node_id),
+        tuple(str(address) for address in fields["addresses"]),
+        bytes.fromhex(fields["invite"]) if fields["invite"] else None,
+        bytes.fromhex(fields["replica"]) if fields["replica"] else None,
+    )
+
+
+def _plain(member: Member) -> dict[str, Any]:
+    return {
+        "addresses": list(member.addresses),
+        "invite": member.invite.hex() if member.invite else None,
+        "replica": member.replica.hex() if member.replica else None,
+    }

@@ -1,0 +1,34 @@
+"""What a node tells about its peers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class PeerInfo:
+    """A connected peer."""
+
+    node_id: str
+    replica_id: str  # hexadecimal
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class PeerStatus:
+    """One row of `murmur_peers`. Counters are of the present conversation."""
+
+    node_id: str
+    replica_id: str  # hexadecimal; empty if it was never met
+    address: str
+    state: str  # connected, connecting, waiting (for the next dial)
+    dialed: bool | None  # by this node
+    rtt_ms: int | None
+    skew_ms: int | None  # its clock minus this one's, at HELLO
+    backlog: int  # transactions durable here that it has not acknowledged
+    records_in: int
+    records_out: int
+    bytes_in: int
+    bytes_out: int
+    attempts: int  # of dialing, since the last stable conversation
+    last_error: str | None
