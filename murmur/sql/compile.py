@@ -648,18 +648,14 @@ def _listed(expr: In, operand: _Bound) -> Expr:
 def _extreme(*, greatest: bool, sql_type: SqlType | None) -> Callable[..., Value]:
     """GREATEST or LEAST of values of which some are NULL."""
     op: Comparison = ">" if greatest else "<"
-    if sql_type is None:
-        compare = _untyped_comparison(op)
-        better = lambda left, right: compare(left, right, Context())  # noqa: E731
-    else:
-        both = Compare(op, Column(0, "", sql_type), Column(1, "", sql_type))
-        evaluate = compile_expression(both)
-        better = lambda left, right: evaluate((left, right), Context())  # noqa: E731
+    left, right = Column(0, "", sql_type), Column(1, "", sql_type)
+    is_better = compile_expression(Compare(op, left, right))
+    context = Context()
 
     def choose(*values: Value) -> Value:
         best = None
         for value in values:
-            if value is not None and (best is None or better(value, best)):
+            if value is not None and (best is None or is_better((value, best), context)):
                 best = value
         return best
 

@@ -41,14 +41,21 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class NeedsColumnar(Unsupported):
-    """Valid SQL that the row engine does not run; the columnar engine may."""
+    """Valid SQL that the row engine does not run; the columnar engine may.
+
+    `reason` says what it is in a few words ("aggregate count"); the message also where.
+    """
+
+    def __init__(self, reason: str, place: str = "") -> None:
+        super().__init__(f"the row engine does not run {reason}" + (place and f"\n{place}"))
+        self.reason = reason
 
 
 class Context:
     """What one execution of a statement brings along: parameters, the time, and chance.
 
-    `parameters` have been checked against the types that the binder gave them (see
-    binder_expressions.check_parameters). The time stands still for the whole statement.
+    `parameters` are as check_parameters (parameter_values.py) returned them. The time stands still
+    for the whole statement.
     """
 
     def __init__(
