@@ -1,1 +1,174 @@
-"""Murmur: a replicated database that you import."""
+"""Murmur: a database that you import.
+
+    import murmur
+
+    swarm = murmur.open("data/alice", group="team")     one directory, one replica
+    swarm.put("db:host", b"localhost")                   keys and values
+    swarm.sql("SELECT ...").pl()                         SQL, as rows, Arrow or a dataframe
+    swarm.connect_peer(ticket)                           others hold full copies; all converge
+    con = murmur.connect("data/alice")                   PEP 249
+
+Importing the package loads none of SQL, DuckDB, Arrow, Polars or the network: names are found when
+they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from murmur.errors import (
+    BindError,
+    ChecksumMismatch,
+    Closed,
+    Conflict,
+    ConstraintViolation,
+    Corruption,
+    DatabaseError,
+    DataError,
+    Error,
+    Forked,
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    InvalidInput,
+    Locked,
+    MurmurError,
+    NotSupportedError,
+    OperationalError,
+    ParseError,
+    PeerError,
+    Poisoned,
+    ProgrammingError,
+    ProtocolViolation,
+    Timeout,
+    TypeMismatch,
+    UnknownFormat,
+    Unreachable,
+    Unsupported,
+    Warning,  # noqa: A004 - PEP 249's name
+)
+
+if TYPE_CHECKING:
+    from murmur.catalog import Interval
+    from murmur.swarm.dbapi import (
+        BINARY,
+        DATETIME,
+        NUMBER,
+        ROWID,
+        STRING,
+        Binary,
+        Connection,
+        Cursor,
+        Date,
+        DateFromTicks,
+        Time,
+        TimeFromTicks,
+        Timestamp,
+        TimestampFromTicks,
+        connect,
+    )
+    from murmur.swarm.result import Result
+    from murmur.swarm.swarm import Swarm, open  # noqa: A004 - murmur.open
+    from murmur.sync import PeerInfo
+
+__version__ = "0.1.0"
+
+apilevel = "2.0"
+threadsafety = 2
+paramstyle = "qmark"
+
+_LAZY = {
+    "Interval": "murmur.catalog",
+    "PeerInfo": "murmur.sync",
+    "Result": "murmur.swarm.result",
+    "Swarm": "murmur.swarm.swarm",
+    "open": "murmur.swarm.swarm",
+} | dict.fromkeys(
+    (
+        "BINARY",
+        "DATETIME",
+        "NUMBER",
+        "ROWID",
+        "STRING",
+        "Binary",
+        "Connection",
+        "Cursor",
+        "Date",
+        "DateFromTicks",
+        "Time",
+        "TimeFromTicks",
+        "Timestamp",
+        "TimestampFromTicks",
+        "connect",
+    ),
+    "murmur.swarm.dbapi",
+)
+
+__all__ = [
+    "BINARY",
+    "DATETIME",
+    "NUMBER",
+    "ROWID",
+    "STRING",
+    "Binary",
+    "BindError",
+    "ChecksumMismatch",
+    "Closed",
+    "Conflict",
+    "Connection",
+    "ConstraintViolation",
+    "Corruption",
+    "Cursor",
+    "DataError",
+    "DatabaseError",
+    "Date",
+    "DateFromTicks",
+    "Error",
+    "Forked",
+    "IntegrityError",
+    "InterfaceError",
+    "InternalError",
+    "Interval",
+    "InvalidInput",
+    "Locked",
+    "MurmurError",
+    "NotSupportedError",
+    "OperationalError",
+    "ParseError",
+    "PeerError",
+    "PeerInfo",
+    "Poisoned",
+    "ProgrammingError",
+    "ProtocolViolation",
+    "Result",
+    "Swarm",
+    "Time",
+    "TimeFromTicks",
+    "Timeout",
+    "Timestamp",
+    "TimestampFromTicks",
+    "TypeMismatch",
+    "UnknownFormat",
+    "Unreachable",
+    "Unsupported",
+    "Warning",
+    "apilevel",
+    "connect",
+    "open",
+    "paramstyle",
+    "threadsafety",
+]
+
+
+def __getattr__(name: str) -> Any:
+    module = _LAZY.get(name)
+    if module is None:
+        raise AttributeError(f"module 'murmur' has no attribute {name!r}")
+    value = getattr(import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -43,6 +43,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from murmur.catalog.atoms import decoder, encoder
 from murmur.catalog.rows import scan_columns
 from murmur.catalog.schema import Column, Table
 from murmur.catalog.types import (
@@ -67,7 +68,6 @@ from murmur.catalog.types import (
     decimal_bounds,
     parse_type,
 )
-from murmur.catalog.values import decoder, encoder
 from murmur.errors import DataError, InternalError
 from murmur.kvcore.view import View
 

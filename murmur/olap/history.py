@@ -28,15 +28,14 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from murmur.catalog import Catalog, Table, atoms_getter
+from murmur.catalog.catalog import table_of
 from murmur.catalog.keyspace import row_prefix
-from murmur.catalog.layout import atoms_getter
-from murmur.catalog.schema import Table
 from murmur.catalog.types import BIGINT, TEXT, TIMESTAMPTZ
-from murmur.kvcore.cell import Author, apply, visible_fields
-from murmur.kvcore.clock import stamp_ms
-from murmur.kvcore.log import ADMITTED, Log
-from murmur.kvcore.record import Atom, Operation, decode, origin
+from murmur.kvcore import Atom, Log, Operation, stamp_ms, visible_fields
+from murmur.kvcore.cell import Author, apply
 from murmur.olap.arrow import atoms_to_array, make_table
+from murmur.olap.feed import transactions
 
 COLUMNS = (
     ("_hlc", BIGINT),
@@ -83,6 +82,21 @@ def history(
     return make_table(columns, arrays)
 
 
+def table_named(catalog: Catalog, name: str) -> Table | None:
+    """The table of this name; else the newest of those that were dropped under it."""
+    table = catalog.table(name)
+    if table is not None:
+        return table
+    dropped = [
+        record
+        for record in catalog.records.values()
+        if record.dropped is not None and record.name == name
+    ]
+    if not dropped:
+        return None
+    return table_of(max(dropped, key=lambda record: (record.generation, record.rank)))
+
+
 def versions(log: Log, vector: Mapping[bytes, int], prefix: bytes) -> Iterator[Version]:
     """The versions of all records whose keys have this prefix, in log order."""
     rows: dict[bytes, _Row] = {}
@@ -102,29 +116,6 @@ def versions(log: Log, vector: Mapping[bytes, int], prefix: bytes) -> Iterator[V
                 yield Version(
                     key, op, author.stamp, author.replica, author.seq, visible_fields(shown)
                 )
-
-
-def transactions(
-    log: Log, vector: Mapping[bytes, int], prefix: bytes
-) -> Iterator[tuple[Author, Sequence[Operation]]]:
-    """The transactions within the vector that touch such a key, each with what it had seen."""
-    left = sum(vector.values())
-    seen: dict[bytes, Mapping[bytes, int]] = {}
-    if not left:
-        return
-    for _, kind, record in log.read(log.start):
-        if kind != ADMITTED:
-            continue
-        replica, seq = origin(record)
-        if seq > vector.get(replica, 0):
-            continue
-        transaction = decode(record)
-        mine = seen[replica] = transaction.vector(seen.get(replica, {}))
-        if prefix in record:
-            yield Author(transaction.stamp, replica, seq, mine), transaction.operations
-        left -= 1
-        if not left:
-            return  # what follows came after the snapshot
 
 
 class _Row:

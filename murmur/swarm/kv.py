@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from murmur.errors import InvalidInput, TypeMismatch
-from murmur.kvcore import REGISTER, View, visible_value
+from murmur.kvcore import REGISTER, Snapshot, View, visible_value
 
 TEXT = REGISTER + b"\x01"  # on disk: never renumber, never reuse
 BYTES = REGISTER + b"\x02"
@@ -87,11 +87,47 @@ def get(view: View, key: Key) -> bytes | None:
     return None if cell is None else visible_value(cell)
 
 
-def scan(view: View, bounds: tuple[bytes, bytes], *, reverse: bool) -> Iterator[tuple[Key, bytes]]:
-    """Pairs of key and value within the bounds, in key order or against it."""
+def pairs(view: View, bounds: tuple[bytes, bytes], *, reverse: bool) -> Iterator[tuple[Key, bytes]]:
+    """Keys and values within the bounds, in key order or against it."""
     start, stop = bounds
     for key, cell in view.scan(start, stop, reverse=reverse):
         yield (key[2:].decode() if key[1] == 1 else key[2:]), visible_value(cell)
+
+
+class Scan:
+    """The pairs of one moment: that of the call, whenever they are read.
+
+    The snapshot is let go after the last pair, at `close()`, at the end of a `with`, or when the
+    scan is forgotten.
+    """
+
+    def __init__(self, snapshot: Snapshot, bounds: tuple[bytes, bytes], *, reverse: bool) -> None:
+        self._snapshot = snapshot
+        self._next = pairs(snapshot, bounds, reverse=reverse).__next__
+
+    def __iter__(self) -> Scan:
+        return self
+
+    def __next__(self) -> tuple[Key, bytes]:
+        try:
+            return self._next()
+        except BaseException:
+            self._snapshot.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of the snapshot; nothing comes after it."""
+        self._snapshot.close()
+        self._next = iter(()).__next__
+
+    def __enter__(self) -> Scan:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self._snapshot.close()
 
 
 def _utf8(text: str) -> bytes:

@@ -210,7 +210,7 @@ class Result:
         return self._rows
 
 
-def lazy(
+def from_rows(
     columns: Sequence[tuple[str, SqlType | None]], rows: Iterator[Row], **about: Any
 ) -> Result:
     """A result whose rows are computed as they are asked for."""

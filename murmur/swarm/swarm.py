@@ -1,0 +1,612 @@
+"""Swarm: one replica in one directory, with everything that can be asked of it.
+
+    with murmur.open("data/alice", group="team") as swarm:
+        swarm.put("db:host", b"localhost")
+        swarm.sql("INSERT INTO note (body) VALUES (?)", ["hello"])
+        swarm.connect_peer(ticket)
+
+A swarm joins the floors and has no logic of its own: keys and values go to kvcore, statements to
+sql, wide queries to olap's engine, tickets and peers to sync. SQL, the engine and the network are
+loaded when they are first used.
+
+All methods may be called from any thread. A handle that was inherited over a fork refuses to work
+(`Forked`); one that is forgotten instead of closed is closed with a ResourceWarning, as files are.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from murmur.catalog import CatalogDerivation
+from murmur.errors import BindError, Closed, Forked, InvalidInput
+from murmur.kvcore import (
+    DELETE,
+    PUT,
+    Clock,
+    DiskStorage,
+    Operation,
+    Problem,
+    Replica,
+    Storage,
+    SystemClock,
+    format_vector,
+    visible_value,
+)
+from murmur.swarm import kv
+from murmur.swarm.kv import Key
+from murmur.swarm.result import Result, from_arrow, from_rows
+
+if TYPE_CHECKING:
+    from murmur.sql import Outcome, Session
+    from murmur.swarm.engine import LazyEngine
+    from murmur.swarm.system import SystemRelations
+    from murmur.sync import Node, PeerInfo, PeerStatus
+
+DEFAULT_GROUP = "default"
+DEFAULT_LISTEN = "127.0.0.1:0"
+WAIT_TIMEOUT_S = 30.0
+CONNECT_TIMEOUT_S = 15.0
+
+Parameters = Sequence[Any] | Mapping[str, Any] | None
+
+
+def open(  # noqa: A001 - murmur.open, as gzip.open and shelve.open
+    path: str | os.PathLike[str],
+    group: str = DEFAULT_GROUP,
+    *,
+    durability: str = "batched",
+    listen: str | None = None,
+    name: str | None = None,
+) -> Swarm:
+    """Open the replica in this directory; create it if there is none.
+
+    `group` names those who exchange data: peers of another group are turned away.
+    `durability` says what an acknowledged write survives: "none" an orderly close, "batched" the
+    death of the process (and a power cut but for the last moments), "commit" a power cut.
+    `listen` is where peers can reach this replica, as "0.0.0.0:4040"; with it the network starts at
+    once, otherwise with the first `ticket` or `connect_peer`, on the loopback interface.
+    `name` is for people; without it the swarm is called like its directory.
+
+    Raises Locked when another process has the directory open, Corruption when its files are
+    damaged, InvalidInput for a wrong argument.
+    """
+    path = _check_path(path)
+    return Swarm(
+        DiskStorage(path), group=group, durability=durability, listen=listen, name=name, path=path
+    )
+
+
+class Swarm:
+    """An open replica. Made by `murmur.open`."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        *,
+        group: str = DEFAULT_GROUP,
+        durability: str = "batched",
+        listen: str | None = None,
+        name: str | None = None,
+        path: str = "",
+        clock: Clock | None = None,
+        random_bytes: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self._closed = True  # until there is something to close
+        self._pid = os.getpid()
+        self._lock = threading.RLock()
+        self._node: Node | None = None
+        self._engine: LazyEngine | None = None
+        self._system: SystemRelations | None = None
+        self._storage = storage
+        self._clock = clock or SystemClock()
+        self._random_bytes = random_bytes
+        self._listen = listen
+        self.group = _check_text(group, "group")
+        self.path = path or storage.path
+        self.name = os.path.basename(self.path) if name is None else _check_text(name, "name")
+        self.replica = Replica.open(
+            storage,
+            clock=self._clock,
+            random_bytes=random_bytes,
+            derivation=CatalogDerivation(),
+            durability=durability,
+        )
+        self._closed = False
+        try:
+            if listen is not None:
+                self.node()
+            _remember(self)
+        except BaseException:
+            self.close()
+            raise
+
+    # Keys and values ---------------------------------------------------
+
+    def put(self, key: Key, value: bytes) -> None:
+        """Set the value of a key, `str` or `bytes`; they are two kinds, and never equal."""
+        operation = Operation(PUT, kv.encode_key(key), kv.check_value(value))
+        self.check_usable()
+        self.replica.write([operation])
+
+    def get(self, key: Key) -> bytes | None:
+        """The value of a key, None if it has none."""
+        encoded = kv.encode_key(key)
+        self.check_usable()
+        cell = self.replica.get(encoded)
+        return None if cell is None else visible_value(cell)
+
+    def delete(self, key: Key) -> bool:
+        """Delete a key; whether it had a value."""
+        encoded = kv.encode_key(key)
+        self.check_usable()
+        if self.replica.get(encoded) is None:
+            return False
+        self.replica.write([Operation(DELETE, encoded, b"")])
+        return True
+
+    def scan(
+        self,
+        prefix: Key | None = None,
+        *,
+        start: Key | None = None,
+        stop: Key | None = None,
+        reverse: bool = False,
+    ) -> kv.Scan:
+        """Keys and values in key order: those with a prefix, or start <= key < stop, or all.
+
+        The pairs are those of this moment, whatever is written before they are read.
+        """
+        bounds = kv.key_range(prefix, start, stop)
+        self.check_usable()
+        return kv.Scan(self.replica.snapshot(), bounds, reverse=reverse)
+
+    def batch(self) -> Batch:
+        """Puts and deletes that become visible all at once: `with swarm.batch() as b: b.put(...)`.
+
+        They overwrite what is there, whoever wrote it; they never conflict. An exception inside
+        the `with` drops them.
+        """
+        self.check_usable()
+        return Batch(self)
+
+    def transaction(self) -> SwarmTransaction:
+        """Keys, values and SQL in one transaction: `with swarm.transaction() as tx: ...`.
+
+        It reads one snapshot and its own writes, and commits at the end of the `with`, or raises
+        Conflict if somebody has changed what it read and wrote; an exception rolls it back.
+        """
+        self.check_usable()
+        return SwarmTransaction(self.new_session())
+
+    # SQL ---------------------------------------------------------------
+
+    def sql(self, text: str, parameters: Parameters = None) -> Result:
+        """Run one statement, which commits by itself.
+
+        `?` and `$1` take a sequence of parameters, `:name` a mapping.
+        """
+        session = self.new_session()
+        try:
+            return result_of(session.execute(text, parameters))
+        finally:
+            _end(session, text)
+
+    def execute_many(self, text: str, rows: Iterable[Sequence[Any] | Mapping[str, Any]]) -> Result:
+        """Run a statement that writes once for each row of parameters, in one transaction."""
+        session = self.new_session()
+        try:
+            return result_of(session.execute_many(text, rows))
+        finally:
+            _end(session, text)
+
+    def new_session(self) -> Session:
+        """A session of the SQL floor: a transaction of one's own. Its owner closes it."""
+        from murmur.sql import Session
+
+        self.check_usable()
+        with self._lock:
+            if self._engine is None:
+                from murmur.swarm.engine import LazyEngine
+                from murmur.swarm.system import SystemRelations
+
+                self._engine = LazyEngine(self.replica.log)
+                self._system = SystemRelations(self.replica, self.peers)
+        return Session(
+            self.replica,
+            columnar=self._engine,
+            system=self._system,
+            clock=self._clock,
+            random_bytes=self._random_bytes,
+        )
+
+    def history(self, table: str) -> Result:
+        """Every version of every row of a table, dropped ones too; see olap/history.py.
+
+        The table's columns and `_hlc`, `_time`, `_replica`, `_seq`, `_op`, in the order in which
+        they came to this replica.
+        """
+        from murmur.olap.history import history, table_named
+
+        self.check_usable()
+        with self.replica.snapshot() as snapshot:
+            found = table_named(snapshot.state, table)  # type: ignore[arg-type]
+            if found is None:
+                raise BindError(f'there is no table "{table}", and there was none')
+            return from_arrow(history(self.replica.log, snapshot.vector, found))
+
+    # Peers -------------------------------------------------------------
+
+    def ticket(self) -> str:
+        """Text that lets another replica connect to this one, and join its group."""
+        return self.node().ticket()
+
+    def connect_peer(self, ticket: str, *, timeout: float = CONNECT_TIMEOUT_S) -> PeerInfo:
+        """Connect to the replica that gave the ticket, and again whenever the connection is lost.
+
+        Raises InvalidInput for a damaged ticket, Unreachable, PeerError when the peer refuses.
+        """
+        return self.node().connect_peer(ticket, timeout=timeout)
+
+    def connected_peers(self) -> list[PeerInfo]:
+        """The peers with which a conversation is open."""
+        self.check_usable()
+        return [] if self._node is None else self._node.connected_peers()
+
+    def peers(self) -> list[PeerStatus]:
+        """All peers that this replica knows, and how it stands with each."""
+        self.check_usable()
+        return [] if self._node is None else self._node.peers()
+
+    def wait_for(
+        self, peers: Iterable[str | PeerInfo] | None = None, *, timeout: float = WAIT_TIMEOUT_S
+    ) -> None:
+        """Block until the peers (default: all that are connected) hold all that is written here.
+
+        Raises Timeout with the names of those that do not.
+        """
+        self.node().wait_for(peers, timeout=timeout)
+
+    def node(self) -> Node:
+        """This replica's presence on the network, started if it was not."""
+        self.check_usable()
+        with self._lock:
+            self.check_usable()
+            if self._node is None:
+                from murmur.sync import Node
+
+                node = Node(
+                    self.replica,
+                    group=self.group,
+                    storage=self._storage,
+                    listen=self._listen or DEFAULT_LISTEN,
+                    random_bytes=self._random_bytes,
+                )
+                node.start()
+                self._node = node
+            return self._node
+
+    # State -------------------------------------------------------------
+
+    @property
+    def replica_id(self) -> str:
+        """The id under which this replica writes, hexadecimal."""
+        return self.replica.id.hex()
+
+    @property
+    def version_vector(self) -> dict[str, int]:
+        """How many transactions of each replica are here, by hexadecimal id."""
+        return format_vector(self.replica.vector)
+
+    def state_hash(self) -> str:
+        """A hash of all replicated data, hexadecimal: equal when the version vectors are equal."""
+        self.check_usable()
+        return self.replica.state_hash().hex()
+
+    def stats(self) -> dict[str, object]:
+        """Figures of storage, cache and network."""
+        self.check_usable()
+        engine = self._engine
+        return {
+            **self.replica.stats(),
+            **(engine.stats() if engine is not None else {}),
+            "connected_peers": len(self.connected_peers()),
+            "parked": len(self.replica.parked()),
+        }
+
+    def check(self) -> list[Problem]:
+        """Verify every file, and that all derived state follows from the log; what is wrong."""
+        self.check_usable()
+        return list(self.replica.check())
+
+    def release_parked(self, *, force: bool = False) -> int:
+        """Admit parked transactions whose time has come, or all; how many were admitted."""
+        self.check_usable()
+        return self.replica.release_parked(force=force)
+
+    def sync(self) -> None:
+        """Make all that was written so far durable now."""
+        self.check_usable()
+        self.replica.sync()
+
+    def flush(self) -> None:
+        """Write what is in memory to sorted files, so that the next opening is quick."""
+        self.check_usable()
+        self.replica.flush()
+
+    # Its end -----------------------------------------------------------
+
+    @property
+    def closed(self) -> bool:
+        """Whether the swarm is closed."""
+        return self._closed
+
+    def close(self) -> None:
+        """Leave the network, make everything durable, let go of the directory.
+
+        From any thread; closing twice is once. What still uses the swarm gets Closed.
+        """
+        if os.getpid() != self._pid:
+            self._closed = True  # the files and the threads are the parent's
+            return
+        with self._lock:
+            if self._closed:
+                return
+            try:
+                if self._node is not None:
+                    self._node.close()
+            finally:
+                try:
+                    if self._engine is not None:
+                        self._engine.close()
+                finally:
+                    self.replica.close()
+                    self._closed = True
+
+    def check_usable(self) -> None:
+        """Raise Closed or Forked unless this handle can be used here."""
+        if self._closed:
+            raise Closed(f"{self.path} is closed; open it again")
+        if os.getpid() != self._pid:
+            raise Forked(
+                f"{self.path} was opened by process {self._pid}, before the fork; open it in this "
+                "process, after the other has closed it"
+            )
+
+    def __enter__(self) -> Swarm:
+        self.check_usable()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True) and os.getpid() == self._pid:
+            warnings.warn(f"{self!r} was not closed", ResourceWarning, stacklevel=2, source=self)
+            self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"replica {self.replica_id}"
+        return f"<Swarm {self.name!r} at {self.path!r}, {state}>"
+
+
+class Batch:
+    """Puts and deletes on their way; see `Swarm.batch`."""
+
+    def __init__(self, swarm: Swarm) -> None:
+        self._swarm = swarm
+        self._operations: dict[bytes, Operation] | None = {}
+
+    def put(self, key: Key, value: bytes) -> None:
+        """Set the value of a key when the batch is written."""
+        encoded = kv.encode_key(key)
+        self._open()[encoded] = Operation(PUT, encoded, kv.check_value(value))
+
+    def delete(self, key: Key) -> None:
+        """Delete a key when the batch is written."""
+        encoded = kv.encode_key(key)
+        self._open()[encoded] = Operation(DELETE, encoded, b"")
+
+    def __enter__(self) -> Batch:
+        self._open()
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        operations, self._operations = self._open(), None
+        if kind is None and operations:
+            self._swarm.check_usable()
+            self._swarm.replica.write([operations[key] for key in sorted(operations)])
+
+    def _open(self) -> dict[bytes, Operation]:
+        if self._operations is None:
+            raise Closed("the batch is written; begin another one")
+        return self._operations
+
+
+class SwarmTransaction:
+    """Reads of one snapshot, and writes that commit together; see `Swarm.transaction`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        session.begin()
+
+    def put(self, key: Key, value: bytes) -> None:
+        """Set the value of a key."""
+        self._open().put(kv.encode_key(key), kv.check_value(value))
+
+    def get(self, key: Key) -> bytes | None:
+        """The value of a key, own writes included."""
+        return kv.get(self._open(), key)
+
+    def delete(self, key: Key) -> bool:
+        """Delete a key; whether it had a value."""
+        transaction, encoded = self._open(), kv.encode_key(key)
+        if transaction.get(encoded) is None:
+            return False
+        transaction.delete(encoded)
+        return True
+
+    def scan(
+        self,
+        prefix: Key | None = None,
+        *,
+        start: Key | None = None,
+        stop: Key | None = None,
+        reverse: bool = False,
+    ) -> list[tuple[Key, bytes]]:
+        """Keys and values in key order, own writes included; as `Swarm.scan`."""
+        return list(kv.pairs(self._open(), kv.key_range(prefix, start, stop), reverse=reverse))
+
+    def sql(self, text: str, parameters: Parameters = None) -> Result:
+        """Run one statement in this transaction. Its result outlives the transaction."""
+        self._open()
+        result = result_of(self._session.execute(text, parameters))
+        len(result)  # read to the end: later writes and the commit would change what it reads
+        return result
+
+    def execute_many(self, text: str, rows: Iterable[Sequence[Any] | Mapping[str, Any]]) -> Result:
+        """Run a statement that writes once for each row of parameters."""
+        self._open()
+        return result_of(self._session.execute_many(text, rows))
+
+    def commit(self) -> None:
+        """Make it visible, and end. Raises Conflict."""
+        self._open()
+        try:
+            self._session.commit()
+        finally:
+            self._session.close()
+
+    def rollback(self) -> None:
+        """End; nothing of it remains. Ending twice is once."""
+        self._session.close()
+
+    def __enter__(self) -> SwarmTransaction:
+        self._open()
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None and self._session.in_transaction:
+            self.commit()
+        else:
+            self.rollback()
+
+    def _open(self) -> Any:
+        transaction = self._session.transaction
+        if transaction is None:
+            raise Closed("the transaction has ended; begin another one")
+        return transaction
+
+
+def result_of(outcome: Outcome) -> Result:
+    """What a statement came to, as a Result."""
+    about = {
+        "rowcount": outcome.rowcount,
+        "lastrowid": outcome.lastrowid,
+        "kind": outcome.kind,
+    }
+    columns = [(column.name, column.type) for column in outcome.columns or ()]
+    if outcome.arrow is not None:
+        return from_arrow(outcome.arrow, **about)
+    return from_rows(columns, iter(outcome.rows or ()), **about)
+
+
+def _end(session: Session, text: str) -> None:
+    open_one = session.in_transaction
+    session.close()
+    if open_one:
+        raise InvalidInput(
+            f"{text.strip()[:20]} would not outlive the call: use `with swarm.transaction() as tx`,"
+            " or a connection of murmur.connect"
+        )
+
+
+# Swarms of this process ------------------------------------------------
+
+_open_swarms: weakref.WeakValueDictionary[str, Swarm] = weakref.WeakValueDictionary()
+_leases: dict[str, int] = {}  # connections to swarms that `connect` has opened
+_registry_lock = threading.RLock()
+
+
+def borrow(
+    path: str | os.PathLike[str], options: Mapping[str, Any]
+) -> tuple[Swarm, Callable[[], None]]:
+    """The swarm of a directory, opened if need be, and what gives it back.
+
+    The last to give back a swarm that was opened here closes it.
+    """
+    real = os.path.realpath(_check_path(path))
+    with _registry_lock:
+        swarm = _open_swarms.get(real)
+        if swarm is None or swarm.closed or swarm._pid != os.getpid():
+            swarm = open(path, **options)
+            _leases[real] = 0
+        else:
+            _check_same(swarm, options)
+        if real not in _leases:
+            return swarm, _nothing  # murmur.open opened it, and its owner closes it
+        _leases[real] += 1
+        borrowed = swarm
+
+    def give_back() -> None:
+        with _registry_lock:
+            _leases[real] -= 1
+            if _leases[real]:
+                return
+            del _leases[real]
+        borrowed.close()
+
+    return swarm, give_back
+
+
+def _remember(swarm: Swarm) -> None:
+    with _registry_lock:
+        _open_swarms[os.path.realpath(swarm.path)] = swarm
+
+
+def _nothing() -> None:
+    """There is nothing to give back."""
+
+
+def _check_same(swarm: Swarm, options: Mapping[str, Any]) -> None:
+    have = {
+        "group": swarm.group,
+        "durability": swarm.replica.durability,
+        "listen": swarm._listen,
+        "name": swarm.name,
+    }
+    for option, value in options.items():
+        if option not in have:
+            raise InvalidInput(f"connect has no option {option}")
+        if value != have[option]:
+            raise InvalidInput(
+                f"{swarm.path} is open in this process with {option}={have[option]!r}, "
+                f"not {value!r}"
+            )
+
+
+def _check_path(path: object) -> str:
+    if not isinstance(path, str | os.PathLike):
+        raise InvalidInput(f"a path is str or os.PathLike, not {type(path).__name__}")
+    text = os.fspath(path)
+    if not isinstance(text, str):
+        raise InvalidInput("a path is text, not bytes")
+    if not text:
+        raise InvalidInput("the path is empty; name a directory")
+    if "\0" in text:
+        raise InvalidInput("the path has a NUL in it")
+    if text == ":memory:":
+        raise InvalidInput("a swarm lives in a directory; for a passing one, use tempfile")
+    return text
+
+
+def _check_text(text: object, what: str) -> str:
+    if not isinstance(text, str) or not text:
+        raise InvalidInput(f"{what}: a name is needed, not {text!r}")
+    if len(text.encode(errors="replace")) > 255:
+        raise InvalidInput(f"{what}: a name of at most 255 bytes is needed")
+    return text

@@ -1,0 +1,149 @@
+"""System relations of the swarm: peers, conflicts, parked records and the log, for SQL.
+
+    SELECT kind, key, winner, loser FROM murmur_conflicts WHERE table_name = 'airline'
+
+Nothing that merging set aside is out of sight (law L7): each relation shows what one part of the
+system holds at the moment of the statement, murmur_conflicts and murmur_log as the statement's
+snapshot has it. (murmur_tables, murmur_columns and murmur_indexes are the SQL floor's own.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from murmur.catalog import Catalog, SqlType, conflicts
+from murmur.catalog.types import BIGINT, BOOLEAN, TEXT, TIMESTAMPTZ
+from murmur.kvcore import Replica, stamp_ms
+from murmur.olap.feed import read_log, vector_of
+from murmur.sql import ResultColumn
+
+if TYPE_CHECKING:
+    from murmur.kvcore import View
+    from murmur.sync import PeerStatus
+
+_COLUMNS: Mapping[str, tuple[tuple[str, SqlType], ...]] = {
+    "murmur_peers": (
+        ("node_id", TEXT),
+        ("replica_id", TEXT),
+        ("address", TEXT),
+        ("state", TEXT),
+        ("dialed", BOOLEAN),
+        ("rtt_ms", BIGINT),
+        ("skew_ms", BIGINT),
+        ("backlog", BIGINT),
+        ("records_in", BIGINT),
+        ("records_out", BIGINT),
+        ("bytes_in", BIGINT),
+        ("bytes_out", BIGINT),
+        ("attempts", BIGINT),
+        ("last_error", TEXT),
+    ),
+    "murmur_conflicts": (
+        ("kind", TEXT),
+        ("table_name", TEXT),
+        ("key", TEXT),
+        ("constraint_name", TEXT),
+        ("detail", TEXT),
+        ("winner", TEXT),
+        ("loser", TEXT),
+        ("hlc", BIGINT),
+        ("time", TIMESTAMPTZ),
+        ("replica", TEXT),
+    ),
+    "murmur_parked": (
+        ("replica", TEXT),
+        ("seq", BIGINT),
+        ("hlc", BIGINT),
+        ("time", TIMESTAMPTZ),
+        ("bytes", BIGINT),
+    ),
+    "murmur_log": (
+        ("position", BIGINT),
+        ("kind", TEXT),
+        ("replica", TEXT),
+        ("seq", BIGINT),
+        ("hlc", BIGINT),
+        ("time", TIMESTAMPTZ),
+        ("operations", BIGINT),
+        ("bytes", BIGINT),
+    ),
+}
+
+
+class SystemRelations:
+    """The relations of one swarm."""
+
+    def __init__(self, replica: Replica, peers: Callable[[], Iterable[PeerStatus]]) -> None:
+        self._replica = replica
+        self._rows: Mapping[str, Callable[[View], Iterator[tuple[Any, ...]]]] = {
+            "murmur_peers": lambda _: _peers(peers()),
+            "murmur_conflicts": _conflicts,
+            "murmur_parked": self._parked,
+            "murmur_log": self._log,
+        }
+
+    def columns(self, name: str) -> tuple[ResultColumn, ...] | None:
+        """The columns of a relation; None when there is none of this name."""
+        columns = _COLUMNS.get(name)
+        return None if columns is None else tuple(ResultColumn(*column) for column in columns)
+
+    def rows(self, name: str, view: View) -> Iterator[tuple[Any, ...]]:
+        """What the relation holds, in this view."""
+        return self._rows[name](view)
+
+    def _parked(self, view: View) -> Iterator[tuple[Any, ...]]:
+        for record in self._replica.parked():
+            stamp = record.stamp
+            yield record.replica.hex(), record.seq, _hlc(stamp), _moment(stamp), record.bytes
+
+    def _log(self, view: View) -> Iterator[tuple[Any, ...]]:
+        for entry in read_log(self._replica.log, vector_of(view)):
+            yield (
+                entry.position,
+                "admitted" if entry.admitted else "parked",
+                entry.replica.hex(),
+                entry.seq,
+                _hlc(entry.stamp),
+                _moment(entry.stamp),
+                entry.operations,
+                entry.bytes,
+            )
+
+
+def _peers(peers: Iterable[PeerStatus]) -> Iterator[tuple[Any, ...]]:
+    names = [name for name, _ in _COLUMNS["murmur_peers"]]
+    for peer in peers:
+        yield tuple(getattr(peer, name) for name in names)
+
+
+def _conflicts(view: View) -> Iterator[tuple[Any, ...]]:
+    catalog = view.state  # type: ignore[attr-defined]
+    assert isinstance(catalog, Catalog)
+    for conflict in conflicts(view, catalog):
+        stamp, replica = conflict.stamp, conflict.replica
+        yield (
+            conflict.kind,
+            conflict.table,
+            conflict.key,
+            conflict.constraint,
+            conflict.detail,
+            conflict.winner,
+            conflict.loser,
+            None if stamp is None else _hlc(stamp),
+            None if stamp is None else _moment(stamp),
+            None if replica is None else replica.hex(),
+        )
+
+
+def _hlc(stamp: int) -> int:
+    return min(stamp, 2**63 - 1)
+
+
+def _moment(stamp: int) -> datetime | None:
+    """The wall clock in a stamp; None beyond the year 9999, which a broken clock can claim."""
+    seconds, milliseconds = divmod(stamp_ms(stamp), 1000)
+    if seconds > 253_402_300_799:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=milliseconds * 1000)
