@@ -82,12 +82,12 @@ class IntegerIds:
         self._lock = threading.Lock()
         digest = hashlib.blake2b(replica, digest_size=8, person=b"murmur slot").digest()
         self._slot = (int.from_bytes(digest) & ((1 << SLOT_BITS) - 1)) << COUNTER_BITS
-        self._last = -1
+        self._last = -1  # a clock before 2024 is a clock that went back
 
     def __call__(self) -> int:
         """The next id, larger than all before it."""
         with self._lock:
-            ms = max(self._now_ms() - ID_EPOCH_MS, 0)
+            ms = self._now_ms() - ID_EPOCH_MS
             fresh = ms << (SLOT_BITS + COUNTER_BITS) | self._slot
             if fresh <= self._last:
                 fresh = self._last + 1

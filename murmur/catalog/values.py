@@ -258,16 +258,14 @@ def _decimal(sql_type: SqlType, refuse: _Refusal) -> Checker:
             raise refuse.kind(value, "write it as a Decimal")
         if not isinstance(plain, int | Decimal) or isinstance(plain, bool):
             raise refuse.kind(value)
-        too_large = f"more than {whole} digits before the point"
-        if isinstance(plain, int) and plain.bit_length() > 256:
-            raise refuse.data(value, too_large)
         number = Decimal(plain)
         if not number.is_finite():
             raise refuse.data(value, "not a finite number")
         if type(plain) is not Decimal:  # an int, or a subclass
             return check_decimal(number)
-        reason = f"more than {scale} digits after the point"
-        raise refuse.data(value, too_large if number.adjusted() >= whole else reason)
+        if number.adjusted() >= whole:
+            raise refuse.data(value, f"more than {whole} digits before the point")
+        raise refuse.data(value, f"more than {scale} digits after the point")
 
     return check_decimal
 

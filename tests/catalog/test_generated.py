@@ -1,5 +1,6 @@
 import itertools
 import threading
+import time
 import uuid
 
 import pytest
@@ -27,6 +28,10 @@ numbers = itertools.count()
 
 def counting_bytes(size):
     return next(numbers).to_bytes(size)
+
+
+def uuids(clock):
+    return Uuid7(clock, zeros)
 
 
 def zeros(size):
@@ -104,18 +109,25 @@ def test_ids_of_impossible_times():
         generate()
 
 
-@pytest.mark.parametrize(
-    "generate", [IntegerIds(b"replica!", lambda: NOW), Uuid7(lambda: NOW, zeros)]
-)
-def test_threads_share_a_generator(generate):
+@pytest.mark.parametrize("make", [lambda clock: IntegerIds(b"replica!", clock), uuids])
+def test_threads_share_a_generator(make):
+    inside = []
     made = []
 
-    def make():
-        made.extend([generate() for _ in range(2000)])
+    def now_ms():
+        inside.append(1)
+        time.sleep(0.0001)  # another thread comes in here, unless it is held
+        assert len(inside) == 1
+        inside.pop()
+        return NOW
 
-    threads = [threading.Thread(target=make) for _ in range(4)]
+    generate = make(now_ms)
+    threads = [
+        threading.Thread(target=lambda: made.extend([generate() for _ in range(50)]))
+        for _ in range(4)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(set(made)) == 8000
+    assert len(set(made)) == 200

@@ -6,7 +6,14 @@ import pytest
 
 from murmur.catalog import types
 from murmur.catalog.interval import Interval
-from murmur.catalog.keycode import key_decoder, key_encoder, prefix_end, value_range
+from murmur.catalog.keycode import (
+    NOT_OF_TYPE,
+    atom_encoder,
+    key_decoder,
+    key_encoder,
+    prefix_end,
+    value_range,
+)
 from murmur.catalog.types import INTEGER, TEXT, decimal
 from murmur.errors import Corruption, DataError, Unsupported
 
@@ -79,7 +86,7 @@ def test_types_without_order(sql_type):
         ([decimal(5, 2)], (Decimal("1.555"),)),
         ([decimal(5, 2)], (Decimal(1000),)),
         ([decimal(5, 2)], (Decimal("NaN"),)),
-        ([decimal(38, 2)], (Decimal("1E+999999"),)),
+        ([decimal(38, 2)], (Decimal("1E+900000"),)),
         ([types.UUID], ("a",)),
         ([types.TIMESTAMP], (date(2024, 1, 1),)),
     ],
@@ -87,6 +94,23 @@ def test_types_without_order(sql_type):
 def test_values_of_other_types(types_, values):
     with pytest.raises(DataError, match="no key of"):
         key_encoder(types_)(values)
+
+
+@pytest.mark.parametrize(
+    ("sql_type", "atom"),
+    [
+        (types.UUID, bytes(15)),
+        (types.UUID, "a" * 16),
+        (decimal(5, 2), "1000.00"),
+        (decimal(5, 2), "twelve"),
+        (types.INTERVAL, b"short"),
+        (types.DATE, "2024-02-29"),
+        (TEXT, b"a"),
+    ],
+)
+def test_atoms_of_other_types(sql_type, atom):
+    with pytest.raises(NOT_OF_TYPE):
+        atom_encoder(sql_type)(atom)
 
 
 @pytest.mark.parametrize(

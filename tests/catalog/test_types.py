@@ -62,6 +62,7 @@ def test_decimal_with_arguments_is_read_back():
         ("varchar", (10_485_761,), InvalidInput, "length 10485761 must be"),
         ("float", (54,), InvalidInput, "between 1 and 53"),
         ("integer", (11,), InvalidInput, "type INTEGER takes no arguments (11,)"),
+        ("decimal(10,2)", (5, 2), InvalidInput, "takes no arguments (5, 2)"),
         ("timestamp", (3,), Unsupported, "microseconds"),
         ("time with time zone", (), Unsupported, "use TIME or TIMESTAMPTZ"),
         ("serial", (), Unsupported, "use BIGINT"),
