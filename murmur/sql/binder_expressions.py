@@ -36,7 +36,7 @@ from murmur.sql import operators
 from murmur.sql.binder_names import fold as fold_name
 from murmur.sql.binder_names import start_of
 from murmur.sql.binder_scope import Bind, Binder, Scope, Tree, binds
-from murmur.sql.casts import can_cast, decimal_from_text
+from murmur.sql.casts import can_cast
 from murmur.sql.expressions import (
     And,
     Arithmetic,
@@ -65,6 +65,7 @@ from murmur.sql.expressions import (
     fold,
     is_volatile,
 )
+from murmur.sql.literals import read_decimal
 from murmur.sql.place import place
 
 # What other files call ---------------------------------------------------------------------------
@@ -192,7 +193,7 @@ def _number(binder: Binder, node: Tree, text: str) -> Expr:
         if number <= _BIGINT_MAX:
             return Literal(number, INTEGER if number <= _INTEGER_MAX else BIGINT)
     with binder.at(node):
-        return Literal(decimal_from_text(text), DECIMAL)
+        return Literal(read_decimal(text), DECIMAL)
 
 
 @binds(exp.ByteString)

@@ -23,14 +23,13 @@ are recursive, so a tree deeper than SPILL is cut into functions that call one a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeAlias
 
-from murmur.catalog.types import BOOLEAN, DECIMAL, SqlType, integer_bounds
+from murmur.catalog.types import SqlType, integer_bounds
 from murmur.errors import DatabaseError, Unsupported
 from murmur.sql import numbers, operators, temporal
-from murmur.sql.casts import cast_value, caster, out_of_range, round_real, type_of_value
+from murmur.sql.casts import cast_value, caster, type_of_value
 from murmur.sql.expressions import (
     And,
     Arithmetic,
@@ -60,8 +59,9 @@ from murmur.sql.expressions import (
     Parameter,
     Row,
     Value,
-    walk,
 )
+from murmur.sql.numbers import out_of_range, round_real
+from murmur.sql.rewrites import Bound, Member, is_atom, listed, ranged, refers_to_variable, uncast
 from murmur.sql.texts import ESCAPE, like_matcher
 
 Evaluator: TypeAlias = Callable[[Row, Context], Value]
@@ -105,38 +105,6 @@ def compile_pipeline(predicate: Expr | None, outputs: Sequence[Expr] | None) -> 
     loop = f"for row in rows:\n        {condition}yield {item}"
     pipeline: Pipeline = source.build(loop, argument="rows")
     return pipeline
-
-
-@dataclass(frozen=True, slots=True)
-class _Bound(Expr):
-    """An operand whose value, not NULL, is already in a Python variable."""
-
-    name: str
-    type: SqlType | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Member(Expr):
-    """Whether a value that is not NULL is in a set of constants."""
-
-    operand: _Bound
-    values: frozenset[Value]
-    type: SqlType | None = BOOLEAN
-
-
-def _refers_to_variable(expr: Expr) -> bool:
-    """Whether the expression makes sense in one function only."""
-    return any(isinstance(node, _Bound) for node in walk(expr))
-
-
-def _is_atom(expr: Expr) -> bool:
-    """Whether its source may be repeated without being evaluated twice."""
-    match expr:
-        case Column(nullable=nullable):
-            return not nullable
-        case _Bound() | Literal() | Parameter():
-            return True
-    return False
 
 
 class _Source:
@@ -192,7 +160,7 @@ class _Source:
     def _nested(
         self, expr: Expr, translate: Callable[[Expr], str], spill: Callable[[Expr], Any]
     ) -> str:
-        if self._depth >= SPILL and not _is_atom(expr) and not _refers_to_variable(expr):
+        if self._depth >= SPILL and not is_atom(expr) and not refers_to_variable(expr):
             return f"{self._constant(spill(expr))}(row, context)"
         self._depth += 1
         try:
@@ -209,9 +177,9 @@ class _Source:
                 return f"p{index}"
             case Column(index):
                 return f"row[{index}]"
-            case _Bound(name):
+            case Bound(name):
                 return name
-            case _Member(operand, values):
+            case Member(operand, values):
                 return f"({operand.name} in {self._constant(values)})"
             case IsNull() | IsDistinct() | IsTruth():
                 return self._true(expr)  # these are never NULL, and yield True or False
@@ -223,14 +191,14 @@ class _Source:
                 return self._chain(operands, "True", "False")
             case Compare(op, left, right):
                 return self._strict(
-                    _uncast(left, right), lambda a, b: self._comparison(expr, op, a, b)
+                    uncast(left, right), lambda a, b: self._comparison(expr, op, a, b)
                 )
             case Between() | In():
                 return self._with_operand(expr, self.value, null="None")
             case Like():
                 return self._strict(_like_operands(expr), self._like(expr))
             case Arithmetic(_, left, right):
-                return self._strict(_uncast(left, right), self._arithmetic(expr))
+                return self._strict(uncast(left, right), self._arithmetic(expr))
             case Negate(operand, sql_type):
                 return self._strict([operand], self._negation(sql_type))
             case Concat(operands):
@@ -269,7 +237,7 @@ class _Source:
                 return self._distinct(expr)
             case Compare(op, left, right):
                 return self._holds(
-                    _uncast(left, right), lambda a, b: self._comparison(expr, op, a, b)
+                    uncast(left, right), lambda a, b: self._comparison(expr, op, a, b)
                 )
             case Between() | In():
                 return self._with_operand(expr, self.true, null="False")
@@ -291,7 +259,7 @@ class _Source:
                 return f"(not {self._true(expr)})"
             case Compare(op, left, right):
                 return self._holds(
-                    _uncast(left, right), lambda a, b: f"not {self._comparison(expr, op, a, b)}"
+                    uncast(left, right), lambda a, b: f"not {self._comparison(expr, op, a, b)}"
                 )
             case Between() | In():
                 return self._with_operand(expr, self.false, null="False")
@@ -331,7 +299,7 @@ class _Source:
         for operand in operands:
             if isinstance(operand, Literal) and operand.value is None:
                 return names, None
-            if _is_atom(operand):
+            if is_atom(operand):
                 name = self.value(operand)
                 if isinstance(operand, Parameter):
                     tests.append(name + test)
@@ -361,14 +329,14 @@ class _Source:
         operand = expr.operand
         if isinstance(operand, Literal) and operand.value is None:
             return null
-        if _is_atom(operand):
+        if is_atom(operand):
             name = self.value(operand)
             test = f"{name} is None" if isinstance(operand, Parameter) else ""
         else:
             name = self._temporary()
             test = f"({name} := {self.value(operand)}) is None"
-        bound = _Bound(name, operand.type)
-        condition = _ranged(expr, bound) if isinstance(expr, Between) else _listed(expr, bound)
+        bound = Bound(name, operand.type)
+        condition = ranged(expr, bound) if isinstance(expr, Between) else listed(expr, bound)
         inner = translate(Not(condition) if expr.negated else condition)
         return f"({null} if {test} else {inner})" if test else inner
 
@@ -392,7 +360,7 @@ class _Source:
 
     def _null_if(self, left: Expr, right: Expr) -> str:
         name = self._temporary()
-        bound = _Bound(name, left.type)
+        bound = Bound(name, left.type)
         equal = self.true(Compare("=", bound, right))
         return f"(None if ({name} := {self.value(left)}) is None or {equal} else {name})"
 
@@ -434,7 +402,7 @@ class _Source:
 
     def _distinct(self, expr: IsDistinct) -> str:
         left, right = self._temporary(), self._temporary()
-        compare = Compare("<>", _Bound(left, expr.left.type), _Bound(right, expr.right.type))
+        compare = Compare("<>", Bound(left, expr.left.type), Bound(right, expr.right.type))
         different = (
             f"({left} is not {right} if (({left} := {self.value(expr.left)}) is None) | "
             f"(({right} := {self.value(expr.right)}) is None) "
@@ -479,11 +447,11 @@ class _Source:
         if sql_type.is_float:
             return self._float_arithmetic(op, sql_type)
         if sql_type.name == "DECIMAL":
-            name = self._constant(_DECIMAL[op])
+            name = self._constant(numbers.DECIMAL_OPERATIONS[op])
             return lambda a, b: f"{name}({a}, {b})"
         assert expr.left.type is not None
         assert expr.right.type is not None
-        call, swap = _temporal(op, expr.left.type, expr.right.type)
+        call, swap = temporal.operation(op, expr.left.type, expr.right.type)
         name = self._constant(call)
         return lambda a, b: f"{name}({b}, {a})" if swap else f"{name}({a}, {b})"
 
@@ -518,7 +486,7 @@ class _Source:
                 f"{result} if -{_MAX} <= ({result} := {a} {op} {b}) <= {_MAX} "
                 f"else {check}({a}, {b}, {result})"
             )
-        compute = self._constant(_FLOAT[op])
+        compute = self._constant(numbers.FLOAT_OPERATIONS[op])
         if not real:
             return lambda a, b: f"{compute}({a}, {b})"
         rounded = self._constant(round_real)
@@ -560,60 +528,6 @@ class _Source:
 
 _MAX = "1.7976931348623157e+308"  # the largest 64-bit float
 _PYTHON = {"=": "==", "<>": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
-_FLOAT: dict[str, Callable[[float, float], float]] = {
-    "+": lambda left, right: numbers.checked_float(left, right, left + right),
-    "-": lambda left, right: numbers.checked_float(left, right, left - right),
-    "*": numbers.multiply_floats,
-    "/": numbers.divide_floats,
-}
-_DECIMAL: dict[str, Callable[[Any, Any], Any]] = {
-    "+": numbers.add_decimals,
-    "-": numbers.subtract_decimals,
-    "*": numbers.multiply_decimals,
-    "/": numbers.divide_decimals,
-    "%": numbers.modulo_decimals,
-}
-# The function for left op right, by the types' names; for INTERVAL + DATE that of DATE + INTERVAL.
-_TEMPORAL: dict[tuple[str, str, str], Callable[[Any, Any], Any]] = {
-    ("+", "DATE", "INTEGER"): temporal.add_days,
-    ("-", "DATE", "INTEGER"): temporal.subtract_days,
-    ("-", "DATE", "DATE"): temporal.days_between,
-    ("+", "DATE", "TIME"): temporal.combine,
-    ("+", "DATE", "INTERVAL"): temporal.move_date,
-    ("-", "DATE", "INTERVAL"): temporal.move_date_back,
-    ("+", "TIMESTAMP", "INTERVAL"): temporal.move,
-    ("-", "TIMESTAMP", "INTERVAL"): temporal.move_back,
-    ("-", "TIMESTAMP", "TIMESTAMP"): temporal.between,
-    ("+", "TIMESTAMPTZ", "INTERVAL"): temporal.move,
-    ("-", "TIMESTAMPTZ", "INTERVAL"): temporal.move_back,
-    ("-", "TIMESTAMPTZ", "TIMESTAMPTZ"): temporal.between,
-    ("+", "TIME", "INTERVAL"): temporal.move_time,
-    ("-", "TIME", "INTERVAL"): temporal.move_time_back,
-    ("-", "TIME", "TIME"): temporal.time_between,
-    ("+", "INTERVAL", "INTERVAL"): temporal.add_spans,
-    ("-", "INTERVAL", "INTERVAL"): temporal.subtract_spans,
-    ("*", "INTERVAL", "DOUBLE"): temporal.scale_span,
-    ("/", "INTERVAL", "DOUBLE"): temporal.divide_span,
-}
-
-
-def _temporal(op: str, left: SqlType, right: SqlType) -> tuple[Callable[[Any, Any], Any], bool]:
-    """The function, and whether its operands are to be swapped."""
-    one, two = ("INTEGER" if t.is_integer else t.name for t in (left, right))
-    call = _TEMPORAL.get((op, one, two))
-    return (call, False) if call is not None else (_TEMPORAL[op, two, one], True)
-
-
-def _uncast(left: Expr, right: Expr) -> list[Expr]:
-    """Python compares and adds int and Decimal as they are: the cast between them is not needed."""
-    return [_without_cast(left), _without_cast(right)]
-
-
-def _without_cast(expr: Expr) -> Expr:
-    match expr:
-        case Cast(operand, type) if type == DECIMAL and operand.type is not None:
-            return operand if operand.type.is_integer else expr
-    return expr
 
 
 def _may_be_nan(expr: Expr) -> bool:
@@ -623,26 +537,6 @@ def _may_be_nan(expr: Expr) -> bool:
 def _like_operands(expr: Like) -> list[Expr]:
     operands = [expr.operand, expr.pattern]
     return operands if expr.escape is None else [*operands, expr.escape]
-
-
-def _ranged(expr: Between, operand: _Bound) -> Expr:
-    return And((Compare(">=", operand, expr.low), Compare("<=", operand, expr.high)))
-
-
-def _listed(expr: In, operand: _Bound) -> Expr:
-    """One test for all constants, and a comparison for each of the rest."""
-    rest: list[Expr] = []
-    constants: list[Value] = []
-    for item in expr.items:
-        if isinstance(item, Literal) and item.value is None:
-            rest.append(Literal(None, BOOLEAN))
-        elif isinstance(item, Literal) and item.value == item.value and operand.type is not None:
-            constants.append(item.value)
-        else:
-            rest.append(Compare("=", operand, item))
-    if constants:
-        rest.insert(0, _Member(operand, frozenset(constants)))
-    return rest[0] if len(rest) == 1 else Or(tuple(rest))
 
 
 def _extreme(*, greatest: bool, sql_type: SqlType | None) -> Callable[..., Value]:

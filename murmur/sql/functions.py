@@ -44,8 +44,8 @@ from murmur.catalog.types import (
 )
 from murmur.errors import DataError, TypeMismatch
 from murmur.sql import json_values, numbers, temporal, texts
-from murmur.sql.casts import out_of_range
 from murmur.sql.expressions import Context, NeedsColumnar
+from murmur.sql.numbers import out_of_range
 from murmur.sql.operators import is_implied, plain
 
 Stability: TypeAlias = Literal["immutable", "stable", "volatile"]

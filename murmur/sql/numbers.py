@@ -15,14 +15,71 @@ from __future__ import annotations
 
 import decimal
 import math
+import struct
+from collections.abc import Callable
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal
 from typing import Any, NoReturn
 
 from murmur.errors import DataError
-from murmur.sql.casts import EXACT, check_decimal, out_of_range, round_decimal
+
+# Exact arithmetic up to PostgreSQL's 131,072 digits before the point and 16,383 after it. Only the
+# methods of this context are used, never the thread's current one, which rounds to 28 digits.
+EXACT = decimal.Context(
+    prec=150_000,
+    rounding=ROUND_HALF_UP,
+    Emin=-999_999,
+    Emax=999_999,
+    traps=[decimal.InvalidOperation, decimal.DivisionByZero, decimal.Overflow],
+)
+MAX_DIGITS = 131_072
 
 _MIN_DIGITS = 16  # significant digits of a quotient, at the least
 _MAX_SCALE = 1000
+
+
+def out_of_range(what: object) -> NoReturn:
+    """The error of every number that its type cannot hold."""
+    raise DataError(f"{what} out of range")
+
+
+def round_real(value: float) -> float:
+    """The nearest 32-bit float."""
+    if value - value != 0.0:  # NaN and the infinities
+        return value
+    try:
+        rounded: float = _SINGLE.unpack(_SINGLE.pack(value))[0]
+    except OverflowError:
+        out_of_range("REAL")
+    if rounded == 0.0 and value != 0.0:
+        out_of_range("REAL")
+    return rounded
+
+
+_SINGLE = struct.Struct("<f")
+
+
+def plain_decimal(value: Decimal) -> Decimal:
+    """Without a positive exponent: 1E+2 becomes 100. NUMERIC has no negative scale, and no -0."""
+    exponent = value.as_tuple().exponent
+    assert isinstance(exponent, int)
+    if exponent > 0:
+        value = EXACT.quantize(value, Decimal(1))
+    return value or abs(value)
+
+
+def round_decimal(value: Decimal, scale: int) -> Decimal:
+    """Round half away from zero to so many digits after the point; a negative scale before it."""
+    rounded = EXACT.quantize(value, Decimal((0, (1,), -scale)))
+    if scale < 0:  # quantize leaves 1E+2; a NUMERIC has no negative scale
+        rounded = EXACT.quantize(rounded, Decimal(1))
+    return rounded or abs(rounded)
+
+
+def check_decimal(value: Decimal) -> Decimal:
+    """The value, if PostgreSQL's NUMERIC could hold it."""
+    if value and value.adjusted() >= MAX_DIGITS:
+        out_of_range("DECIMAL")
+    return value
 
 
 def division_by_zero() -> NoReturn:
@@ -196,17 +253,14 @@ def whole_quotient(left: Decimal, right: Decimal) -> Decimal:
 
 def truncate_decimal(value: Decimal, scale: int = 0) -> Decimal:
     """Cut off the digits after that place."""
-    scale = max(min(scale, _MAX_SCALE), -MAX_PLACES)
+    scale = max(min(scale, _MAX_SCALE), -MAX_DIGITS)
     rounded = value.quantize(Decimal((0, (1,), -scale)), decimal.ROUND_DOWN, EXACT)
     return _positive_zero(EXACT.quantize(rounded, Decimal(1)) if scale < 0 else rounded)
 
 
-MAX_PLACES = 131_072
-
-
 def round_decimal_to(value: Decimal, scale: int) -> Decimal:
     """round(decimal, digits): half away from zero."""
-    return check_decimal(round_decimal(value, max(min(scale, _MAX_SCALE), -MAX_PLACES)))
+    return check_decimal(round_decimal(value, max(min(scale, _MAX_SCALE), -MAX_DIGITS)))
 
 
 def ceil_decimal(value: Decimal) -> Decimal:
@@ -236,7 +290,7 @@ def sqrt_decimal(value: Decimal) -> Decimal:
 def exp_decimal(value: Decimal) -> Decimal:
     """e to that power."""
     magnitude = float(value) * 0.434294481903252
-    if magnitude > MAX_PLACES:
+    if magnitude > MAX_DIGITS:
         out_of_range("DECIMAL")
     scale = min(max(_MIN_DIGITS - int(magnitude), _scale(value), 0), _MAX_SCALE)
     context = decimal.Context(prec=max(int(magnitude), 0) + scale + 10, Emin=-999_999, Emax=999_999)
@@ -277,7 +331,7 @@ def power_decimals(base: Decimal, exponent: Decimal) -> Decimal:
     if base < 0 and not whole:
         raise DataError("a negative number raised to a fraction is not a real number")
     magnitude = float(abs(base).ln(decimal.Context(prec=20)) * exponent) * 0.434294481903252
-    if magnitude > MAX_PLACES:
+    if magnitude > MAX_DIGITS:
         out_of_range("DECIMAL")
     scale = max(_MIN_DIGITS, _scale(base))
     if not whole:
@@ -286,3 +340,20 @@ def power_decimals(base: Decimal, exponent: Decimal) -> Decimal:
     prec = max(int(magnitude), 0) + scale + 20
     context = decimal.Context(prec=prec, Emin=-999_999, Emax=999_999)
     return _rounded(context.power(base, exponent), scale)
+
+
+# What the compiler calls -------------------------------------------------------------------------
+
+FLOAT_OPERATIONS: dict[str, Callable[[float, float], float]] = {
+    "+": lambda left, right: checked_float(left, right, left + right),
+    "-": lambda left, right: checked_float(left, right, left - right),
+    "*": multiply_floats,
+    "/": divide_floats,
+}
+DECIMAL_OPERATIONS: dict[str, Callable[[Any, Any], Decimal]] = {
+    "+": add_decimals,
+    "-": subtract_decimals,
+    "*": multiply_decimals,
+    "/": divide_decimals,
+    "%": modulo_decimals,
+}

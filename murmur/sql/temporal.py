@@ -26,6 +26,7 @@ from murmur.catalog.interval import (
     microseconds,
     months_of,
 )
+from murmur.catalog.types import SqlType
 from murmur.errors import DataError
 
 _Moment = TypeVar("_Moment", date, datetime)
@@ -152,6 +153,37 @@ def _since_midnight(clock: time | datetime) -> int:
 
 def _clock(us: int) -> time:
     return (datetime.min + timedelta(microseconds=us % _DAY_US)).time()
+
+
+# The function for left op right, by the types' names; for INTERVAL + DATE that of DATE + INTERVAL.
+_OPERATIONS: dict[tuple[str, str, str], Callable[[Any, Any], Any]] = {
+    ("+", "DATE", "INTEGER"): add_days,
+    ("-", "DATE", "INTEGER"): subtract_days,
+    ("-", "DATE", "DATE"): days_between,
+    ("+", "DATE", "TIME"): combine,
+    ("+", "DATE", "INTERVAL"): move_date,
+    ("-", "DATE", "INTERVAL"): move_date_back,
+    ("+", "TIMESTAMP", "INTERVAL"): move,
+    ("-", "TIMESTAMP", "INTERVAL"): move_back,
+    ("-", "TIMESTAMP", "TIMESTAMP"): between,
+    ("+", "TIMESTAMPTZ", "INTERVAL"): move,
+    ("-", "TIMESTAMPTZ", "INTERVAL"): move_back,
+    ("-", "TIMESTAMPTZ", "TIMESTAMPTZ"): between,
+    ("+", "TIME", "INTERVAL"): move_time,
+    ("-", "TIME", "INTERVAL"): move_time_back,
+    ("-", "TIME", "TIME"): time_between,
+    ("+", "INTERVAL", "INTERVAL"): add_spans,
+    ("-", "INTERVAL", "INTERVAL"): subtract_spans,
+    ("*", "INTERVAL", "DOUBLE"): scale_span,
+    ("/", "INTERVAL", "DOUBLE"): divide_span,
+}
+
+
+def operation(op: str, left: SqlType, right: SqlType) -> tuple[Callable[[Any, Any], Any], bool]:
+    """What computes left op right, and whether its operands are to be swapped."""
+    one, two = ("INTEGER" if t.is_integer else t.name for t in (left, right))
+    call = _OPERATIONS.get((op, one, two))
+    return (call, False) if call is not None else (_OPERATIONS[op, two, one], True)
 
 
 # EXTRACT -----------------------------------------------------------------------------------------

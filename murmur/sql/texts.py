@@ -21,7 +21,7 @@ from functools import lru_cache
 from typing import TypeVar
 
 from murmur.errors import DataError
-from murmur.sql.casts import blob_from_text
+from murmur.sql.literals import read_blob
 
 ESCAPE = "\\"  # of LIKE, unless it names another
 MAX_LENGTH = 1 << 26  # of what repeat, lpad and rpad make
@@ -166,7 +166,7 @@ def decode(text: str, encoding: str) -> bytes:
             case "base64":
                 return base64.b64decode("".join(text.split()), validate=True)
             case "escape":
-                return blob_from_text(text if text[:2] != "\\x" else "\\" + text)
+                return read_blob(text if text[:2] != "\\x" else "\\" + text)
     except (ValueError, binascii.Error):
         raise DataError(f'"{text:.60}" is not {encoding.lower()}') from None
     raise DataError(f'unknown encoding "{encoding:.20}"; there are hex, base64 and escape')
