@@ -182,10 +182,8 @@ def _settle(
     for record in whole:
         columns = shown[record.id]
         ids = {column.id for column in columns}
-        indexes = tuple(
-            _renamed(each.index, index_names[each.index.id])
-            for each in sorted(awake[record.id], key=lambda each: (each.rank, each.index.id))
-        )
+        named = (_renamed(each.index, index_names[each.index.id]) for each in awake[record.id])
+        indexes = tuple(sorted(named, key=lambda index: index.name))
         table = Table(
             id=record.id,
             name=names[record.id],

@@ -4,15 +4,16 @@ Each is an ordinary replicated record (keyspace.py says under which key), so con
 as rows do: field by field inside a life, and lives side by side when two replicas made the same
 thing apart. Field numbers:
 
-    table        1 name  2 generation  3 primary key: column id u32*  4 its name  5 dropped
-    column       1 name  2 type as text  3 nullable  4 position  5 dropped
+    all          1 name  2 dropped
+    table        3 generation  4 primary key: column id u32*  5 its name
+    column       3 type as text  4 nullable  5 position
                  6 default's kind  7 default's value  8 default's text
-    index        1 name  2 unique  3 constraint  4 columns: (column id u32 | descending u8)*
-    foreign key  1 name  2 columns: u32*  3 parent table: u64  4 parent columns: u32*  5 on delete
-    check        1 name  2 text  3 columns: u32*  4 their names in the text, each followed by 00
+    index        3 unique  4 constraint  5 columns: (column id u32 | descending u8)*
+    foreign key  3 columns: u32*  4 parent table: u64  5 parent columns: u32*  6 on delete
+    check        3 text  4 columns: u32*  5 their names in the text, each followed by 00
 
-    note (id UUID PRIMARY KEY)  ->  02 01 9c..|00       {1: "note", 2: 1, 3: 1f.., 4: "note_pkey"}
-                                    02 01 9c..|01|1f..  {1: "id", 2: "UUID", 3: False, 4: 0}
+    note (id UUID PRIMARY KEY)  ->  02 01 9c..|00       {1: "note", 3: 1, 4: 1f.., 5: "note_pkey"}
+                                    02 01 9c..|01|1f..  {1: "id", 3: "UUID", 4: False, 5: 0}
 
 A table or column is dropped by an edit, not removed, because rows that mention it stay: `dropped`
 holds the version vector that the dropper had seen, (replica 8s | seq u64)*. A life made by a CREATE
@@ -37,13 +38,14 @@ from murmur.errors import InvalidInput
 from murmur.kvcore.cell import Life, Rank, decode_record
 from murmur.kvcore.record import Atom
 
-NAME = 1  # of every kind
-TABLE_GENERATION, TABLE_KEY, TABLE_KEY_NAME, DROPPED = 2, 3, 4, 5
-COLUMN_TYPE, COLUMN_NULLABLE, COLUMN_POSITION = 2, 3, 4  # 5 is DROPPED
+# On disk: never renumber, never reuse.
+NAME, DROPPED = 1, 2
+TABLE_GENERATION, TABLE_KEY, TABLE_KEY_NAME = 3, 4, 5
+COLUMN_TYPE, COLUMN_NULLABLE, COLUMN_POSITION = 3, 4, 5
 DEFAULT_KIND, DEFAULT_VALUE, DEFAULT_TEXT = 6, 7, 8
-INDEX_UNIQUE, INDEX_CONSTRAINT, INDEX_COLUMNS = 2, 3, 4
-CHILD_COLUMNS, PARENT_TABLE, PARENT_COLUMNS, ON_DELETE = 2, 3, 4, 5
-CHECK_TEXT, CHECK_COLUMNS, CHECK_NAMES = 2, 3, 4
+INDEX_UNIQUE, INDEX_CONSTRAINT, INDEX_COLUMNS = 3, 4, 5
+CHILD_COLUMNS, PARENT_TABLE, PARENT_COLUMNS, ON_DELETE = 3, 4, 5, 6
+CHECK_TEXT, CHECK_COLUMNS, CHECK_NAMES = 3, 4, 5
 
 _ACTIONS: tuple[str, ...] = get_args(Action)
 _VECTOR = struct.Struct(">8sQ")
