@@ -40,7 +40,7 @@ import struct
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from decimal import Context, Decimal, Inexact
+from decimal import Context, Decimal, Inexact, InvalidOperation
 from typing import Any, NamedTuple, TypeAlias
 
 from murmur.catalog.atoms import decoder, encoder, uuid_from_bytes, without_zeros
@@ -287,18 +287,14 @@ def _interval(sql_type: SqlType) -> _Codec:
 def _decimal(sql_type: SqlType) -> _Codec:
     precision, scale = decimal_bounds(sql_type)
     bound = 10**precision
-    # A context of its own: the caller's may round. A key cannot hold what lies between two steps.
-    context = Context(prec=2 * precision, traps=[Inexact])
-    scaleb, free = context.scaleb, sql_type.precision is None
+    # A context of its own: the caller's may round. A key cannot hold what lies between two steps,
+    # and 1e900000 must not become an integer: that takes seconds.
+    context = Context(prec=precision, traps=[Inexact, InvalidOperation])
+    unit = Decimal((0, (1,), -scale))
+    quantize, scaleb, free = context.quantize, context.scaleb, sql_type.precision is None
 
     def steps(value: Decimal) -> int:
-        scaled = scaleb(value, scale)
-        if scaled.adjusted() > precision:  # 1e999999 would be a long integer
-            raise ValueError(f"{value} is not {sql_type}")
-        number = int(scaled)
-        if number != scaled or not -bound < number < bound:
-            raise ValueError(f"{value} is not {sql_type}")
-        return number
+        return int(scaleb(quantize(value, unit), scale))
 
     def steps_of_atom(atom: str) -> int:
         return steps(Decimal(atom))
@@ -410,14 +406,20 @@ def _encode_blob(value: Any) -> bytes:
 
 
 def _read_text(key: bytes, at: int) -> tuple[str | None, int]:
-    body, end = _read_blob(key, at)
-    return body if body is None else body.decode(), end
+    if key[at] != VALUE:
+        return _read_null(key, at)
+    end = key.find(_END, at + 1)
+    return _unescaped(key, at, end).decode(), end + 2
 
 
 def _read_blob(key: bytes, at: int) -> tuple[bytes | None, int]:
     if key[at] != VALUE:
         return _read_null(key, at)
     end = key.find(_END, at + 1)
+    return _unescaped(key, at, end), end + 2
+
+
+def _unescaped(key: bytes, at: int, end: int) -> bytes:
     if end < 0:
         raise ValueError("it has no end")
     body = key[at + 1 : end]
@@ -425,7 +427,7 @@ def _read_blob(key: bytes, at: int) -> tuple[bytes | None, int]:
         if body.count(b"\0") != body.count(_ESCAPED):
             raise ValueError("00 without ff")
         body = body.replace(_ESCAPED, b"\0")
-    return body, end + 2
+    return body
 
 
 def _encode_uuid(value: Any) -> bytes:

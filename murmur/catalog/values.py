@@ -404,10 +404,13 @@ def _parsed(text: str, parse: Callable[[str], Any], what: str, refuse: _Refusal)
         raise refuse.data(text, f"not an ISO {what}: {error}") from None
 
 
+_SAFE_DAYS = 100_000_000  # within the 292,000 years that fit: no need to look closer
+
+
 def _interval(_: SqlType, refuse: _Refusal) -> Checker:
     def check_interval(value: object) -> timedelta | None:
-        if value is None:
-            return None
+        if value is None or (type(value) is timedelta and -_SAFE_DAYS < value.days < _SAFE_DAYS):
+            return value
         if isinstance(value, Interval):
             return interval(value.months, value.exact)
         plain = _unwrap(value)
