@@ -25,8 +25,10 @@ from murmur.catalog.types import (
     BLOB,
     BOOLEAN,
     DECIMAL,
+    DOUBLE,
     INTEGER,
     INTERVAL,
+    REAL,
     TEXT,
     SqlType,
     parse_type,
@@ -36,7 +38,7 @@ from murmur.sql import operators
 from murmur.sql.binder_names import fold as fold_name
 from murmur.sql.binder_names import start_of
 from murmur.sql.binder_scope import Bind, Binder, Scope, Tree, binds
-from murmur.sql.casts import can_cast
+from murmur.sql.casts import can_cast, cast_value
 from murmur.sql.expressions import (
     And,
     Arithmetic,
@@ -89,23 +91,32 @@ def bind_condition(node: Tree, scope: Scope, *, clause: str = "WHERE") -> Expr:
 def bind_assignment(node: Tree, scope: Scope, target: SqlType, *, name: str) -> Expr:
     """Bind the value of a column for INSERT or UPDATE.
 
-    Numbers change into one another as PostgreSQL assigns them, checked for range, and a DATE may
-    become a TIMESTAMP; nothing else is converted unasked. Length, precision and NULL are not looked
-    at: the catalog checks them when the row is written.
+    Beyond what is implied everywhere, what is computed may lose precision: a DOUBLE becomes a REAL,
+    a DECIMAL is rounded to the column's digits. A literal must fit exactly. Range, length and NULL
+    are not looked at: the catalog checks them when the row is written.
     """
     binder = Binder(scope)
-    wanted = BIGINT if target.name == "COUNTER" else target
+    wanted = operators.plain(target)
     expr = _finished(binder, node, wanted)
-    given = expr.type
-    if given is None or operators.plain(given) == operators.plain(wanted):
+    if expr.type is None:
         return expr
-    both_numeric = given.is_numeric and wanted.is_numeric
-    if not both_numeric and not operators.is_implied(
-        operators.plain(given), operators.plain(wanted)
-    ):
-        raise binder.failure(node, TypeMismatch, f"column {name} is {target}, the value is {given}")
-    with binder.at(node):
-        return fold(Cast(expr, wanted))
+    given = operators.plain(expr.type)
+    if isinstance(expr, Literal) and given != wanted and given.is_numeric and wanted.is_numeric:
+        with binder.at(node):
+            converted = Literal(cast_value(expr.value, wanted), wanted)
+        if converted.value != expr.value and not wanted.is_float:
+            message = f"column {name} is {target}, {expr.value} is not"
+            raise binder.failure(node, TypeMismatch, message)
+        return converted
+    if given.is_integer and wanted.is_integer:
+        return expr
+    if given == wanted:
+        exact = target.precision is None or isinstance(expr, Literal | Parameter)
+        return expr if exact else fold(Cast(expr, target))
+    if not operators.is_implied(given, wanted) and (given, wanted) != (DOUBLE, REAL):
+        message = f"column {name} is {target}, the value is {expr.type}; cast it"
+        raise binder.failure(node, TypeMismatch, message)
+    return fold(Cast(expr, target))
 
 
 def bind_type(node: Tree, text: str, start: int | None = None) -> SqlType:

@@ -3,7 +3,7 @@
 `a + 1 > ?` over the columns (a INTEGER, ...) is bound to
 
     Compare(">", Arithmetic("+", Column(0, "a", INTEGER), Literal(1, INTEGER), INTEGER),
-            Parameter(0, INTEGER))
+            Parameter(0, BIGINT))
 
 Invariants that the binder establishes and the compiler relies on:
 
@@ -19,6 +19,7 @@ Invariants that the binder establishes and the compiler relies on:
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime, timedelta
@@ -26,6 +27,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 from typing import Literal as OneOf
 
+from murmur.catalog.generated import Uuid7
 from murmur.catalog.types import BOOLEAN, SqlType
 from murmur.errors import DatabaseError, Unsupported
 
@@ -83,6 +85,11 @@ class Context:
         """Bytes from the source of chance that the session was given."""
         assert self._random_bytes is not None, "this context was made without a source of chance"
         return self._random_bytes(count)
+
+    @cached_property
+    def uuid7(self) -> Callable[[], uuid.UUID]:
+        """Makes version 7 UUIDs that rise within the statement."""
+        return Uuid7(lambda: self.now_ms, self.random_bytes)
 
 
 class Expr:

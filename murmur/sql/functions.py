@@ -340,20 +340,13 @@ def _uuid4(context: Context) -> uuid.UUID:
     return uuid.UUID(bytes=context.random_bytes(16), version=4)
 
 
-def _uuid7(context: Context) -> uuid.UUID:
-    """RFC 9562: 48 bits of milliseconds, then version, variant and chance."""
-    chance = int.from_bytes(context.random_bytes(10))
-    high = (context.now_ms & 0xFFFFFFFFFFFF) << 16 | 0x7000 | chance >> 68
-    return uuid.UUID(int=high << 64 | 0b10 << 62 | chance & (1 << 62) - 1)
-
-
 def _random(context: Context) -> float:
     return (int.from_bytes(context.random_bytes(7)) >> 3) / (1 << 53)
 
 
 _CHANCE: dict[str, Any] = {"stability": "volatile", "takes_context": True}
 _define("gen_random_uuid uuid uuidv4", [], UUID, _uuid4, **_CHANCE)
-_define("uuid7 uuidv7", [], UUID, _uuid7, **_CHANCE)
+_define("uuid7 uuidv7", [], UUID, lambda context: context.uuid7(), **_CHANCE)
 _define("random", [], DOUBLE, _random, **_CHANCE)
 _define("json_get", [JSON, TEXT], JSON, json_values.member)
 _define("json_get", [JSON, BIGINT], JSON, json_values.element)
