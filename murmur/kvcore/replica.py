@@ -557,6 +557,9 @@ class Replica:
             self.log.rewind(start)
         else:
             self._replay(start)
+            published = self._published
+            with self._durable_lock:
+                self._undurable.append((published.position, published.vector))
         self._in_flight = None
 
     # Recovery ----------------------------------------------------------
@@ -590,8 +593,14 @@ class Replica:
             if kind == PARKED:
                 group.park.append(record)
                 continue
-            tip = group.tips.get(decoded.replica) or self._tips.get(decoded.replica, NO_TIP)
-            if decoded.seq == tip.seq + 1:
+            replica, seq, stamp = decoded[:3]
+            tip = group.tips.get(replica) or self._tips.get(replica, NO_TIP)
+            if seq == tip.seq + 1 and seq <= group.vector.get(replica, 0):
+                # Published, and interrupted before it was noted here.
+                vector = decoded.vector(tip.vector)
+                self._tips[replica] = Tip(seq, stamp, digest(record), vector)
+                self._hlc.observe(stamp)
+            elif seq == tip.seq + 1:
                 group.admit(record, decoded, decoded.vector(tip.vector))
                 if group.bytes >= GROUP_BYTES:
                     self._republish(group, position)
