@@ -338,6 +338,18 @@ class _Parser(PostgresParser):  # type: ignore[misc]
         if key is not TokenType.PLACEHOLDER
     }
 
+    # `f(a -> 'k')` passes a member of a JSON value; PostgreSQL has no lambdas.
+    LAMBDAS: ClassVar[dict[TokenType, Callable[..., Any]]] = {
+        key: value for key, value in PostgresParser.LAMBDAS.items() if key is not TokenType.ARROW
+    }
+
+    def _parse_interval_span(self, this: Tree, parse_function_unit: bool = True) -> Tree:
+        # sqlglot keeps the first number and unit of '3 days 02:47:33' or '1 day ago' only.
+        interval = super()._parse_interval_span(this, parse_function_unit)
+        if isinstance(this, exp.Literal) and this.is_string and interval.this is not this:
+            interval = self.expression(exp.Interval(this=this))
+        return interval
+
     def parameter(self, token: Token, *, skip: bool = False) -> Tree:
         """A Placeholder that holds its position, or None if the token is not a parameter."""
         number = self.numbers.get(token.start)
@@ -368,6 +380,13 @@ class _Dialect(Postgres):  # type: ignore[misc]
     """sqlglot knows dialects by the names of their classes; nobody asks for this one by name."""
 
     Parser = _Parser
+
+    class Tokenizer(Postgres.Tokenizer):  # type: ignore[misc]
+        """Without the operators that begin with `?`: `?::date` is a parameter and a cast."""
+
+        KEYWORDS: ClassVar[dict[str, TokenType]] = {
+            word: kind for word, kind in Postgres.Tokenizer.KEYWORDS.items() if word[0] != "?"
+        }
 
 
 def _tree(tokens: Sequence[Token], text: str, kind: Kind, numbers: Mapping[int, int]) -> Tree:
