@@ -364,7 +364,7 @@ _CLASSES: tuple[type[Message], ...] = (
 _PARSERS = {kind.TYPE: kind.parse for kind in _CLASSES}
 
 
-def parse(kind: int, ignorable: bool, payload: bytes) -> Message | None:
+def parse(kind: int, payload: bytes, *, ignorable: bool = False) -> Message | None:
     """The message in a frame; None if it is unknown and may be skipped."""
     parser = _PARSERS.get(kind)
     if parser is not None:

@@ -35,10 +35,10 @@ from typing import Any, TypeVar
 
 from murmur.errors import Closed, Forked, InvalidInput, Timeout, Unreachable
 from murmur.kvcore.storage import Storage
-from murmur.sync import peer as p
+from murmur.sync.contact import Wait
 from murmur.sync.exchange import Patience
 from murmur.sync.identity import Identity
-from murmur.sync.mesh import Mesh, Wait
+from murmur.sync.mesh import Mesh
 from murmur.sync.outbox import Outbox
 from murmur.sync.peer import Timing
 from murmur.sync.roster import Roster
@@ -206,7 +206,7 @@ class Node:
 
     def peers(self) -> list[PeerStatus]:
         """Every peer that this node knows, and how it stands with it."""
-        return self._ask(self._mesh.status) if self.state == "running" else []
+        return self._ask(lambda _: self._mesh.status()) if self.state == "running" else []
 
     def wait_for(self, peers: Iterable[str | PeerInfo] | None = None, *, timeout: float) -> None:
         """Block until the peers durably hold everything that is committed here now.
@@ -345,7 +345,7 @@ class Node:
             self.state = why
             unsubscribe()
             stopped = mesh.failure is not None
-            mesh.close("the node stopped" if stopped else "the node closes", p.CLOSING)
+            mesh.close("the node stopped" if stopped else "the node closes")
             transport.close(self._monotonic())
             selector.close()
             self._workers.close()

@@ -176,14 +176,3 @@ class Cursor:
                 self.position = position
                 return True
         return False
-
-
-def tips_of(outbox: Outbox) -> dict[bytes, tuple[int, bytes]]:
-    """(seq, hash) of each replica's newest record, while others may be committing."""
-    before, hashes, after = outbox.vector, outbox.tips, outbox.vector
-    # A seq that is the same before and after was that of the hash read in between.
-    return {
-        replica: (before[replica], digest)
-        for replica, digest in hashes.items()
-        if before.get(replica, 0) == after.get(replica, 0) != 0
-    }

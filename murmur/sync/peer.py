@@ -333,12 +333,13 @@ class PeerSession:
         events: list[Event] = []
         try:
             while self.state not in _WAITING:
-                raw = self._reader.next()
-                if raw is None:
+                found = self._reader.next()
+                if found is None:
                     break
-                message = m.parse(*raw)
+                kind, ignorable, payload = found
+                message = m.parse(kind, payload, ignorable=ignorable)
                 if message is not None:
-                    self._handle(message, len(raw[2]), now_ms, events)
+                    self._handle(message, len(payload), now_ms, events)
             limit = WINDOW_BYTES + 2 * wire.MAX_PAYLOAD
             if self.state in (State.PROVING, State.DECIDING) and self.role is Role.ACCEPTOR:
                 limit = PENDING_BYTES_BEFORE_WELCOME

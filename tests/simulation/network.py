@@ -379,7 +379,9 @@ class Host:
         self.boot()
         for replica, seq in self.told.items():
             have = self.replica.vector.get(replica, 0)
-            assert have >= seq, f"{self.name} told of {replica.hex()}:{seq} and came back with {have}"
+            assert have >= seq, (
+                f"{self.name} told of {replica.hex()}:{seq} and came back with {have}"
+            )
 
     @property
     def alive(self) -> bool:
@@ -401,9 +403,7 @@ class Host:
             return
         self._wake_ms = when_ms
         life = self.life
-        self.network.at(
-            max(0, when_ms - self.network.now_ms), lambda: self._turn(life, when_ms)
-        )
+        self.network.at(max(0, when_ms - self.network.now_ms), lambda: self._turn(life, when_ms))
 
     def _durable_moved(self) -> None:
         self._dirty = True

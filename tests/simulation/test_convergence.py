@@ -13,11 +13,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
+from itertools import pairwise
 from random import Random
 
 import pytest
 
 from murmur.errors import Conflict
+from murmur.kvcore.causality import format_vector
 from tests.simulation.network import Host, Network, Weather
 
 SEEDS = range(8)
@@ -61,10 +64,8 @@ def keep_writing(host: Host, random: Random, until_ms: int) -> None:
         if network.now_ms >= until_ms:
             return
         if host.alive:
-            try:
+            with suppress(Conflict):  # the loser writes something else later
                 write_something(host, random)
-            except Conflict:
-                pass  # a peer's transaction came in between: the loser writes again some time
         network.at(random.randint(5, 400), write)
 
     network.at(random.randint(0, 300), write)
@@ -95,7 +96,7 @@ def connect(network: Network, shape: str) -> None:
             for host in hosts[1:]:
                 host.meet(hosts[0])
         case "line":
-            for left, right in zip(hosts, hosts[1:], strict=False):
+            for left, right in pairwise(hosts):
                 left.meet(right)
         case "both ways":  # everybody dials everybody at once
             for host in hosts:
@@ -112,11 +113,11 @@ def finish(network: Network, seed: int, within_ms: int = 300_000) -> None:
         if not host.alive:
             host.restart()
     if not network.run(within_ms, until=lambda: converged(network)):
+        lines = ["did not converge:"]
         for host in network.hosts.values():
-            print(host.name, {r.hex(): s for r, s in host.replica.vector.items()})
-            for status in host.mesh.status():
-                print("   ", status)
-        pytest.fail(f"did not converge; replay: {replay(seed)}")
+            lines.append(f"{host.name} {format_vector(host.replica.vector)}")
+            lines += [f"    {status}" for status in host.mesh.status()]
+        pytest.fail("\n".join(lines))
     check_equal_where_vectors_are(network)
     hashes = {host.replica.state_hash() for host in network.hosts.values()}
     assert len(hashes) == 1
@@ -132,8 +133,8 @@ def replay(seed: int) -> str:
 def run(scenario: Callable[[int], None], seed: int) -> None:
     try:
         scenario(seed)
-    except BaseException:
-        print(f"\nseed {seed}; replay with: {replay(seed)}")
+    except BaseException as error:
+        error.add_note(f"seed {seed}; replay it with: {replay(seed)}")
         raise
 
 

@@ -1,0 +1,133 @@
+"""Whom a node knows, and the links it has with them: the state of a mesh, as data.
+
+contact         a peer that this node knows, connected or not
+conversation    one link and the machine on it; a stranger's has no contact yet
+wait            somebody blocks until peers hold a vector
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from murmur.sync.backoff import Backoff
+from murmur.sync.exchange import Exchange
+from murmur.sync.messages import Vector
+from murmur.sync.peer import PeerSession
+from murmur.sync.roster import Member
+from murmur.sync.status import PeerInfo, PeerStatus
+from murmur.sync.ticket import node_text
+from murmur.sync.transport import Link
+
+Answer = Callable[[PeerInfo | None, BaseException | None], None]
+
+
+@dataclass(slots=True, eq=False)
+class Conversation:
+    """One link, the machine on it, and what flows once it is open."""
+
+    link: Link
+    session: PeerSession
+    started_ms: int
+    contact: Contact | None
+    up: bool = False
+    exchange: Exchange | None = None
+    skew_ms: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+    def flush(self) -> None:
+        """Hand the link what the session has to say."""
+        output = self.session.take_output()
+        if output:
+            self.bytes_out += len(output)
+            self.link.write(output)
+
+
+@dataclass(slots=True, eq=False)
+class Contact:
+    """A peer that this node knows."""
+
+    member: Member
+    backoff: Backoff
+    open: Conversation | None = None
+    dialing: Conversation | None = None
+    next_dial_ms: int | None = None
+    next_address: int = 0
+    remembered: bool = False  # in the roster; else only tried, for a ticket
+    met: bool = False  # connected since this node started, and not gone with a goodbye
+    durable: dict[bytes, int] = field(default_factory=dict)  # what it acknowledged
+    last_error: str = ""
+    answers: list[Answer] = field(default_factory=list)  # of who waits to be connected
+
+    @property
+    def name(self) -> str:
+        """The node id, for people."""
+        return node_text(self.member.node_id)
+
+    def hold(self, vector: Vector) -> None:
+        """The peer says that it durably holds this."""
+        for replica, seq in vector.items():
+            if seq > self.durable.get(replica, 0):
+                self.durable[replica] = seq
+
+    def holds(self, vector: Vector) -> bool:
+        """Whether it does."""
+        return all(self.durable.get(replica, 0) >= seq for replica, seq in vector.items())
+
+    def reply(self, info: PeerInfo | None, error: BaseException | None) -> None:
+        """Answer everybody who waits to be connected."""
+        answers, self.answers = self.answers, []
+        for answer in answers:
+            answer(info, error)
+
+    def info(self) -> PeerInfo:
+        """Who is connected."""
+        assert self.open is not None
+        return PeerInfo(self.name, (self.member.replica or b"").hex(), self.open.link.address)
+
+    def status(self, durable: Vector) -> PeerStatus:
+        """All that is known of it, compared with what is durable here."""
+        conversation = self.open
+        exchange = conversation.exchange if conversation else None
+        if conversation is not None:
+            state, address = "connected", conversation.link.address
+        else:
+            state = "connecting" if self.dialing is not None else "waiting"
+            address = self.member.addresses[0] if self.member.addresses else ""
+        return PeerStatus(
+            node_id=self.name,
+            replica_id=(self.member.replica or b"").hex(),
+            address=address,
+            state=state,
+            dialed=conversation.link.dialed if conversation else None,
+            rtt_ms=conversation.session.rtt_ms if conversation else None,
+            skew_ms=conversation.skew_ms if conversation else None,
+            backlog=sum(max(0, seq - self.durable.get(r, 0)) for r, seq in durable.items()),
+            records_in=exchange.applied_records if exchange else 0,
+            records_out=exchange.sent_records if exchange else 0,
+            bytes_in=conversation.bytes_in if conversation else 0,
+            bytes_out=conversation.bytes_out if conversation else 0,
+            attempts=self.backoff.attempts,
+            last_error=self.last_error or None,
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Wait:
+    """Somebody blocks until the peers (None: all that were met) hold the vector."""
+
+    vector: Vector
+    peers: frozenset[bytes] | None
+    done: Callable[[], None]
+
+    def contacts(self, contacts: Mapping[bytes, Contact]) -> list[Contact]:
+        """For whom it waits."""
+        if self.peers is None:
+            return [contact for contact in contacts.values() if contact.met]
+        return [contacts[node_id] for node_id in self.peers if node_id in contacts]
+
+    def over(self, contacts: Mapping[bytes, Contact]) -> bool:
+        """Whether they hold it. With nobody met yet there is somebody to wait for."""
+        mine = self.contacts(contacts)
+        return bool(mine or not contacts) and all(c.holds(self.vector) for c in mine)

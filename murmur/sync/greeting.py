@@ -1,0 +1,55 @@
+"""HELLO: where this replica stands, and whether a peer's history can be true beside its own.
+
+Each record names its author's record before by hash, so histories under one replica id either
+agree or fork. Two forks are seen here: both ends are one replica (a copied directory), or both have
+the same newest seq of some author with different hashes. If one end has more of the author, its
+next record names another predecessor, and applying it fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from murmur.sync import peer as p
+from murmur.sync import wire
+from murmur.sync.messages import Hello, Tip
+from murmur.sync.outbox import Outbox
+
+
+def tips_of(outbox: Outbox) -> dict[bytes, Tip]:
+    """(seq, hash) of each author's newest record, while others may be committing."""
+    before, hashes, after = outbox.vector, outbox.tips, outbox.vector
+    # A seq that is the same before and after was that of the hash read in between.
+    return {
+        replica: (before[replica], digest)
+        for replica, digest in hashes.items()
+        if before.get(replica, 0) == after.get(replica, 0) != 0
+    }
+
+
+def hello_of(outbox: Outbox, incarnation: bytes, addresses: Sequence[str]) -> Hello:
+    """What this replica tells a peer about itself."""
+    return Hello(
+        versions=p.VERSIONS,
+        features=0,
+        max_payload=wire.MAX_PAYLOAD,
+        max_record=p.MAX_RECORD_BYTES,
+        window=p.WINDOW_BYTES,
+        replica=outbox.id,
+        incarnation=incarnation,
+        clock_ms=outbox.clock.now_ms(),
+        vector={replica: seq for replica, seq in outbox.durable_vector.items() if seq},
+        tips=tips_of(outbox),
+        addresses=tuple(addresses),
+    )
+
+
+def fork_between(hello: Hello, own_id: bytes, own_tips: Mapping[bytes, Tip]) -> str | None:
+    """Why the peer's history and this one's cannot both be true, if they cannot."""
+    if hello.replica == own_id:
+        return f"fork: both ends are replica {own_id.hex()}"
+    for replica, (seq, digest) in hello.tips.items():
+        own = own_tips.get(replica)
+        if own is not None and own[0] == seq and own[1] != digest:
+            return f"fork: two transactions carry the dot {replica.hex()}:{seq}"
+    return None
