@@ -6,6 +6,7 @@ import linecache
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -82,9 +83,9 @@ def test_a_transaction_is_whole_and_sees_itself() -> None:
 
 def test_an_exception_rolls_back() -> None:
     with open_replica() as replica:
-        with pytest.raises(RuntimeError), replica.begin() as tx:
-            tx.put(KEY, b"one")
-            raise RuntimeError
+        tx = replica.begin()
+        tx.put(KEY, b"one")
+        tx.__exit__(RuntimeError, RuntimeError(), None)
         assert replica.get(KEY) is None
         assert replica.vector == {}
 
@@ -362,9 +363,9 @@ def test_the_background_sync_of_batched(tmp_path: Any) -> None:
 
 
 def test_a_directory_has_one_owner(tmp_path: Any) -> None:
-    with open_replica(DiskStorage(tmp_path / "a")):
-        with pytest.raises(Locked, match=str(os.getpid())):
-            open_replica(DiskStorage(tmp_path / "a"))
+    mine = str(os.getpid())
+    with open_replica(DiskStorage(tmp_path / "a")), pytest.raises(Locked, match=mine):
+        open_replica(DiskStorage(tmp_path / "a"))
 
 
 def test_a_closed_replica_says_so() -> None:
@@ -451,7 +452,7 @@ def test_ctrl_c_anywhere_in_a_commit_leaves_memory_and_disk_agreeing() -> None:
         storage = MemoryStorage()
         a = open_replica(storage, durability="batched", sync_interval_ms=None)
         put(a, KEY, b"before")
-        hit = interrupted(a, at, lambda: put(a, KEY, b"during"))
+        hit = interrupted(a, at, partial(put, a, KEY, b"during"))
         # The next use settles it; the interrupted write is there whole or not at all.
         put(a, b"\x01other", b"after")
         assert value(a) in (b"before", b"during")
