@@ -51,7 +51,6 @@ _PLAIN: dict[type, tuple[str, ...]] = {
     exp.Cbrt: ("cbrt", "this"),
     exp.Exp: ("exp", "this"),
     exp.Ln: ("ln", "this"),
-    exp.Log: ("log", "this", "expression"),
     exp.Pi: ("pi",),
     exp.Sin: ("sin", "this"),
     exp.Cos: ("cos", "this"),
@@ -182,6 +181,16 @@ _NOW: dict[type, str] = {
     exp.Localtimestamp: "localtimestamp",
     exp.Localtime: "localtime",
 }
+
+
+@binds(exp.Log, "this", "expression")
+def _log(binder: Binder, node: Tree) -> Expr:
+    # sqlglot reads log10(a) as log(10, a), which would take numbers of another type.
+    written = binder.scope.text[node.meta.get("start", 0) : node.meta.get("end", -1) + 1].lower()
+    if written == "log10":
+        return binder.call(node, "log10", [node.expression])
+    arguments = [node.this] if node.expression is None else [node.this, node.expression]
+    return binder.call(node, "log", arguments)
 
 
 @binds(exp.Rand)

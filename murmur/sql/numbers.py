@@ -153,6 +153,15 @@ def power_floats(base: float, exponent: float) -> float:
     return result
 
 
+def cube_root(value: float) -> float:
+    """The cube root, exact where it is whole: not every C library's cbrt is."""
+    root = math.cbrt(value)
+    if root - root != 0.0:
+        return root
+    near = float(round(root))
+    return near if near * near * near == value else root
+
+
 def round_float(value: float, digits: int) -> float:
     """Round a float to digits after the point, ties away from zero, as DuckDB does."""
     if value - value != 0.0 or digits > 307:
