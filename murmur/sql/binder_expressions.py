@@ -68,7 +68,17 @@ from murmur.sql.expressions import (
     is_volatile,
 )
 from murmur.sql.literals import read_decimal
+from murmur.sql.parameter_values import check_parameters
 from murmur.sql.place import place
+
+__all__ = [
+    "Scope",
+    "bind_assignment",
+    "bind_condition",
+    "bind_expression",
+    "bind_type",
+    "check_parameters",
+]
 
 # What other files call ---------------------------------------------------------------------------
 
