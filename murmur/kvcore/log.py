@@ -198,12 +198,13 @@ class Log:
             self._closed = True
             _, segment, file = self._state
             try:
-                if (
-                    self._poison is None
-                    and not self._footed
-                    and self._durable == segment.end > segment.start
-                ):
-                    _leave_footer(segment, file)
+                if self._poison is None and not self._footed:
+                    if file.tell() != segment.end + segment.shift:
+                        self._truncate(file, segment)
+                        self._sync_file(file)
+                        self._durable = segment.end
+                    if self._durable == segment.end > segment.start:
+                        _leave_footer(segment, file)
             finally:
                 file.close()
 
@@ -361,12 +362,9 @@ class Log:
 
 def _leave_footer(segment: Segment, file: AppendFile) -> None:
     """Spare the next opening from reading the frames. Optional: on a full disk, leave none."""
-    size = segment.end + segment.shift
     with suppress(OSError):
-        if file.tell() > size:
-            file.truncate(size)
         try:
-            file.write(encode_footer(segment.sealed()))
+            file.write(encode_footer(segment))
             file.sync()
         except OSError:
-            file.truncate(size)
+            file.truncate(segment.end + segment.shift)
