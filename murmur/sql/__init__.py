@@ -1,0 +1,24 @@
+"""SQL: from a statement's text to rows, on the row engine or through the columnar one.
+
+    session = Session(replica, columnar=engine, system=relations, clock=clock, random_bytes=random)
+    session.execute("SELECT body FROM note WHERE id = ?", [id]).rows
+
+    text --parser--> sqlglot's tree --binder--> plan --executor, dml, ddl--> Outcome
+
+sqlglot ends at the binder. What other floors supply enters through two Protocols: ColumnarEngine
+(relation.py) and SystemRelations (system.py).
+"""
+
+from murmur.sql.plan import ResultColumn
+from murmur.sql.relation import ColumnarEngine, Relation
+from murmur.sql.session import Outcome, Session
+from murmur.sql.system import SystemRelations
+
+__all__ = [
+    "ColumnarEngine",
+    "Outcome",
+    "Relation",
+    "ResultColumn",
+    "Session",
+    "SystemRelations",
+]

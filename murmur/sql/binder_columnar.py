@@ -322,7 +322,7 @@ class ColumnarBinder:
 
     def _enter(self, scope: _Scope, name: str, names: Names, node: Tree, *, open_: bool) -> Names:
         if not name:
-            name = f" {len(scope.relations)}"  # a subquery without an alias: nothing can name it
+            name = " " * (len(scope.relations) + 1)  # a subquery without an alias
         if name in scope.relations:
             raise unbound(f'"{name}" stands twice in FROM: give one an alias', node, self._text)
         scope.relations[name] = names
@@ -461,11 +461,14 @@ class ColumnarBinder:
         if aliases and name in scopes[0].aliases:
             return
         for scope in scopes:
-            found = [names for names in scope.relations.values() if name in names]
+            found = [each for each, names in scope.relations.items() if name in names]
             if len(found) > 1 and name not in scope.merged:
                 raise unbound(f'column "{name}" is ambiguous', node, self._text)
             if found:
-                self._types[id(node)] = found[0][name]
+                self._types[id(node)] = scope.relations[found[0]][name]
+                if len(found) == 1 and found[0].strip():
+                    # Said, because the engine would rather take a table of this name as a value.
+                    node.set("table", exp.to_identifier(found[0], quoted=True))
                 return
             if scope.open and name.startswith("_"):
                 return

@@ -59,14 +59,12 @@ class Span:
     """The part of an ordered key that an access path reads.
 
     The leading key columns equal one of their alternatives each; the next one lies between the
-    bounds. With `nulls_last` set, the rows whose next column is NULL are read apart from the
-    others, after them (True) or before them (False), as an ORDER BY asks. None: as they are stored.
+    bounds, which NULL never does.
     """
 
     equal: tuple[Equal, ...] = ()
     lower: Bound | None = None
     upper: Bound | None = None
-    nulls_last: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,15 +230,15 @@ KEY_COLUMN = "murmur row key"
 class ColumnarQuery:
     """A query on the columnar engine: text, relations, and the parameters that the text uses.
 
-    Parameter i of the statement stands in the text as $p<i>; its type is known where it meets a
-    column. `uses_now` says that $now, the statement's time, is used.
+    Parameter i of the statement stands in the text as $p<i>; `parameters` are the positions used.
+    `times` are the clock's parameters that are used ($now, $today, ...).
     """
 
     sql: str
     relations: tuple[RelationUse, ...]
-    parameters: tuple[tuple[int, SqlType | None], ...]
-    uses_now: bool
-    columns: tuple[ResultColumn, ...] | None  # None: only the engine knows them
+    parameters: tuple[int, ...]
+    times: tuple[str, ...]
+    columns: tuple[ResultColumn, ...]  # as far as they are known: equal names stand here once
     reason: str
 
 

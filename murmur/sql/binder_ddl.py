@@ -1,0 +1,497 @@
+"""Binding CREATE, DROP and ALTER to steps that the catalog carries out.
+
+    CREATE TABLE note (id INTEGER PRIMARY KEY, by INT REFERENCES author, stars INT CHECK (stars>0))
+
+      -> CreateTable(TableDefinition("note", (id BIGINT generated, by BIGINT, stars INTEGER),
+           primary_key=("id",), foreign_keys=(by -> author,), checks=("stars > 0",)))
+
+Constraints of a column and of the table are the same constraints. What PostgreSQL has and the
+catalog does not (partial indexes, expressions in an index, ON UPDATE CASCADE, DEFERRABLE, generated
+columns) is refused where it stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias, cast
+
+from sqlglot import exp
+
+from murmur.catalog.atoms import to_atom
+from murmur.catalog.schema import (
+    Action as OnDelete,
+)
+from murmur.catalog.schema import (
+    CheckDefinition,
+    ColumnDefinition,
+    Default,
+    ForeignKeyDefinition,
+    TableDefinition,
+    UniqueDefinition,
+)
+from murmur.catalog.types import BIGINT, SqlType
+from murmur.catalog.values import check
+from murmur.errors import DatabaseError, InvalidInput, ParseError
+from murmur.sql.binder import Binding, Scope
+from murmur.sql.binder_columnar import RESERVED
+from murmur.sql.binder_expressions import bind_assignment, bind_type
+from murmur.sql.binder_names import fold, only, plain_name, pointing, start_of, unbound, unsupported
+from murmur.sql.checks import bind_check
+from murmur.sql.compile import compile_expression
+from murmur.sql.ddl import (
+    AddColumn,
+    AddConstraint,
+    Constraint,
+    CreateIndex,
+    CreateTable,
+    DropColumn,
+    DropConstraint,
+    DropIndex,
+    DropTable,
+    RenameColumn,
+    RenameTable,
+    Step,
+)
+from murmur.sql.expressions import Column, Context, NeedsColumnar, is_constant
+from murmur.sql.generate import GENERATED_ID
+from murmur.sql.parser import parse_expression
+
+Tree: TypeAlias = Any  # sqlglot's
+
+
+def bind_ddl(tree: Tree, binding: Binding) -> tuple[Step, ...]:
+    """The steps of a DDL statement."""
+    match tree:
+        case exp.Create(kind="TABLE"):
+            return (_create_table(tree, binding),)
+        case exp.Create(kind="INDEX"):
+            return (_create_index(tree, binding),)
+        case exp.Create():
+            kind = tree.args.get("kind") or "this"
+            raise unsupported(f"CREATE {kind} is not supported", tree, binding.text)
+        case exp.Drop():
+            return tuple(_drop(tree, binding))
+        case exp.Alter():
+            return tuple(_alter(tree, binding))
+    raise AssertionError(tree)
+
+
+# CREATE TABLE ------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Parts:
+    """What a definition consists of, in the order in which it was written."""
+
+    table: str
+    binding: Binding
+    columns: dict[str, ColumnDefinition] = field(default_factory=dict)
+    primary_key: tuple[str, ...] = ()
+    primary_key_name: str = ""
+    generated: set[str] = field(default_factory=set)
+    uniques: list[UniqueDefinition] = field(default_factory=list)
+    foreign_keys: list[ForeignKeyDefinition] = field(default_factory=list)
+    checks: list[tuple[Tree, str]] = field(default_factory=list)
+
+
+def _create_table(tree: Tree, binding: Binding) -> Step:
+    only(tree, binding.text, "this", "kind", "exists")
+    schema = tree.this
+    if not isinstance(schema, exp.Schema) or not schema.expressions:
+        raise unsupported("CREATE TABLE takes its columns in parentheses", tree, binding.text)
+    name = plain_name(schema.this, binding.text)
+    _check_name(name, schema.this, binding)
+    parts = _Parts(name, binding)
+    for item in schema.expressions:
+        if isinstance(item, exp.ColumnDef):
+            _column(item, parts)
+        elif isinstance(item, exp.Identifier):
+            raise unbound(f'column "{fold(item)}" has no type', item, binding.text)
+        else:
+            _table_constraint(item, parts, "")
+    _widen(parts)
+    definition = TableDefinition(
+        name=name,
+        columns=tuple(parts.columns.values()),
+        primary_key=parts.primary_key,
+        primary_key_name=parts.primary_key_name,
+        uniques=tuple(parts.uniques),
+        foreign_keys=tuple(parts.foreign_keys),
+        checks=tuple(_check(node, label, parts) for node, label in parts.checks),
+    )
+    return Step(CreateTable(definition, bool(tree.args.get("exists"))), start_of(schema.this))
+
+
+def _check_name(name: str, node: Tree, binding: Binding) -> None:
+    if name.startswith(RESERVED):
+        raise unbound(f'names that begin with "{RESERVED}" are reserved', node, binding.text)
+
+
+def _column(node: Tree, parts: _Parts) -> None:
+    text = parts.binding.text
+    only(node, text, "this", "kind", "constraints", "exists")
+    name = fold(node.this)
+    if node.args.get("kind") is None:
+        raise unbound(f'column "{name}" has no type', node, text)
+    if name in parts.columns:
+        raise unbound(f'column "{name}" is defined twice', node.this, text)
+    parts.columns[name] = ColumnDefinition(name, _type(node, parts.binding))
+    for constraint in node.args.get("constraints") or ():
+        only(constraint, text, "this", "kind")
+        label = fold(constraint.this) if constraint.this is not None else ""
+        _column_constraint(name, constraint.args["kind"], parts, label)
+
+
+def _type(node: Tree, binding: Binding) -> SqlType:
+    try:
+        return bind_type(node.args["kind"], binding.text)
+    except NeedsColumnar as reason:
+        raise unsupported(f"{reason.reason} cannot be stored", node, binding.text) from None
+
+
+def _column_constraint(name: str, node: Tree, parts: _Parts, label: str) -> None:
+    text = parts.binding.text
+    column = parts.columns[name]
+    match node:
+        case exp.PrimaryKeyColumnConstraint():
+            only(node, text, "include")
+            _no_parameters(node, text)
+            _primary_key((name,), node, parts, label)
+        case exp.NotNullColumnConstraint() if not label:
+            only(node, text, "allow_null")
+            parts.columns[name] = replace(column, nullable=bool(node.args.get("allow_null")))
+        case exp.DefaultColumnConstraint() if not label:
+            only(node, text, "this")
+            default = _default(node.this, column, parts)
+            parts.columns[name] = replace(column, default=default)
+        case exp.GeneratedAsIdentityColumnConstraint() if not label:
+            only(node, text, "this")
+            parts.generated.add(name)
+        case exp.UniqueColumnConstraint():
+            only(node, text, "include")
+            _no_parameters(node, text)
+            parts.uniques.append(UniqueDefinition((name,), label))
+        case exp.CheckColumnConstraint():
+            only(node, text, "this")
+            parts.checks.append((node.this, label))
+        case exp.Reference():
+            parts.foreign_keys.append(_reference(node, (name,), parts, label))
+        case _:
+            what = type(node).__name__.removesuffix("ColumnConstraint")
+            what = f"a name for {what}" if label else f"the column constraint {what}"
+            raise unsupported(f"{what} is not supported", node, text)
+
+
+def _table_constraint(node: Tree, parts: _Parts, label: str) -> None:
+    text = parts.binding.text
+    match node:
+        case exp.Constraint():
+            only(node, text, "this", "expressions")
+            for item in node.expressions:
+                _table_constraint(item, parts, fold(node.this))
+        case exp.PrimaryKey():
+            only(node, text, "expressions", "include")
+            _no_parameters(node, text)
+            _primary_key(_names(node.expressions, text), node, parts, label)
+        case exp.UniqueColumnConstraint() if isinstance(node.this, exp.Schema):
+            only(node, text, "this", "include")
+            _no_parameters(node, text)
+            only(node.this, text, "expressions")
+            parts.uniques.append(UniqueDefinition(_names(node.this.expressions, text), label))
+        case exp.CheckColumnConstraint():
+            only(node, text, "this")
+            parts.checks.append((node.this, label))
+        case exp.ForeignKey():
+            only(node, text, "expressions", "reference")
+            columns = _names(node.expressions, text)
+            parts.foreign_keys.append(_reference(node.args["reference"], columns, parts, label))
+        case _:
+            raise unsupported("this table constraint is not supported", node, text)
+
+
+def _no_parameters(node: Tree, text: str) -> None:
+    if (include := node.args.get("include")) is not None:
+        only(include, text)
+
+
+def _names(nodes: Iterable[Tree], text: str) -> tuple[str, ...]:
+    names = []
+    for node in nodes:
+        if not isinstance(node, exp.Identifier):
+            raise unsupported("a column name is expected here", node, text)
+        names.append(fold(node))
+    return tuple(names)
+
+
+def _primary_key(columns: tuple[str, ...], node: Tree, parts: _Parts, label: str) -> None:
+    if parts.primary_key:
+        raise unbound("a table has one PRIMARY KEY", node, parts.binding.text)
+    parts.primary_key, parts.primary_key_name = columns, label
+
+
+def _reference(
+    node: Tree, columns: tuple[str, ...], parts: _Parts, label: str
+) -> ForeignKeyDefinition:
+    text = parts.binding.text
+    only(node, text, "this", "options")
+    target = node.this
+    parent_columns: tuple[str, ...] = ()
+    if isinstance(target, exp.Schema):
+        parent_columns = _names(target.expressions, text)
+        target = target.this
+    on_delete: OnDelete = "NO ACTION"
+    for option in node.args.get("options") or ():
+        match str(option).upper().split():
+            case ["ON", "DELETE", *action] if " ".join(action) in _ON_DELETE:
+                on_delete = cast("OnDelete", " ".join(action))
+            case ["ON", "UPDATE", "NO", "ACTION"] | ["NOT", "DEFERRABLE"] | ["MATCH", "SIMPLE"]:
+                pass
+            case _:
+                raise unsupported(f"{option} is not supported", node, text)
+    parent = plain_name(target, text)
+    return ForeignKeyDefinition(columns, parent, parent_columns, on_delete, label)
+
+
+_ON_DELETE = ("NO ACTION", "RESTRICT", "CASCADE", "SET NULL")
+
+
+def _default(node: Tree, column: ColumnDefinition, parts: _Parts) -> Default | None:
+    """A DEFAULT: a constant in stored form, or an expression for each inserted row."""
+    text = parts.binding.text
+    label = f"{parts.table}.{column.name}"
+    try:
+        expr = bind_assignment(node, Scope(parts.binding), column.type, name=label)
+    except NeedsColumnar as reason:
+        raise unsupported(f"{reason.reason} cannot stand in DEFAULT", node, text) from None
+    if node.find(exp.Placeholder) is not None:
+        raise unbound("a parameter cannot stand in DEFAULT", node, text)
+    if not is_constant(expr):
+        return Default("function", None, _stored_text(node, text))
+    try:
+        value = compile_expression(expr)((), Context())
+        value = check(value, column.type, where=f"column {label}")
+    except DatabaseError as error:
+        raise type(error)(pointing(f"DEFAULT: {error}", node, text)) from None
+    if value is None:
+        return None
+    return Default("constant", to_atom(value, column.type), _stored_text(node, text))
+
+
+def _check(node: Tree, label: str, parts: _Parts) -> CheckDefinition:
+    """A CHECK over the columns of the definition."""
+    fields = {
+        name: Column(i, name, column.type) for i, (name, column) in enumerate(parts.columns.items())
+    }
+    bind_check(node, fields, parts.binding.text)
+    names = dict.fromkeys(fold(column.this) for column in node.find_all(exp.Column))
+    return CheckDefinition(_stored_text(node, parts.binding.text), tuple(names), label)
+
+
+def _stored_text(node: Tree, text: str) -> str:
+    """The expression as the catalog keeps it: it must read back as what it was."""
+    copy = node.copy()
+    for identifier in copy.find_all(exp.Identifier):
+        identifier.set("this", fold(identifier))
+    written: str = copy.sql(dialect="postgres", comments=False)
+    try:
+        same = parse_expression(written) == copy
+    except ParseError:
+        same = False
+    if not same:
+        raise unsupported("this expression cannot be stored", node, text)
+    return written
+
+
+# INTEGER PRIMARY KEY fills itself, with ids of 63 bits -------------------------------------------
+
+
+def _widen(parts: _Parts) -> None:
+    """Keys that fill themselves are BIGINT, and so is what references a BIGINT."""
+    for name in parts.primary_key:
+        column = parts.columns.get(name)
+        if column is None or column.type.name not in ("INTEGER", "BIGINT"):
+            continue
+        if name in parts.generated or (len(parts.primary_key) == 1 and column.default is None):
+            default = Default("function", None, GENERATED_ID)
+            parts.columns[name] = replace(column, type=BIGINT, default=default)
+            parts.generated.discard(name)
+    if parts.generated:
+        name = min(parts.generated)
+        raise InvalidInput(f'column "{name}": GENERATED AS IDENTITY is for an integer PRIMARY KEY')
+    for foreign_key in parts.foreign_keys:
+        types = _parent_types(foreign_key, parts)
+        for name, parent in zip(foreign_key.columns, types, strict=False):
+            column = parts.columns.get(name)
+            if column is not None and parent == BIGINT and column.type.name in _NARROW:
+                parts.columns[name] = replace(column, type=BIGINT)
+
+
+_NARROW = ("SMALLINT", "INTEGER")
+
+
+def _parent_types(foreign_key: ForeignKeyDefinition, parts: _Parts) -> Sequence[SqlType | None]:
+    if foreign_key.parent == parts.table:
+        names = foreign_key.parent_columns or parts.primary_key
+        own = [parts.columns.get(name) for name in names]
+        return [column.type if column is not None else None for column in own]
+    table = parts.binding.catalog.table(foreign_key.parent)
+    if table is None:
+        return ()
+    names = foreign_key.parent_columns or table.names_of(table.primary_key)
+    columns = [table.column(name) for name in names]
+    return [column.type if column is not None else None for column in columns]
+
+
+# Indexes -----------------------------------------------------------------------------------------
+
+
+def _create_index(tree: Tree, binding: Binding) -> Step:
+    text = binding.text
+    only(tree, text, "this", "kind", "unique", "exists")
+    index = tree.this
+    only(index, text, "this", "table", "params")
+    params = index.args["params"]
+    only(params, text, "columns", "using")
+    using = params.args.get("using")
+    if using is not None and using.name.lower() != "btree":
+        raise unsupported("indexes are ordered: USING btree", using, text)
+    exists = bool(tree.args.get("exists"))
+    if index.this is None and exists:
+        raise unbound("IF NOT EXISTS needs the index's name", index, text)
+    name = "" if index.this is None else fold(index.this)
+    if name:
+        _check_name(name, index, binding)
+    columns = []
+    for ordered in params.args["columns"]:
+        only(ordered, text, "this", "desc", "nulls_first")
+        if not isinstance(ordered.this, exp.Column) or ordered.this.args.get("table") is not None:
+            raise unsupported("an index is over columns, not expressions", ordered, text)
+        descending = bool(ordered.args.get("desc"))
+        if bool(ordered.args.get("nulls_first")) != descending:
+            message = "an index has NULLs last where it ascends, first where it descends"
+            raise unsupported(message, ordered, text)
+        columns.append((fold(ordered.this.this), descending))
+    table = plain_name(index.args["table"], text)
+    action = CreateIndex(name, table, tuple(columns), bool(tree.args.get("unique")), exists)
+    return Step(action, start_of(index if name else index.args["table"]))
+
+
+# DROP, ALTER -------------------------------------------------------------------------------------
+
+
+def _drop(tree: Tree, binding: Binding) -> Iterable[Step]:
+    text = binding.text
+    kind = tree.args.get("kind")
+    if kind not in ("TABLE", "INDEX"):
+        raise unsupported(f"DROP {kind} is not supported", tree, text)
+    only(
+        tree, text, "tables", "kind", "exists", "restrict", "cascade" if kind == "TABLE" else "kind"
+    )
+    if_exists = bool(tree.args.get("exists"))
+    for node in tree.args["tables"]:
+        name = plain_name(node, text)
+        if kind == "INDEX":
+            yield Step(DropIndex(name, if_exists), start_of(node))
+        else:
+            _check_name(name, node, binding)
+            yield Step(DropTable(name, if_exists, bool(tree.args.get("cascade"))), start_of(node))
+
+
+def _alter(tree: Tree, binding: Binding) -> Iterable[Step]:
+    text = binding.text
+    only(tree, text, "this", "kind", "exists", "actions", "options")
+    if tree.args.get("kind") != "TABLE":
+        raise unsupported(f"ALTER {tree.args.get('kind')} is not supported", tree, text)
+    table = plain_name(tree.this, text)
+    _check_name(table, tree.this, binding)
+    if tree.args.get("exists") and binding.catalog.table(table) is None:
+        return
+    for action in tree.args["actions"]:
+        match action:
+            case exp.ColumnDef():
+                yield _add_column(table, action, binding)
+            case exp.AddConstraint():
+                yield from _add_constraints(table, action, binding)
+            case exp.RenameColumn():
+                only(action, text, "this", "to")
+                old, new = _plain(action.this, text), _plain(action.args["to"], text)
+                yield Step(RenameColumn(table, old, new), start_of(action.this))
+            case exp.AlterRename():
+                yield _rename(table, tree, action, binding)
+            case exp.Drop():
+                yield _drop_part(table, action, text)
+            case _:
+                raise unsupported("this form of ALTER TABLE is not supported", action, text)
+
+
+def _plain(node: Tree, text: str) -> str:
+    if not isinstance(node, exp.Column) or node.args.get("table") is not None:
+        raise unsupported("a column name is expected here", node, text)
+    return fold(node.this)
+
+
+def _rename(table: str, tree: Tree, action: Tree, binding: Binding) -> Step:
+    """RENAME TO new, or RENAME column TO new, which sqlglot reads as the former with an option."""
+    text = binding.text
+    only(action, text, "this")
+    name = plain_name(action.this, text)
+    options = tree.args.get("options") or ()
+    if options:
+        if len(options) != 1 or not isinstance(options[0], exp.ToTableProperty):
+            raise unsupported("this form of RENAME is not supported", action, text)
+        return Step(RenameColumn(table, name, plain_name(options[0].this, text)), start_of(action))
+    _check_name(name, action, binding)
+    return Step(RenameTable(table, name), start_of(action))
+
+
+def _drop_part(table: str, action: Tree, text: str) -> Step:
+    kind = action.args.get("kind")
+    only(action, text, "tables", "kind", "exists", "restrict")
+    (node,) = action.args["tables"]
+    if_exists = bool(action.args.get("exists"))
+    if kind == "COLUMN":
+        return Step(DropColumn(table, _plain(node, text), if_exists), start_of(node))
+    if kind == "CONSTRAINT":
+        return Step(DropConstraint(table, plain_name(node, text), if_exists), start_of(node))
+    raise unsupported(f"DROP {kind} is not supported here", action, text)
+
+
+def _existing(table: str, node: Tree, binding: Binding) -> _Parts:
+    """The parts of a table that exists, for a definition to be added to."""
+    known = binding.catalog.table(table)
+    if known is None:
+        raise unbound(f'there is no table "{table}"', node, binding.text)
+    parts = _Parts(table, binding, primary_key=known.names_of(known.primary_key) or ("",))
+    for column in known.columns:
+        parts.columns[column.name] = ColumnDefinition(column.name, column.type)
+    return parts
+
+
+def _add_column(table: str, node: Tree, binding: Binding) -> Step:
+    parts = _existing(table, node, binding)
+    name = fold(node.this)
+    if_not_exists = bool(node.args.get("exists"))
+    parts.columns.pop(name, None)  # the catalog says that it exists
+    _column(node, parts)
+    parts.primary_key = ()
+    _widen(parts)
+    constraints = tuple(AddConstraint(table, each) for each in _constraints(parts))
+    action = AddColumn(table, parts.columns[name], if_not_exists, constraints)
+    return Step(action, start_of(node.this))
+
+
+def _add_constraints(table: str, node: Tree, binding: Binding) -> Iterable[Step]:
+    only(node, binding.text, "expressions")
+    parts = _existing(table, node, binding)
+    for item in node.expressions:
+        _table_constraint(item, parts, "")
+    for constraint in _constraints(parts):
+        yield Step(AddConstraint(table, constraint), start_of(node))
+
+
+def _constraints(parts: _Parts) -> Iterable[Constraint]:
+    yield from parts.uniques
+    yield from parts.foreign_keys
+    for node, label in parts.checks:
+        yield _check(node, label, parts)

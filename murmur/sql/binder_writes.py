@@ -1,0 +1,464 @@
+"""Binding INSERT, UPDATE and DELETE to plans.
+
+    INSERT INTO page (url, hits) VALUES (?, 1) ON CONFLICT (url) DO UPDATE SET hits = hits + 1
+
+      -> Insert(page, (url, hits), ((Parameter(0), 1),), conflict=OnConflict(primary key,
+           (Assignment(hits, 1, increment=True),)))
+
+`SET n = n + x` and `SET n = n - x` of a COUNTER are increments; any other assignment resets it.
+
+An UPDATE or DELETE whose condition or values need a subquery, or another relation's help, asks the
+columnar engine for the rows: SELECT key, values FROM table WHERE condition. The row engine then
+writes them one by one, so that constraints and merging are the same on every road.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
+from typing import Literal as OneOf
+
+from sqlglot import exp
+
+from murmur.catalog.atoms import from_atom
+from murmur.catalog.schema import Column as TableColumn
+from murmur.catalog.schema import Index, Table
+from murmur.errors import Unsupported
+from murmur.sql.binder import Binding, Scope, bind_items, row_columns
+from murmur.sql.binder_columnar import KEYED
+from murmur.sql.binder_expressions import bind_assignment, bind_condition
+from murmur.sql.binder_names import alias_of, fold, only, unbound, unsupported
+from murmur.sql.engines import plan_columnar, plan_query
+from murmur.sql.expressions import (
+    Arithmetic,
+    Column,
+    Expr,
+    Literal,
+    NeedsColumnar,
+    Negate,
+    Parameter,
+    columns_of,
+)
+from murmur.sql.expressions import (
+    fold as fold_constants,
+)
+from murmur.sql.generate import GENERATED_ID, default_expression
+from murmur.sql.plan import (
+    KEY_COLUMN,
+    Assignment,
+    ColumnarQuery,
+    Delete,
+    Insert,
+    OnConflict,
+    Query,
+    Returning,
+    RowQuery,
+    Rows,
+    Update,
+)
+from murmur.sql.planner import plan_access
+
+Tree: TypeAlias = Any  # sqlglot's
+
+
+# INSERT ------------------------------------------------------------------------------------------
+
+
+def bind_insert(tree: Tree, binding: Binding) -> Insert:
+    """The plan of an INSERT."""
+    text = binding.text
+    only(tree, text, "this", "expression", "conflict", "returning", "default", "with_")
+    target = tree.this
+    named = target.expressions if isinstance(target, exp.Schema) else None
+    node = target.this if isinstance(target, exp.Schema) else target
+    only(node, text, "this", "alias")
+    table = binding.table(node)
+    name = alias_of(node, text) or table.name
+    columns = _target_columns(table, named, binding)
+    rows: tuple[tuple[Expr | None, ...], ...] = ()
+    query: Query | None = None
+    if tree.args.get("default"):
+        rows, columns = ((),), ()
+    else:
+        rows, query = _source(tree, table, columns, binding)
+        width = len(rows[0]) if rows else _width(query)
+        if named is None and width is not None:
+            columns = columns[:width]  # the last ones take their defaults
+    conflict = tree.args.get("conflict")
+    returning = tree.args.get("returning")
+    generated, defaults = _defaults(table)
+    return Insert(
+        table=table,
+        columns=columns,
+        rows=rows,
+        query=query,
+        defaults=defaults,
+        generated=generated,
+        conflict=None if conflict is None else _conflict(conflict, table, name, binding),
+        returning=_returning(returning, table, name, binding),
+    )
+
+
+def _target_columns(
+    table: Table, named: Sequence[Tree] | None, binding: Binding
+) -> tuple[TableColumn, ...]:
+    if named is None:
+        return table.columns
+    columns = []
+    for identifier in named:
+        if not isinstance(identifier, exp.Identifier):
+            raise unsupported("a column name is expected here", identifier, binding.text)
+        column = binding.column(table, identifier)
+        if column in columns:
+            raise unbound(f'column "{column.name}" stands twice', identifier, binding.text)
+        columns.append(column)
+    return tuple(columns)
+
+
+def _source(
+    tree: Tree, table: Table, columns: tuple[TableColumn, ...], binding: Binding
+) -> tuple[tuple[tuple[Expr | None, ...], ...], Query | None]:
+    """The rows of VALUES, or the query."""
+    source = tree.expression
+    with_ = tree.args.get("with_")
+    if isinstance(source, exp.Values) and with_ is None and _is_plain(source):
+        try:
+            return tuple(_row(row, table, columns, binding) for row in source.expressions), None
+        except NeedsColumnar:
+            binding.types[:] = [None] * len(binding.types)
+    if not isinstance(source, exp.Query | exp.Values):
+        raise unsupported("INSERT takes VALUES or a query", tree, binding.text)
+    if with_ is not None:
+        if source.args.get("with_"):
+            raise unsupported("WITH stands twice", source, binding.text)
+        source = source.copy()
+        source.set("with_", with_.copy())
+    query = plan_query(source, binding)
+    width = _width(query)
+    if width is not None and width > len(columns):
+        message = f"the query has {width} columns, the INSERT {len(columns)}"
+        raise unbound(message, source, binding.text)
+    return (), query
+
+
+def _is_plain(values: Tree) -> bool:
+    return not any(values.args.get(key) for key in ("order", "limit", "offset", "alias"))
+
+
+def _width(query: Query | None) -> int | None:
+    return len(query.columns) if isinstance(query, RowQuery) else None
+
+
+def _row(
+    row: Tree, table: Table, columns: Sequence[TableColumn], binding: Binding
+) -> tuple[Expr | None, ...]:
+    values = row.expressions if isinstance(row, exp.Tuple) else [row]
+    if len(values) > len(columns):
+        message = f"{len(values)} values for {len(columns)} columns"
+        raise unbound(message, values[len(columns)], binding.text)
+    scope = Scope(binding)
+    exprs: list[Expr | None] = []
+    for column, value in zip(columns, values, strict=False):
+        if _is_default(value):
+            exprs.append(None)
+        elif isinstance(value, exp.Placeholder):
+            # The catalog checks what goes into a column; to check it here as well would cost.
+            exprs.append(Parameter(int(value.this), None))
+        else:
+            exprs.append(bind_assignment(value, scope, column.type, name=_qualified(table, column)))
+    return tuple(exprs)
+
+
+def _is_default(node: Tree) -> bool:
+    if isinstance(node, exp.Column) and node.args.get("table") is None:
+        node = node.this
+    if isinstance(node, exp.Identifier):
+        return not node.args.get("quoted") and node.name.upper() == "DEFAULT"
+    return isinstance(node, exp.Var) and node.name.upper() == "DEFAULT"
+
+
+def _qualified(table: Table, column: TableColumn) -> str:
+    return f"{table.name}.{column.name}"
+
+
+def _defaults(
+    table: Table,
+) -> tuple[TableColumn | None, tuple[tuple[TableColumn, Expr], ...]]:
+    """The key that fills itself, and the other columns whose default is a function."""
+    generated: TableColumn | None = None
+    defaults = []
+    for column in table.columns:
+        if column.default is None or column.default.kind != "function":
+            continue
+        if column.default.text == GENERATED_ID:
+            generated = column
+        else:
+            defaults.append((column, default_expression(column)))
+    return generated, tuple(defaults)
+
+
+# ON CONFLICT -------------------------------------------------------------------------------------
+
+
+def _conflict(node: Tree, table: Table, name: str, binding: Binding) -> OnConflict:
+    text = binding.text
+    if node.args.get("duplicate"):
+        raise unsupported("ON DUPLICATE KEY is not PostgreSQL's; use ON CONFLICT", node, text)
+    only(node, text, "action", "conflict_keys", "constraint", "expressions", "where")
+    target = _conflict_target(node, table, binding)
+    action = node.args["action"].name.upper()
+    if action == "DO NOTHING":
+        return OnConflict(target)
+    if action != "DO UPDATE":
+        raise unsupported(f"ON CONFLICT {action} is not supported", node, text)
+    if target == "any":
+        raise unbound("ON CONFLICT DO UPDATE needs the columns of the conflict", node, text)
+    standing = row_columns(table)
+    excluded = row_columns(table, len(standing))
+    scope = Scope(binding, (name, standing), ("excluded", excluded))
+    where = node.args.get("where")
+    try:
+        return OnConflict(
+            target,
+            _assignments(node.expressions, table, scope, binding),
+            None if where is None else bind_condition(where.this, scope),
+        )
+    except NeedsColumnar as reason:
+        raise unsupported(f"{reason.reason} cannot stand in ON CONFLICT", node, text) from None
+
+
+def _conflict_target(node: Tree, table: Table, binding: Binding) -> Index | OneOf["any"] | None:
+    constraint = node.args.get("constraint")
+    if constraint is not None:
+        name = fold(constraint)
+        if name == table.primary_key_name and table.primary_key:
+            return None
+        index = table.index(name)
+        if index is None or not index.unique:
+            message = f'"{table.name}" has no unique constraint "{name}"'
+            raise unbound(message, constraint, binding.text)
+        return index
+    keys = node.args.get("conflict_keys")
+    if not keys:
+        return "any"
+    columns = set()
+    for key in keys:
+        column = key.this if isinstance(key, exp.Ordered) else key
+        if not isinstance(column, exp.Column) or column.args.get("table") is not None:
+            raise unsupported("ON CONFLICT takes column names", node, binding.text)
+        columns.add(binding.column(table, column.this).id)
+    if columns == set(table.primary_key):
+        return None
+    for index in table.indexes:
+        if index.unique and set(index.column_ids) == columns:
+            return index
+    message = "there is no unique constraint on the columns of ON CONFLICT"
+    raise unbound(message, keys[0], binding.text)
+
+
+# UPDATE, DELETE ----------------------------------------------------------------------------------
+
+
+def bind_update(tree: Tree, binding: Binding) -> Update:
+    """The plan of an UPDATE."""
+    only(tree, binding.text, "this", "expressions", "where", "returning")
+    only(tree.this, binding.text, "this", "alias")
+    table = binding.table(tree.this)
+    name = alias_of(tree.this, binding.text) or table.name
+    scope = Scope(binding, (name, row_columns(table)))
+    where = tree.args.get("where")
+    returning = _returning(tree.args.get("returning"), table, name, binding)
+    types = list(binding.types)
+    try:
+        predicate = None if where is None else bind_condition(where.this, scope)
+        assignments = _assignments(tree.expressions, table, scope, binding)
+        source: Rows | ColumnarQuery = plan_access(table, predicate)[0]
+    except NeedsColumnar as reason:
+        binding.types[:] = types
+        source, assignments = _columnar_update(tree, table, binding, reason.reason)
+    return Update(table, source, assignments, returning)
+
+
+def bind_delete(tree: Tree, binding: Binding) -> Delete:
+    """The plan of a DELETE."""
+    only(tree, binding.text, "this", "where", "returning")
+    only(tree.this, binding.text, "this", "alias")
+    table = binding.table(tree.this)
+    name = alias_of(tree.this, binding.text) or table.name
+    where = tree.args.get("where")
+    returning = _returning(tree.args.get("returning"), table, name, binding)
+    types = list(binding.types)
+    try:
+        scope = Scope(binding, (name, row_columns(table)))
+        predicate = None if where is None else bind_condition(where.this, scope)
+        source: Rows | ColumnarQuery = plan_access(table, predicate)[0]
+    except NeedsColumnar as reason:
+        binding.types[:] = types
+        source = _columnar_rows(tree, table, [], binding, reason.reason)
+    return Delete(table, source, returning)
+
+
+def _targets(
+    nodes: Iterable[Tree], table: Table, binding: Binding
+) -> list[tuple[TableColumn, Tree]]:
+    """Columns and values of SET; (a, b) = (1, 2) is two of them."""
+    targets: list[tuple[TableColumn, Tree]] = []
+    for node in nodes:
+        left, right = node.this, node.expression
+        if not isinstance(node, exp.EQ):
+            raise unsupported("SET takes column = value", node, binding.text)
+        if isinstance(left, exp.Tuple):
+            if not isinstance(right, exp.Tuple) or len(left.expressions) != len(right.expressions):
+                message = "SET (columns) takes as many values in parentheses"
+                raise unsupported(message, left, binding.text)
+            pairs = list(zip(left.expressions, right.expressions, strict=True))
+        else:
+            pairs = [(left, right)]
+        for name, value in pairs:
+            if not isinstance(name, exp.Column) or name.args.get("table") is not None:
+                raise unsupported("SET takes plain column names", name, binding.text)
+            column = binding.column(table, name.this)
+            if any(column is other for other, _ in targets):
+                raise unbound(f'column "{column.name}" is set twice', name, binding.text)
+            targets.append((column, value))
+    return targets
+
+
+def _assignments(
+    nodes: Iterable[Tree], table: Table, scope: Scope, binding: Binding
+) -> tuple[Assignment, ...]:
+    return tuple(
+        _assignment(column, _value(column, node, table, scope))
+        for column, node in _targets(nodes, table, binding)
+    )
+
+
+def _value(column: TableColumn, node: Tree, table: Table, scope: Scope) -> Expr:
+    if _is_default(node):
+        return _default_value(column)
+    return bind_assignment(node, scope, column.type, name=_qualified(table, column))
+
+
+def _default_value(column: TableColumn) -> Expr:
+    default = column.default
+    if column.type.name == "COUNTER":
+        return Literal(0, column.type)
+    if default is None:
+        return Literal(None, column.type)
+    if default.kind == "constant":
+        return Literal(from_atom(default.value, column.type), column.type)
+    if default.text == GENERATED_ID:
+        raise Unsupported(f'column "{column.name}" fills itself when a row is inserted, not later')
+    return default_expression(column)
+
+
+def _assignment(column: TableColumn, value: Expr) -> Assignment:
+    if column.type.name == "COUNTER":
+        amount = _amount_of(value, column.position)
+        if amount is not None:
+            return Assignment(column, amount, increment=True)
+    return Assignment(column, value)
+
+
+def _amount_of(value: Expr, position: int) -> Expr | None:
+    """x, if the value is n + x in whatever words: n - 1, 2 + n, n + 3 - 1."""
+    if not isinstance(value, Arithmetic) or value.op not in ("+", "-"):
+        return None
+    left, right = value.left, value.right
+    reads = [position in columns_of(side) for side in (left, right)]
+    if reads == [True, False]:
+        amount = right if value.op == "+" else Negate(right, right.type)
+        if isinstance(left, Column):
+            return fold_constants(amount)
+        inner = _amount_of(left, position)
+        return (
+            None
+            if inner is None
+            else fold_constants(Arithmetic(value.op, inner, right, value.type))
+        )
+    if reads == [False, True] and value.op == "+":
+        if isinstance(right, Column):
+            return left
+        inner = _amount_of(right, position)
+        return None if inner is None else fold_constants(Arithmetic("+", left, inner, value.type))
+    return None
+
+
+# Rows found by the columnar engine ---------------------------------------------------------------
+
+
+def _columnar_update(
+    tree: Tree, table: Table, binding: Binding, reason: str
+) -> tuple[ColumnarQuery, tuple[Assignment, ...]]:
+    """The query for keys and new values, and assignments that read its rows."""
+    values: list[Tree] = []
+    assignments: list[Assignment] = []
+    for column, node in _targets(tree.expressions, table, binding):
+        if _is_default(node):
+            assignments.append(Assignment(column, _default_value(column)))
+            continue
+        value, increment = node, False
+        if column.type.name == "COUNTER":
+            value, increment = _amount(column, node)
+        read = Column(len(values), column.name, column.type)
+        assignments.append(Assignment(column, read, increment))
+        values.append(value)
+    return _columnar_rows(tree, table, values, binding, reason), tuple(assignments)
+
+
+def _amount(column: TableColumn, node: Tree) -> tuple[Tree, bool]:
+    """n + x and n - x as what they add, on the tree."""
+
+    def is_column(side: Tree) -> bool:
+        return isinstance(side, exp.Column) and fold(side.this) == column.name
+
+    def reads_column(side: Tree) -> bool:
+        return any(is_column(each) for each in side.find_all(exp.Column))
+
+    match node:
+        case exp.Add() if is_column(node.this) and not reads_column(node.expression):
+            return node.expression, True
+        case exp.Add() if is_column(node.expression) and not reads_column(node.this):
+            return node.this, True
+        case exp.Sub() if is_column(node.this) and not reads_column(node.expression):
+            return exp.Neg(this=exp.Paren(this=node.expression.copy())), True
+    return node, False
+
+
+def _columnar_rows(
+    tree: Tree, table: Table, values: Sequence[Tree], binding: Binding, reason: str
+) -> ColumnarQuery:
+    """SELECT key, values FROM table WHERE condition: the key is the primary key, or the row key."""
+    relation = tree.this.copy()
+    qualifier = fold((relation.args.get("alias") or relation).this)
+    if table.primary_key:
+        key = list(table.names_of(table.primary_key))
+    else:
+        key = [KEY_COLUMN]
+        relation.meta[KEYED] = True
+    items: list[Tree] = [
+        exp.column(exp.to_identifier(name, quoted=True), exp.to_identifier(qualifier, quoted=True))
+        for name in key
+    ]
+    for i, value in enumerate(values):
+        name = exp.to_identifier(f"murmur value {i}", quoted=True)
+        items.append(exp.Alias(this=value.copy(), alias=name))
+    select = exp.Select(expressions=items, from_=exp.From(this=relation))
+    if (where := tree.args.get("where")) is not None:
+        select.set("where", where.copy())
+    return plan_columnar(select, binding, reason)
+
+
+def _returning(node: Tree | None, table: Table, name: str, binding: Binding) -> Returning | None:
+    if node is None:
+        return None
+    only(node, binding.text, "expressions")
+    columns = row_columns(table)
+    scope = Scope(binding, (name, columns))
+    try:
+        exprs, results = bind_items(node.expressions, scope, columns, name, binding.text)
+    except NeedsColumnar as reason:
+        raise unsupported(
+            f"{reason.reason} cannot stand in RETURNING", node, binding.text
+        ) from None
+    return Returning(exprs, results)

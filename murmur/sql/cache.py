@@ -1,0 +1,108 @@
+"""Statements by their text, parsed once, and bound again only when the schema has changed.
+
+    text -> Statement(parsed)  -> Prepared(plan, compiled)      for one version of the catalog
+
+Parsing and binding cost a hundred times a point read; a hit costs a dictionary lookup. One cache
+serves all sessions of a replica, with the generators of keys, which must rise across sessions too.
+A text is kept while it is among the last `capacity` used. Long texts are not kept: they are bulk
+loads with their values written out, and will not come again.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+
+from murmur.catalog.catalog import Catalog
+from murmur.catalog.generated import IntegerIds, Uuid7
+from murmur.kvcore.clock import Clock, stamp_ms
+from murmur.kvcore.replica import Replica
+from murmur.sql.parser import Parsed, parse
+from murmur.sql.prepare import Prepared, prepare
+from murmur.sql.system import System
+
+CAPACITY = 512  # statements
+MAX_CACHED_TEXT = 20_000  # characters
+
+
+class Statement:
+    """A parsed statement, and what it was last prepared to."""
+
+    __slots__ = ("_prepared", "parsed")
+
+    def __init__(self, parsed: Parsed) -> None:
+        self.parsed = parsed
+        self._prepared: Prepared | None = None
+
+    def prepared(self, catalog: Catalog, system: System) -> Prepared:
+        """The statement bound to this catalog."""
+        prepared = self._prepared
+        if prepared is None or prepared.version != catalog.version:
+            prepared = prepare(self.parsed, catalog, system)
+            self._prepared = prepared
+        return prepared
+
+
+class StatementCache:
+    """The statements that were used last."""
+
+    def __init__(self, capacity: int = CAPACITY) -> None:
+        self._capacity = capacity
+        self._statements: OrderedDict[str, Statement] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, text: str) -> Statement:
+        """The statement of this text, parsed now if need be."""
+        try:
+            statement = self._statements[text]
+            self._statements.move_to_end(text)
+        except (KeyError, TypeError):  # TypeError: not a text; parse says so
+            return self._parsed(text)
+        return statement
+
+    def _parsed(self, text: str) -> Statement:
+        statement = Statement(parse(text))
+        if len(text) <= MAX_CACHED_TEXT:
+            with self._lock:
+                self._statements[text] = statement
+                while len(self._statements) > self._capacity:
+                    self._statements.popitem(last=False)
+        return statement
+
+    def __len__(self) -> int:
+        return len(self._statements)
+
+
+class Shared:
+    """What all sessions of one replica share."""
+
+    def __init__(
+        self, replica: Replica, clock: Clock, random_bytes: Callable[[int], bytes]
+    ) -> None:
+        owner = weakref.ref(replica)  # this is kept with the replica, and must not keep it
+
+        def now_ms() -> int:
+            """Never the wall clock alone: over a restart it may go back, stamps do not."""
+            known = owner()
+            wall_ms = clock.now_ms()
+            return wall_ms if known is None else max(wall_ms, stamp_ms(known.last_stamp))
+
+        self.statements = StatementCache()
+        self.uuid7 = Uuid7(now_ms, random_bytes)
+        self.ids = IntegerIds(replica.id, now_ms)
+        self.large: set[Hashable] = set()  # ids of tables that have had many rows
+
+
+_shared: weakref.WeakKeyDictionary[Replica, Shared] = weakref.WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+def shared_of(replica: Replica, clock: Clock, random_bytes: Callable[[int], bytes]) -> Shared:
+    """What the sessions of this replica share, made with the first of them."""
+    with _lock:
+        found = _shared.get(replica)
+        if found is None:
+            found = _shared[replica] = Shared(replica, clock, random_bytes)
+        return found

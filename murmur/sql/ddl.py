@@ -1,0 +1,209 @@
+"""DDL as data, and carrying it out through the catalog.
+
+    ALTER TABLE note ADD COLUMN stars INT UNIQUE CHECK (stars > 0)
+      -> AddColumn("note", ...), AddUnique("note", ...), AddCheck("note", ...)
+
+A statement is a list of steps inside one transaction and one savepoint: all of them, or none. The
+catalog's refusals get the place of the step's name in the statement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from murmur.catalog import ddl
+from murmur.catalog.catalog import Catalog
+from murmur.catalog.schema import (
+    CheckDefinition,
+    ColumnDefinition,
+    ForeignKeyDefinition,
+    Table,
+    TableDefinition,
+    UniqueDefinition,
+)
+from murmur.errors import InvalidInput
+from murmur.kvcore.transaction import Transaction
+from murmur.sql.checks import compile_check
+from murmur.sql.place import place
+
+
+@dataclass(frozen=True, slots=True)
+class CreateTable:
+    """CREATE TABLE."""
+
+    definition: TableDefinition
+    if_not_exists: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DropTable:
+    """DROP TABLE."""
+
+    name: str
+    if_exists: bool
+    cascade: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RenameTable:
+    """ALTER TABLE ... RENAME TO."""
+
+    name: str
+    new_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddColumn:
+    """ALTER TABLE ... ADD COLUMN, with the constraints that came with it."""
+
+    table: str
+    column: ColumnDefinition
+    if_not_exists: bool
+    constraints: tuple[AddConstraint, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RenameColumn:
+    """ALTER TABLE ... RENAME COLUMN."""
+
+    table: str
+    name: str
+    new_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class DropColumn:
+    """ALTER TABLE ... DROP COLUMN."""
+
+    table: str
+    name: str
+    if_exists: bool
+
+
+Constraint: TypeAlias = UniqueDefinition | ForeignKeyDefinition | CheckDefinition
+
+
+@dataclass(frozen=True, slots=True)
+class AddConstraint:
+    """ALTER TABLE ... ADD CONSTRAINT."""
+
+    table: str
+    constraint: Constraint
+
+
+@dataclass(frozen=True, slots=True)
+class DropConstraint:
+    """ALTER TABLE ... DROP CONSTRAINT."""
+
+    table: str
+    name: str
+    if_exists: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CreateIndex:
+    """CREATE INDEX; columns with whether they descend."""
+
+    name: str
+    table: str
+    columns: tuple[tuple[str, bool], ...]
+    unique: bool
+    if_not_exists: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DropIndex:
+    """DROP INDEX."""
+
+    name: str
+    if_exists: bool
+
+
+Action: TypeAlias = (
+    CreateTable
+    | DropTable
+    | RenameTable
+    | AddColumn
+    | RenameColumn
+    | DropColumn
+    | AddConstraint
+    | DropConstraint
+    | CreateIndex
+    | DropIndex
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One action, and where in the statement its name stands."""
+
+    action: Action
+    start: int | None
+
+
+def run_steps(tx: Transaction, steps: Sequence[Step], text: str) -> None:
+    """Carry out the steps of one statement. The caller goes back to a savepoint if one raises."""
+    for step in steps:
+        try:
+            _run(tx, step.action)
+        except InvalidInput as error:
+            if step.start is None or "\n" in str(error):
+                raise
+            raise type(error)(f"{error}\n{place(text, step.start)}") from None
+
+
+def _run(tx: Transaction, action: Action) -> None:
+    match action:
+        case CreateTable(definition, if_not_exists):
+            ddl.create_table(tx, definition, if_not_exists=if_not_exists)
+        case DropTable(name, if_exists, cascade):
+            ddl.drop_table(tx, name, if_exists=if_exists, cascade=cascade)
+        case RenameTable(name, new_name):
+            ddl.rename_table(tx, name, new_name)
+        case AddColumn(table, column, if_not_exists, constraints):
+            if ddl.add_column(tx, table, column, if_not_exists=if_not_exists):
+                for constraint in constraints:
+                    _run(tx, constraint)
+        case RenameColumn(table, name, new_name):
+            ddl.rename_column(tx, table, name, new_name)
+        case DropColumn(table, name, if_exists):
+            ddl.drop_column(tx, table, name, if_exists=if_exists)
+        case AddConstraint(table, constraint):
+            _add_constraint(tx, table, constraint)
+        case DropConstraint(table, name, if_exists):
+            ddl.drop_constraint(tx, table, name, if_exists=if_exists)
+        case CreateIndex(name, table, columns, unique, if_not_exists):
+            ddl.create_index(
+                tx, table, columns, name=name, unique=unique, if_not_exists=if_not_exists
+            )
+        case DropIndex(name, if_exists):
+            ddl.drop_index(tx, name, if_exists=if_exists)
+
+
+def _add_constraint(tx: Transaction, table_name: str, constraint: Constraint) -> None:
+    match constraint:
+        case UniqueDefinition(columns, name):
+            pairs = [(column, False) for column in columns]
+            ddl.create_index(tx, table_name, pairs, name=name, unique=True, constraint=True)
+        case ForeignKeyDefinition():
+            ddl.add_foreign_key(tx, table_name, constraint)
+        case CheckDefinition(text, columns):
+            table = _table(tx, table_name)
+            positions = {}
+            for name in columns:
+                column = table.column(name)
+                if column is None:
+                    raise InvalidInput(f'column "{name}" of table "{table_name}" does not exist')
+                positions[name] = column
+            ddl.add_check(tx, table_name, constraint, compile_check(text, positions))
+
+
+def _table(tx: Transaction, name: str) -> Table:
+    catalog = tx.state
+    assert isinstance(catalog, Catalog)
+    table = catalog.table(name)
+    if table is None:
+        raise InvalidInput(f'table "{name}" does not exist')
+    return table

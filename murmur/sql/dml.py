@@ -1,0 +1,345 @@
+"""Writing rows: INSERT, UPDATE and DELETE, compiled once and run for each execution.
+
+    program = compile_insert(plan)
+    written = program(tx, context)      ->  Written(count=2, rows=[...] if RETURNING, last_key=17)
+
+A program reads all that it needs before it writes, so that a statement does not meet its own rows.
+Foreign keys are verified when it ends. If it raises, part of it may be written: the session goes
+back to a savepoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from murmur.catalog.constraints import StatementChecks
+from murmur.catalog.layout import layout_of
+from murmur.catalog.rows import (
+    Increment,
+    conflicting_row,
+    delete_row,
+    get_row,
+    insert_row,
+    key_of,
+    update_row,
+)
+from murmur.catalog.schema import Column, Index, Table
+from murmur.errors import ConstraintViolation
+from murmur.kvcore.transaction import Transaction
+from murmur.sql.checks import checks_of
+from murmur.sql.compile import compile_expression, compile_predicate, compile_projection
+from murmur.sql.execution import Context
+from murmur.sql.executor import compile_keyed, compile_rows
+from murmur.sql.expressions import Call, Expr, Parameter
+from murmur.sql.plan import (
+    Assignment,
+    ColumnarQuery,
+    Delete,
+    Insert,
+    OnConflict,
+    Query,
+    Returning,
+    RowQuery,
+    Rows,
+    Update,
+)
+
+Row: TypeAlias = tuple[Any, ...]
+Values: TypeAlias = dict[int, Any]  # by column id
+
+
+@dataclass(slots=True)
+class Written:
+    """What a statement wrote: how many rows, what RETURNING says of them, and the last key."""
+
+    count: int = 0
+    rows: list[Row] = field(default_factory=list)
+    last_key: int | None = None
+
+
+Program: TypeAlias = Callable[[Transaction, Context, Written], None]
+
+
+# INSERT ------------------------------------------------------------------------------------------
+
+
+def compile_insert(plan: Insert) -> Program:
+    """The function that inserts the plan's rows."""
+    table = plan.table
+    read = _row_source(plan)
+    insert = _inserter(plan)
+    single = plan.query is None and len(plan.rows) == 1
+    needs_checks = bool(table.foreign_keys) or plan.conflict is not None
+    on_conflict = None if plan.conflict is None else _conflict_handler(plan.conflict, table)
+    returned = _returned(plan.returning)
+    key_id = _integer_key(table)
+
+    def run(tx: Transaction, context: Context, written: Written) -> None:
+        statement = StatementChecks(tx, checks_of) if needs_checks else None
+        touched: set[bytes] | None = None if single or on_conflict is None else set()
+        for values in read(tx, context):
+            key = None
+            if on_conflict is not None:
+                assert statement is not None
+                standing, key = on_conflict(tx, context, values, statement, touched)
+                if standing and key is None:
+                    continue  # DO NOTHING, or the WHERE of DO UPDATE is not TRUE
+            if key is None:
+                key = insert(tx, context, values, statement)
+            if touched is not None:
+                touched.add(key)
+            written.count += 1
+            if key_id is not None:
+                written.last_key = values.get(key_id, written.last_key)
+            if returned is not None:
+                written.rows.append(returned(_row(tx, table, key), context))
+        if statement is not None:
+            statement.verify()
+
+    return run
+
+
+def _integer_key(table: Table) -> int | None:
+    """The column id of a primary key that is one integer: what lastrowid tells."""
+    if len(table.primary_key) != 1:
+        return None
+    (column_id,) = table.primary_key
+    return column_id if table.column_by_id(column_id).type.is_integer else None
+
+
+RowSource: TypeAlias = Callable[[Transaction, Context], Iterable[Values]]
+
+
+def _row_source(plan: Insert) -> RowSource:
+    """The function that gives the values of each row, functions of DEFAULT applied."""
+    fill = _filler(plan)
+    if plan.query is not None:
+        read = _query_rows(plan.query)
+        names = [column.id for column in plan.columns]
+
+        def from_query(tx: Transaction, context: Context) -> list[Values]:
+            # Read to the end first: the query may read the table that is written to.
+            rows = [dict(zip(names, row, strict=False)) for row in read(tx, context)]
+            for values in rows:
+                fill(values, context)
+            return rows
+
+        return from_query
+    makers = [_row_maker(plan.columns, row) for row in plan.rows]
+
+    def from_values(tx: Transaction, context: Context) -> list[Values]:
+        rows = [make(context) for make in makers]
+        for values in rows:
+            fill(values, context)
+        return rows
+
+    return from_values
+
+
+def _row_maker(
+    columns: Sequence[Column], exprs: Sequence[Expr | None]
+) -> Callable[[Context], Values]:
+    """The values of one row of VALUES; DEFAULT is left out."""
+    given = [
+        (column.id, expr) for column, expr in zip(columns, exprs, strict=False) if expr is not None
+    ]
+    names = [column_id for column_id, _ in given]
+    positions = [expr.index for _, expr in given if isinstance(expr, Parameter)]
+    if positions == list(range(len(given))):
+        # INSERT ... VALUES (?, ?, ?): what bulk loads do.
+        return lambda context: dict(zip(names, context.parameters, strict=False))
+    values_of = compile_projection([expr for _, expr in given])
+    return lambda context: dict(zip(names, values_of((), context), strict=True))
+
+
+def _filler(plan: Insert) -> Callable[[Values, Context], None]:
+    """What puts generated keys and functions of DEFAULT where no value was given."""
+    generated = None if plan.generated is None else plan.generated.id
+    always = [(column.id, _default(expr)) for column, expr in plan.defaults]
+
+    def fill(values: Values, context: Context) -> None:
+        if generated is not None and values.get(generated) is None:
+            values[generated] = context.ids()
+        for column_id, value_of in always:
+            if column_id not in values:
+                values[column_id] = value_of((), context)
+
+    return fill
+
+
+def _default(expr: Expr) -> Callable[[Row, Context], Any]:
+    if isinstance(expr, Call) and expr.function.name in ("uuid7", "uuidv7"):
+        return lambda row, context: context.uuid7()  # rising, also within a millisecond
+    return compile_expression(expr)
+
+
+Inserter: TypeAlias = Callable[[Transaction, Context, Values, StatementChecks | None], bytes]
+
+
+def _inserter(plan: Insert) -> Inserter:
+    table = plan.table
+    checks = checks_of(table)
+    if table.primary_key:
+        return lambda tx, context, values, statement: insert_row(
+            tx, table, values, checks=checks, statement=statement
+        )
+    return lambda tx, context, values, statement: insert_row(
+        tx, table, values, row_id=context.uuid7().bytes, checks=checks, statement=statement
+    )
+
+
+# ON CONFLICT -------------------------------------------------------------------------------------
+
+# Gives whether a row stands in the way, and its key if it was updated.
+ConflictHandler: TypeAlias = Callable[
+    [Transaction, Context, Values, StatementChecks, "set[bytes] | None"],
+    tuple[bool, bytes | None],
+]
+
+
+def _conflict_handler(conflict: OnConflict, table: Table) -> ConflictHandler:
+    targets: list[Index | None]
+    if conflict.target == "any":
+        targets = [None, *(index for index in table.indexes if index.unique)]
+    else:
+        targets = [conflict.target]
+    if conflict.assignments is None:
+
+        def nothing(
+            tx: Transaction, context: Context, values: Values, *_: object
+        ) -> tuple[bool, bytes | None]:
+            return conflicting_row(tx, table, values, targets) is not None, None
+
+        return nothing
+    change = _changer(conflict.assignments)
+    holds = None if conflict.predicate is None else compile_predicate(conflict.predicate)
+    checks = checks_of(table)
+    layout = layout_of(table)
+
+    def update(
+        tx: Transaction,
+        context: Context,
+        values: Values,
+        statement: StatementChecks,
+        touched: set[bytes] | None,
+    ) -> tuple[bool, bytes | None]:
+        key = conflicting_row(tx, table, values, targets)
+        if key is None:
+            return False, None
+        if touched is not None and key in touched:
+            raise ConstraintViolation(
+                "ON CONFLICT DO UPDATE cannot change one row twice in one statement"
+            )
+        fields, counters = layout.intake(values)
+        row = _row(tx, table, key) + layout.decode({**fields, **counters})
+        if holds is not None and not holds(row, context):
+            return True, None
+        changes = change(row, context)
+        return True, update_row(tx, table, key, changes, checks=checks, statement=statement)
+
+    return update
+
+
+# UPDATE, DELETE ----------------------------------------------------------------------------------
+
+
+def compile_update(plan: Update) -> Program:
+    """The function that updates the rows that the plan finds."""
+    table = plan.table
+    read = _target_source(plan.source, table)
+    change = _changer(plan.assignments)
+    checks = checks_of(table)
+    returned = _returned(plan.returning)
+
+    def run(tx: Transaction, context: Context, written: Written) -> None:
+        statement = StatementChecks(tx, checks_of)
+        for key, row in read(tx, context):
+            changes = change(row, context)
+            new_key = update_row(tx, table, key, changes, checks=checks, statement=statement)
+            if new_key is None:
+                continue
+            written.count += 1
+            if returned is not None:
+                written.rows.append(returned(_row(tx, table, new_key), context))
+        statement.verify()
+
+    return run
+
+
+def compile_delete(plan: Delete) -> Program:
+    """The function that deletes the rows that the plan finds."""
+    table = plan.table
+    read = _target_source(plan.source, table)
+    returned = _returned(plan.returning)
+
+    def run(tx: Transaction, context: Context, written: Written) -> None:
+        statement = StatementChecks(tx, checks_of)
+        for key, _ in read(tx, context):
+            row = None if returned is None else get_row(tx, table, key)
+            if not delete_row(tx, table, key, statement=statement):
+                continue  # a cascade from another row has taken it
+            written.count += 1
+            if returned is not None and row is not None:
+                written.rows.append(returned(row, context))
+        statement.verify()
+
+    return run
+
+
+TargetSource: TypeAlias = Callable[[Transaction, Context], Sequence[tuple[bytes, Row]]]
+
+
+def _target_source(source: Rows | ColumnarQuery, table: Table) -> TargetSource:
+    """Row keys and what the assignments read, all of them before the first is written."""
+    if not isinstance(source, ColumnarQuery):
+        read = compile_keyed(source)
+        return lambda tx, context: list(read(tx, context))
+    width = len(table.primary_key)
+
+    def columnar(tx: Transaction, context: Context) -> list[tuple[bytes, Row]]:
+        rows = context.columnar_rows(source, tx)
+        if width:
+            return [(key_of(table, row[:width]), row[width:]) for row in rows]
+        return [(row[0], row[1:]) for row in rows]
+
+    return columnar
+
+
+def _changer(
+    assignments: Sequence[Assignment],
+) -> Callable[[Row, Context], Mapping[int, Any]]:
+    """The function that gives the changes of one row."""
+    names = [assignment.column.id for assignment in assignments]
+    values_of = compile_projection([assignment.value for assignment in assignments])
+    increments = [each.column.id for each in assignments if each.increment]
+
+    def change(row: Row, context: Context) -> Mapping[int, Any]:
+        changes = dict(zip(names, values_of(row, context), strict=True))
+        for column_id in increments:
+            # n + NULL is NULL, which a COUNTER reads as 0: a reset, as it stands in the statement.
+            if changes[column_id] is not None:
+                changes[column_id] = Increment(changes[column_id])
+        return changes
+
+    return change
+
+
+# Shared ------------------------------------------------------------------------------------------
+
+
+def _query_rows(query: Query) -> Callable[[Transaction, Context], Iterable[Row]]:
+    if isinstance(query, RowQuery):
+        return compile_rows(query.rows)
+    return lambda tx, context: context.columnar_rows(query, tx)
+
+
+def _returned(returning: Returning | None) -> Callable[[Row, Context], Row] | None:
+    return None if returning is None else compile_projection(returning.exprs)
+
+
+def _row(tx: Transaction, table: Table, key: bytes) -> Row:
+    row = get_row(tx, table, key)
+    assert row is not None
+    return row

@@ -1,0 +1,139 @@
+"""Preparing a statement: bound to one version of the catalog, planned and compiled.
+
+    Parsed  --bind-->  plan  --compile-->  Prepared.read / .write / .steps
+
+A Prepared holds no state of an execution and may serve several threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from murmur.catalog.catalog import Catalog
+from murmur.catalog.types import SqlType
+from murmur.errors import ParseError
+from murmur.sql.binder import Binding
+from murmur.sql.binder_ddl import bind_ddl
+from murmur.sql.binder_writes import bind_delete, bind_insert, bind_update
+from murmur.sql.ddl import Step
+from murmur.sql.dml import Program, compile_delete, compile_insert, compile_update
+from murmur.sql.engines import plan_alternative, plan_query
+from murmur.sql.executor import Reader, compile_rows
+from murmur.sql.expressions import Parameter
+from murmur.sql.parameter_values import check_parameters
+from murmur.sql.parser import Parsed
+from murmur.sql.plan import (
+    Aggregate,
+    ColumnarQuery,
+    Delete,
+    Insert,
+    KeyLookup,
+    OneRow,
+    Plan,
+    ResultColumn,
+    RowQuery,
+    Rows,
+    Update,
+)
+from murmur.sql.system import System
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A statement ready to run against catalogs of one version."""
+
+    version: int
+    parsed: Parsed
+    types: Sequence[SqlType | None]
+    plan: Plan | None = None  # None: DDL
+    read: Reader | None = None  # of a RowQuery
+    write: Program | None = None  # of INSERT, UPDATE and DELETE
+    steps: Sequence[Step] = ()  # of DDL
+    columns: tuple[ResultColumn, ...] | None = None
+    short: bool = False  # the rows are few: reading them at once is cheaper than a lazy reader
+    binding: Binding | None = None
+    _as_given: frozenset[int] = frozenset()
+    _alternative: ColumnarQuery | None = field(default=None)
+
+    def check(self, values: Sequence[Any]) -> Sequence[Any]:
+        """The parameters, checked against the types that they have met.
+
+        What goes straight into a column is left as it is: the catalog checks it there.
+        """
+        as_given = self._as_given
+        if len(as_given) == len(self.types):
+            return values
+        if not as_given:
+            return check_parameters(values, self.types)
+        rest = [i for i in range(len(values)) if i not in as_given]
+        checked = check_parameters([values[i] for i in rest], [self.types[i] for i in rest])
+        result = list(values)
+        for i, value in zip(rest, checked, strict=True):
+            result[i] = value
+        return result
+
+    def alternative(self) -> ColumnarQuery | None:
+        """The columnar plan of a query that reads a whole table, if that engine can run it."""
+        plan, binding = self.plan, self.binding
+        if binding is not None and isinstance(plan, RowQuery) and plan.whole is not None:
+            self.binding = None
+            self._alternative = plan_alternative(plan, self.parsed.tree, binding)
+        return self._alternative
+
+
+def prepare(parsed: Parsed, catalog: Catalog, system: System) -> Prepared:
+    """Bind, plan and compile a statement."""
+    try:
+        return _prepare(parsed, catalog, system)
+    except RecursionError:
+        raise ParseError("the statement is nested too deeply") from None
+
+
+def _prepare(parsed: Parsed, catalog: Catalog, system: System) -> Prepared:
+    binding = Binding(catalog, system.columns, parsed.text, [None] * len(parsed.parameters.names))
+    tree = parsed.tree
+    prepared = Prepared(catalog.version, parsed, binding.types)
+    match parsed.kind:
+        case "select":
+            query = plan_query(tree, binding)
+            prepared.plan, prepared.columns = query, query.columns
+            if isinstance(query, RowQuery):
+                prepared.read, prepared.short = compile_rows(query.rows), _is_short(query.rows)
+                prepared.binding = binding
+        case "insert":
+            prepared.plan = insert = bind_insert(tree, binding)
+            prepared.write = compile_insert(insert)
+            prepared._as_given = _as_given(insert, binding.types)
+        case "update":
+            prepared.plan = bind_update(tree, binding)
+            prepared.write = compile_update(prepared.plan)
+        case "delete":
+            prepared.plan = bind_delete(tree, binding)
+            prepared.write = compile_delete(prepared.plan)
+        case _:
+            prepared.steps = bind_ddl(tree, binding)
+            return prepared
+    if isinstance(prepared.plan, Insert | Update | Delete) and prepared.plan.returning is not None:
+        prepared.columns = prepared.plan.returning.columns
+    return prepared
+
+
+def _is_short(rows: Rows) -> bool:
+    """Whether the plan yields few rows, whatever the data."""
+    while not isinstance(rows, KeyLookup | OneRow | Aggregate):
+        source = getattr(rows, "source", None)
+        if source is None:
+            return False
+        rows = source
+    return True
+
+
+def _as_given(plan: Insert, types: Sequence[SqlType | None]) -> frozenset[int]:
+    """Parameters that are a column's value and nothing else.
+
+    One that the rest of the statement uses has met a type there, or stands in an expression.
+    """
+    direct = {expr.index for row in plan.rows for expr in row if isinstance(expr, Parameter)}
+    return frozenset(i for i in direct if types[i] is None)

@@ -1,0 +1,48 @@
+"""The seam to the columnar engine: relations, and what is asked of the engine.
+
+    run("SELECT ... FROM murmur_r0 AS t WHERE c = $p0", {"p0": 5}, {"murmur_r0": Relation(view, t)})
+
+swarm hands the engine in, olap has it: this floor knows the Protocol only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from murmur.catalog.schema import Table
+from murmur.catalog.types import SqlType
+from murmur.kvcore.view import View
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """What a name in the text stands for: a table, its history (`history`), or `rows`."""
+
+    view: View
+    table: Table | None = None
+    private: bool = False  # the view has uncommitted writes: nothing read from it may be kept
+    columns: tuple[tuple[str, SqlType | None], ...] = ()  # of `rows`
+    rows: Iterable[tuple[Any, ...]] | None = None
+    history: bool = False
+
+
+class ColumnarEngine(Protocol):
+    """Runs one SELECT over relations. A parameter called p0 stands in the text as $p0."""
+
+    def run(
+        self, sql: str, parameters: Mapping[str, object], relations: Mapping[str, Relation]
+    ) -> Any:
+        """The answer, a pyarrow.Table."""
+        ...
+
+    def rows(self, table: Any) -> Iterator[tuple[Any, ...]]:
+        """An answer's rows as Python values, what the row engine would give."""
+        ...
+
+    def explain(
+        self, sql: str, parameters: Mapping[str, object], relations: Mapping[str, Relation]
+    ) -> str:
+        """The engine's own plan, as text."""
+        ...

@@ -1,0 +1,314 @@
+"""A session: one caller's statements, one after the other, and the transaction they stand in.
+
+    session.execute("SELECT body FROM note WHERE id = ?", [id])   ->  Outcome(columns, rows)
+    session.begin(); session.execute("INSERT ..."); session.commit()
+
+Outside of a transaction each statement is one of its own: a query reads a snapshot, a write commits
+or leaves nothing. Inside, a statement that fails leaves no trace of itself and the transaction goes
+on. Nothing is retried: Conflict reaches the caller.
+
+Rows of a query outside of a transaction are read as they are asked for, from a snapshot that is
+released when they are exhausted, closed or dropped; the session may be closed before that. Inside a
+transaction they are read at once, because later statements change what it sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, TypeVar
+
+from murmur.catalog.catalog import Catalog
+from murmur.catalog.ranges import row_bounds
+from murmur.catalog.types import TEXT
+from murmur.errors import Closed, InvalidInput
+from murmur.kvcore.clock import Clock
+from murmur.kvcore.replica import Replica, Snapshot
+from murmur.kvcore.transaction import Transaction
+from murmur.kvcore.view import View
+from murmur.sql.cache import Statement, shared_of
+from murmur.sql.ddl import run_steps
+from murmur.sql.dml import Written
+from murmur.sql.execution import Context
+from murmur.sql.explain import explain
+from murmur.sql.plan import ColumnarQuery, Insert, ResultColumn, RowQuery
+from murmur.sql.prepare import Prepared
+from murmur.sql.relation import ColumnarEngine
+from murmur.sql.system import System, SystemRelations
+
+Row = tuple[Any, ...]
+_T = TypeVar("_T")
+Given = Sequence[Any] | Mapping[str, Any] | None
+
+LARGE = 5_000  # rows: from here on a full scan is the columnar engine's
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a statement came to.
+
+    A query has `columns`, and `rows` (an iterator) or `arrow` (a pyarrow.Table of the columnar
+    engine); a statement with RETURNING has columns and rows. `rowcount` is -1 for a query.
+    `lastrowid` is the last integer primary key that an INSERT wrote.
+    """
+
+    kind: str
+    columns: tuple[ResultColumn, ...] | None = None
+    rows: Iterator[Row] | None = None
+    arrow: Any = None
+    rowcount: int = -1
+    lastrowid: int | None = None
+
+
+class Session:
+    """Runs statements against one replica; not safe to share between threads."""
+
+    def __init__(
+        self,
+        replica: Replica,
+        *,
+        columnar: ColumnarEngine | None = None,
+        system: SystemRelations | None = None,
+        clock: Clock,
+        random_bytes: Callable[[int], bytes],
+    ) -> None:
+        self._replica = replica
+        self._columnar = columnar
+        self._system = System(system)
+        self._clock = clock
+        self._random_bytes = random_bytes
+        self._shared = shared_of(replica, clock, random_bytes)
+        self._transaction: Transaction | None = None
+        self._catalog: Catalog | None = None  # of the open transaction
+        self._closed = False
+
+    # Transactions --------------------------------------------------------------------------------
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open."""
+        return self._transaction is not None
+
+    @property
+    def transaction(self) -> Transaction | None:
+        """The open transaction, for whoever writes keys beside rows."""
+        return self._transaction
+
+    def begin(self) -> None:
+        """Open a transaction: one snapshot for all that follows, and its own writes."""
+        self._check_open()
+        if self._transaction is not None:
+            raise InvalidInput("a transaction is open already")
+        self._transaction = self._replica.begin()
+        self._catalog = _catalog(self._transaction.snapshot)
+
+    def commit(self) -> None:
+        """Make the transaction's writes visible, all at once. Raises Conflict, and is over then."""
+        transaction = self._ending("COMMIT")
+        transaction.commit()
+
+    def rollback(self) -> None:
+        """End the transaction; nothing of it remains."""
+        transaction = self._ending("ROLLBACK")
+        transaction.rollback()
+
+    def close(self) -> None:
+        """End; an open transaction is rolled back. Closing twice is once."""
+        self._closed = True
+        if self._transaction is not None:
+            self._ending("ROLLBACK").rollback()
+
+    def _ending(self, word: str) -> Transaction:
+        transaction, self._transaction = self._transaction, None
+        self._catalog = None
+        if transaction is None:
+            self._check_open()
+            raise InvalidInput(f"{word}: no transaction is open")
+        return transaction
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Closed("the session is closed")
+
+    # Statements ----------------------------------------------------------------------------------
+
+    def execute(self, text: str, parameters: Given = None) -> Outcome:
+        """Run one statement."""
+        if self._closed:
+            self._check_open()
+        statement = self._shared.statements.get(text)
+        parsed = statement.parsed
+        if parsed.explain:
+            return self._explain(statement, parameters)
+        match parsed.kind:
+            case "select":
+                return self._query(statement, parameters)
+            case "insert" | "update" | "delete":
+                return self._write(statement, [parameters])
+            case "begin":
+                self.begin()
+            case "commit":
+                self.commit()
+            case "rollback":
+                self.rollback()
+            case _:
+                parsed.parameters.arrange(parameters)
+                self._define(statement)
+        return Outcome(parsed.kind)
+
+    def execute_many(self, text: str, rows: Iterable[Sequence[Any] | Mapping[str, Any]]) -> Outcome:
+        """Run a statement that writes once per row of parameters: all of them, or none.
+
+        Foreign keys are verified when all rows are written.
+        """
+        self._check_open()
+        statement = self._shared.statements.get(text)
+        parsed = statement.parsed
+        if parsed.explain or parsed.kind not in ("insert", "update", "delete"):
+            raise InvalidInput("only INSERT, UPDATE and DELETE run once per row of parameters")
+        return self._write(statement, rows)
+
+    # Queries -------------------------------------------------------------------------------------
+
+    def _query(self, statement: Statement, parameters: Given) -> Outcome:
+        transaction = self._transaction
+        if transaction is not None:
+            assert self._catalog is not None
+            prepared = statement.prepared(self._catalog, self._system)
+            context = self._context(prepared, parameters)
+            outcome = self._read(prepared, transaction, context)
+            if outcome.rows is not None:
+                outcome.rows = iter(list(outcome.rows))
+            return outcome
+        snapshot = self._replica.snapshot()
+        try:
+            prepared = statement.prepared(_catalog(snapshot), self._system)
+            context = self._context(prepared, parameters)
+            outcome = self._read(prepared, snapshot, context)
+            if outcome.rows is None:
+                snapshot.close()
+            elif prepared.short:
+                outcome.rows = iter(list(outcome.rows))
+                snapshot.close()
+            else:
+                outcome.rows = _released(outcome.rows, snapshot)
+        except BaseException:
+            snapshot.close()
+            raise
+        return outcome
+
+    def _read(self, prepared: Prepared, view: View, context: Context) -> Outcome:
+        plan = self._chosen(prepared, view)
+        if isinstance(plan, ColumnarQuery):
+            return Outcome("select", plan.columns, arrow=context.run_columnar(plan, view))
+        assert prepared.read is not None
+        return Outcome("select", plan.columns, iter(prepared.read(view, context)))
+
+    def _chosen(self, prepared: Prepared, view: View) -> RowQuery | ColumnarQuery:
+        """The plan, or the other engine's for a full scan of a large table."""
+        plan = prepared.plan
+        assert isinstance(plan, RowQuery | ColumnarQuery)
+        if isinstance(plan, ColumnarQuery) or plan.whole is None or self._columnar is None:
+            return plan
+        if isinstance(view, Transaction) and view.changed:
+            return plan
+        table = plan.whole
+        if table.id not in self._shared.large:
+            keys = view.scan(*row_bounds(table))
+            if sum(1 for _ in islice(keys, LARGE)) < LARGE:
+                return plan
+            self._shared.large.add(table.id)
+        return prepared.alternative() or plan
+
+    def _explain(self, statement: Statement, parameters: Given) -> Outcome:
+        if parameters:
+            statement.parsed.parameters.arrange(parameters)
+        with self._replica.snapshot() as snapshot:
+            view: View = self._transaction or snapshot
+            catalog = self._catalog or _catalog(snapshot)
+            prepared = statement.prepared(catalog, self._system)
+            chosen = prepared.plan
+            if isinstance(chosen, RowQuery | ColumnarQuery):
+                chosen = self._chosen(prepared, view)
+            lines = explain(chosen, prepared.steps)
+        columns = (ResultColumn("plan", TEXT),)
+        return Outcome("explain", columns, iter([(line,) for line in lines]))
+
+    # Writes --------------------------------------------------------------------------------------
+
+    def _write(self, statement: Statement, rows: Iterable[Given]) -> Outcome:
+        def work(transaction: Transaction, catalog: Catalog) -> Outcome:
+            prepared = statement.prepared(catalog, self._system)
+            write, arrange = prepared.write, statement.parsed.parameters.arrange
+            assert write is not None
+            written = Written()
+            context = self._context(prepared, None, arranged=())
+            for given in rows:
+                context.parameters = prepared.check(arrange(given))
+                write(transaction, context, written)
+            returned = None if prepared.columns is None else iter(written.rows)
+            last = written.last_key if isinstance(prepared.plan, Insert) else None
+            kind = statement.parsed.kind
+            return Outcome(kind, prepared.columns, returned, None, written.count, last)
+
+        return self._whole(work)
+
+    def _define(self, statement: Statement) -> None:
+        def work(transaction: Transaction, catalog: Catalog) -> None:
+            prepared = statement.prepared(catalog, self._system)
+            run_steps(transaction, prepared.steps, statement.parsed.text)
+
+        self._whole(work)
+        if self._transaction is not None:
+            self._catalog = _catalog(self._transaction)
+
+    def _whole(self, work: Callable[[Transaction, Catalog], _T]) -> _T:
+        """Do the work in the open transaction or in one of its own: all of it, or nothing."""
+        transaction = self._transaction
+        if transaction is not None:
+            assert self._catalog is not None
+            savepoint = transaction.savepoint()
+            try:
+                return work(transaction, self._catalog)
+            except BaseException:
+                transaction.rollback_to(savepoint)
+                raise
+        transaction = self._replica.begin()
+        try:
+            result = work(transaction, _catalog(transaction.snapshot))
+            transaction.commit()
+        except BaseException:
+            transaction.rollback()
+            raise
+        return result
+
+    def _context(
+        self, prepared: Prepared, parameters: Given, *, arranged: Sequence[Any] | None = None
+    ) -> Context:
+        if arranged is None:
+            arranged = prepared.check(prepared.parsed.parameters.arrange(parameters))
+        shared = self._shared
+        return Context(
+            arranged,
+            now_ms=self._clock.now_ms(),
+            random_bytes=self._random_bytes,
+            system=self._system,
+            columnar=self._columnar,
+            uuid7=shared.uuid7,
+            ids=shared.ids,
+        )
+
+
+def _catalog(view: Any) -> Catalog:
+    catalog = view.state
+    assert isinstance(catalog, Catalog)
+    return catalog
+
+
+def _released(rows: Iterable[Row], snapshot: Snapshot) -> Iterator[Row]:
+    """The rows; the snapshot is closed with the last one, or when nobody wants more."""
+    try:
+        yield from rows
+    finally:
+        snapshot.close()

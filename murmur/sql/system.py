@@ -1,0 +1,127 @@
+"""System relations: what the database says about itself, as relations that can be queried.
+
+    murmur_tables, murmur_columns, murmur_indexes       from the catalog of the statement's view
+    murmur_peers, murmur_conflicts, murmur_parked, ...  from whoever joins the floors
+
+    SELECT name, type FROM murmur_columns WHERE table_name = 'note' ORDER BY position
+
+The names begin with murmur_, which no table's name may. They are read only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol, TypeAlias
+
+from murmur.catalog.catalog import Catalog
+from murmur.catalog.schema import Table
+from murmur.catalog.types import BOOLEAN, INTEGER, TEXT
+from murmur.kvcore.view import View
+from murmur.sql.plan import ResultColumn
+
+Row: TypeAlias = tuple[Any, ...]
+
+
+class SystemRelations(Protocol):
+    """Relations that other floors supply."""
+
+    def columns(self, name: str) -> tuple[ResultColumn, ...] | None:
+        """The columns of a relation; None when there is none of this name."""
+        ...
+
+    def rows(self, name: str, view: View) -> Iterable[Row]:
+        """What it holds, in this view."""
+        ...
+
+
+_COLUMNS = {
+    "murmur_tables": (
+        ("name", TEXT),
+        ("columns", INTEGER),
+        ("primary_key", TEXT),
+        ("indexes", INTEGER),
+        ("generation", INTEGER),
+        ("id", TEXT),
+    ),
+    "murmur_columns": (
+        ("table_name", TEXT),
+        ("name", TEXT),
+        ("position", INTEGER),
+        ("type", TEXT),
+        ("is_nullable", BOOLEAN),
+        ("column_default", TEXT),
+        ("key_position", INTEGER),
+        ("id", TEXT),
+    ),
+    "murmur_indexes": (
+        ("name", TEXT),
+        ("table_name", TEXT),
+        ("columns", TEXT),
+        ("is_unique", BOOLEAN),
+        ("is_constraint", BOOLEAN),
+        ("id", TEXT),
+    ),
+}
+
+
+class System:
+    """All system relations: the catalog's own, and those of a supplier."""
+
+    def __init__(self, supplier: SystemRelations | None) -> None:
+        self._supplier = supplier
+
+    def columns(self, name: str) -> tuple[ResultColumn, ...] | None:
+        """The columns of a relation; None when there is none of this name."""
+        own = _COLUMNS.get(name)
+        if own is not None:
+            return tuple(ResultColumn(*column) for column in own)
+        return None if self._supplier is None else self._supplier.columns(name)
+
+    def rows(self, name: str, view: View) -> Iterable[Row]:
+        """What it holds, in this view."""
+        match name:
+            case "murmur_tables":
+                return map(_table, _catalog(view).tables)
+            case "murmur_columns":
+                return (row for table in _catalog(view).tables for row in _columns(table))
+            case "murmur_indexes":
+                return (row for table in _catalog(view).tables for row in _indexes(table))
+        assert self._supplier is not None
+        return self._supplier.rows(name, view)
+
+
+def _catalog(view: View) -> Catalog:
+    catalog = view.state  # type: ignore[attr-defined]  # snapshots and transactions have it
+    assert isinstance(catalog, Catalog)
+    return catalog
+
+
+def _table(table: Table) -> Row:
+    key = ", ".join(table.names_of(table.primary_key)) or None
+    counts = len(table.columns), len(table.indexes)
+    return table.name, counts[0], key, counts[1], table.generation, f"{table.id:016x}"
+
+
+def _columns(table: Table) -> Iterator[Row]:
+    keys = {column_id: i for i, column_id in enumerate(table.primary_key, 1)}
+    for column in table.columns:
+        yield (
+            table.name,
+            column.name,
+            column.position + 1,
+            str(column.type),
+            column.nullable,
+            None if column.default is None else column.default.text,
+            keys.get(column.id),
+            f"{column.id:08x}",
+        )
+
+
+def _indexes(table: Table) -> Iterator[Row]:
+    for index in table.indexes:
+        columns = [
+            table.column_by_id(column.column_id).name + (" DESC" if column.descending else "")
+            for column in index.columns
+        ]
+        unique, constraint = index.unique, index.constraint
+        yield index.name, table.name, ", ".join(columns), unique, constraint, f"{index.id:016x}"
