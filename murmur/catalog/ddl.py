@@ -15,12 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from itertools import count
 from typing import Any
 
 from murmur.catalog import keyspace
-from murmur.catalog.catalog import Catalog, resolve_parent, suffixed
+from murmur.catalog.catalog import Catalog, suffixed
 from murmur.catalog.constraints import check_new_foreign_key, check_new_unique
 from murmur.catalog.definitions import (
     DROPPED,
@@ -32,6 +30,15 @@ from murmur.catalog.definitions import (
     pack_vector,
     table_fields,
 )
+from murmur.catalog.drafts import (
+    check_name,
+    draft_check,
+    draft_column,
+    draft_foreign_key,
+    draft_index,
+    draft_table,
+    no_table,
+)
 from murmur.catalog.rows import scan_rows
 from murmur.catalog.schema import (
     Check,
@@ -41,17 +48,13 @@ from murmur.catalog.schema import (
     ForeignKey,
     ForeignKeyDefinition,
     Index,
-    IndexColumn,
     Table,
     TableDefinition,
 )
-from murmur.catalog.types import SqlType
 from murmur.errors import ConstraintViolation, InvalidInput
 from murmur.kvcore.transaction import Transaction
 
 Holds = Callable[[tuple[Any, ...]], bool | None]
-
-_SAME_KEYS = ({"SMALLINT", "INTEGER", "BIGINT"}, {"TEXT", "VARCHAR"}, {"REAL", "DOUBLE"})
 
 
 def create_table(
@@ -63,50 +66,17 @@ def create_table(
         if if_not_exists:
             return False
         raise InvalidInput(f'table "{definition.name}" already exists')
-    _check_columns(definition)
-    types = {column.name: column.type for column in definition.columns}
-    key = [(name, str(types[name])) for name in definition.primary_key]
-    generation = next(
-        each
-        for each in count(1)
-        if keyspace.table_id(definition.name, each, key) not in catalog.records
-    )
-    table_id = keyspace.table_id(definition.name, generation, key)
-    taken: set[int] = set()
-    columns = [
-        _new_column(
-            table_id, column, position, taken, required=column.name in definition.primary_key
-        )
-        for position, column in enumerate(definition.columns)
-    ]
-    ids = {column.name: column.id for column in columns}
-    key_name = definition.primary_key_name or f"{definition.name}_pkey"
-    table = Table(
-        id=table_id,
-        name=definition.name,
-        generation=generation,
-        columns=tuple(columns),
-        primary_key=tuple(ids[name] for name in definition.primary_key),
-        primary_key_name=key_name if definition.primary_key else "",
-    )
+    table = draft_table(catalog, definition)
     with _whole(tx):
-        for column in columns:
-            _write_column(tx, table_id, column)
-        for unique in definition.uniques:
-            listed = [(name, False) for name in unique.columns]
-            index = _new_index(catalog, table, listed, unique.name, unique=True, constraint=True)
-            if all(index.column_ids != other.column_ids for other in table.indexes):
-                table = replace(table, indexes=(*table.indexes, index), compiled={})
-                _write_index(tx, index)
-        for check in definition.checks:
-            table = replace(table, checks=(*table.checks, _new_check(table, check)), compiled={})
-            _write_check(tx, table.checks[-1])
-        for foreign in definition.foreign_keys:
-            resolved = _new_foreign_key(catalog, table, foreign)
-            table = replace(table, foreign_keys=(*table.foreign_keys, resolved), compiled={})
-            _write_foreign_key(tx, resolved)
-        fields = table_fields(table.name, generation, table.primary_key, table.primary_key_name)
-        tx.insert(keyspace.table_key(table_id), fields, replace=True)
+        for column in table.columns:
+            _write_column(tx, table.id, column)
+        for index in table.indexes:
+            _write_index(tx, index)
+        for check in table.checks:
+            _write_check(tx, check)
+        for foreign_key in table.foreign_keys:
+            _write_foreign_key(tx, foreign_key)
+        tx.insert(keyspace.table_key(table.id), table_fields(table), replace=True)
     return True
 
 
@@ -119,7 +89,7 @@ def drop_table(
     if table is None:
         if if_exists:
             return False
-        raise _no_table(name)
+        raise no_table(name)
     children = [key for key in catalog.referencing(table.id) if key.table_id != table.id]
     if children and not cascade:
         child = catalog.table_by_id(children[0].table_id)
@@ -141,7 +111,7 @@ def rename_table(tx: Transaction, name: str, new_name: str) -> None:
     table = _table(catalog, name)
     if catalog.table(new_name) is not None:
         raise InvalidInput(f'table "{new_name}" already exists')
-    _check_name(new_name)
+    check_name(new_name)
     with _whole(tx):
         tx.edit(keyspace.table_key(table.id), {NAME: new_name})
 
@@ -156,12 +126,11 @@ def add_column(
         if if_not_exists:
             return False
         raise InvalidInput(f'column "{column.name}" of table "{table_name}" already exists')
-    _check_column(table_name, column)
     record = catalog.records[table.id]
     known = [*record.columns, *(dropped for dropped, _ in record.dropped_columns)]
     taken = {each.id for each in known}
     position = max((each.position for each in known), default=-1) + 1
-    new = _new_column(table.id, column, position, taken, required=False)
+    new = draft_column(table_name, table.id, column, position, taken)
     if not new.nullable and new.missing is None:
         rows = keyspace.prefix_range(keyspace.row_prefix(table.id))
         tx.guard_range(*rows)
@@ -182,7 +151,7 @@ def rename_column(tx: Transaction, table_name: str, name: str, new_name: str) ->
     column = _column_called(catalog, table, name)
     if table.column(new_name) is not None:
         raise InvalidInput(f'column "{new_name}" of table "{table_name}" already exists')
-    _check_name(new_name)
+    check_name(new_name)
     with _whole(tx):
         tx.edit(keyspace.item_key(table.id, keyspace.COLUMN, column), {NAME: new_name})
 
@@ -235,7 +204,7 @@ def create_index(
         if if_not_exists:
             return False
         raise InvalidInput(f'index "{name}" already exists')
-    index = _new_index(catalog, table, columns, name, unique=unique, constraint=constraint)
+    index = draft_index(catalog, table, columns, name, unique=unique, constraint=constraint)
     with _whole(tx):
         if unique:
             tx.guard_range(*keyspace.prefix_range(keyspace.row_prefix(table.id)))
@@ -287,7 +256,7 @@ def add_foreign_key(tx: Transaction, table_name: str, definition: ForeignKeyDefi
     """ALTER TABLE ... ADD FOREIGN KEY; the rows that are there must hold it."""
     catalog = _catalog(tx)
     table = _table(catalog, table_name)
-    foreign_key = _new_foreign_key(catalog, table, definition)
+    foreign_key = draft_foreign_key(catalog, table, definition)
     with _whole(tx):
         tx.guard_range(*keyspace.prefix_range(keyspace.row_prefix(table.id)))
         _write_foreign_key(tx, foreign_key)
@@ -297,7 +266,7 @@ def add_foreign_key(tx: Transaction, table_name: str, definition: ForeignKeyDefi
 def add_check(tx: Transaction, table_name: str, definition: CheckDefinition, holds: Holds) -> None:
     """ALTER TABLE ... ADD CHECK; `holds` is the compiled text, for the rows that are there."""
     table = _table(_catalog(tx), table_name)
-    check = _new_check(table, definition)
+    check = draft_check(table, definition)
     with _whole(tx):
         tx.guard_range(*keyspace.prefix_range(keyspace.row_prefix(table.id)))
         for _, row in scan_rows(tx, table):
@@ -330,12 +299,8 @@ def _catalog(tx: Transaction) -> Catalog:
 def _table(catalog: Catalog, name: str) -> Table:
     table = catalog.table(name)
     if table is None:
-        raise _no_table(name)
+        raise no_table(name)
     return table
-
-
-def _no_table(name: str) -> InvalidInput:
-    return InvalidInput(f'table "{name}" does not exist')
 
 
 def _column_called(catalog: Catalog, table: Table, name: str) -> int:
@@ -347,191 +312,6 @@ def _column_called(catalog: Catalog, table: Table, name: str) -> int:
         if record.id not in shown and suffixed(record.name, record.id) == name:
             return record.id
     raise InvalidInput(f'column "{name}" of table "{table.name}" does not exist')
-
-
-def _check_name(name: str) -> None:
-    if not name or "\0" in name:
-        raise InvalidInput(f"{name!r} cannot be a name")
-
-
-def _check_columns(definition: TableDefinition) -> None:
-    _check_name(definition.name)
-    if not definition.columns:
-        raise InvalidInput(f'table "{definition.name}" has no columns')
-    seen: set[str] = set()
-    for column in definition.columns:
-        if column.name in seen:
-            raise InvalidInput(
-                f'column "{column.name}" of table "{definition.name}" is defined twice'
-            )
-        seen.add(column.name)
-        _check_column(definition.name, column)
-    types = {column.name: column.type for column in definition.columns}
-    _check_key(definition.name, definition.primary_key, types)
-
-
-def _check_column(table: str, column: ColumnDefinition) -> None:
-    _check_name(column.name)
-    default = column.default
-    if column.type.name == "COUNTER" and default is not None and default.value != 0:
-        raise InvalidInput(f'column "{column.name}" of table "{table}": a COUNTER begins at 0')
-
-
-def _check_key(table: str, names: Sequence[str], types: dict[str, SqlType]) -> None:
-    for name in names:
-        if name not in types:
-            raise InvalidInput(f'column "{name}" of table "{table}" does not exist')
-        if not types[name].can_be_key:
-            raise InvalidInput(
-                f'column "{name}" of table "{table}" is {types[name]}, which cannot be a key'
-            )
-    if len(set(names)) < len(names):
-        raise InvalidInput(f'a key of table "{table}" names one column twice')
-
-
-def _new_column(
-    table_id: int, column: ColumnDefinition, position: int, taken: set[int], *, required: bool
-) -> Column:
-    type_text = str(column.type)
-    generations = (keyspace.column_id(table_id, column.name, type_text, each) for each in count(1))
-    column_id = next(each for each in generations if each not in taken)
-    taken.add(column_id)
-    return Column(
-        id=column_id,
-        name=column.name,
-        type=column.type,
-        nullable=column.nullable and not required,
-        default=column.default,
-        position=position,
-    )
-
-
-def _new_index(
-    catalog: Catalog,
-    table: Table,
-    columns: Sequence[tuple[str, bool]],
-    name: str,
-    *,
-    unique: bool,
-    constraint: bool,
-) -> Index:
-    types = {column.name: column.type for column in table.columns}
-    names = [column for column, _ in columns]
-    if not names:
-        raise InvalidInput(f'an index of table "{table.name}" has no columns')
-    _check_key(table.name, names, types)
-    taken = {index.name for index in table.indexes}
-    if name and (name in taken or catalog.index(name) is not None):
-        raise InvalidInput(f'index "{name}" already exists')
-    ending = "key" if constraint else "idx"
-    name = name or next(
-        each
-        for each in _numbered("_".join((table.name, *names, ending)))
-        if each not in taken and catalog.index(each) is None
-    )
-    pairs = []
-    for column_name, descending in columns:
-        column = table.column(column_name)
-        assert column is not None
-        pairs.append((column.id, descending))
-    return Index(
-        id=keyspace.index_id(table.id, name, pairs, unique=unique),
-        name=name,
-        table_id=table.id,
-        columns=tuple(IndexColumn(column_id, descending) for column_id, descending in pairs),
-        unique=unique,
-        constraint=constraint,
-    )
-
-
-def _new_foreign_key(
-    catalog: Catalog, table: Table, definition: ForeignKeyDefinition
-) -> ForeignKey:
-    parent = table if definition.parent == table.name else catalog.table(definition.parent)
-    if parent is None:
-        raise _no_table(definition.parent)
-    children = [_column(table, name) for name in definition.columns]
-    if definition.parent_columns:
-        parents = [_column(parent, name) for name in definition.parent_columns]
-    else:
-        parents = [parent.column_by_id(column_id) for column_id in parent.primary_key]
-    if not children or len(children) != len(parents):
-        raise InvalidInput(
-            f'a foreign key of table "{table.name}" has {len(children)} columns and references '
-            f'{len(parents)} of table "{parent.name}"'
-        )
-    for child, referenced in zip(children, parents, strict=True):
-        if not _same_keys(child.type, referenced.type):
-            raise InvalidInput(
-                f'column "{child.name}" of table "{table.name}" is {child.type}, and cannot '
-                f'reference column "{referenced.name}" of table "{parent.name}", which is '
-                f"{referenced.type}"
-            )
-        if not child.nullable and definition.on_delete == "SET NULL":
-            raise InvalidInput(f'ON DELETE SET NULL: column "{child.name}" is NOT NULL')
-    column_ids = tuple(column.id for column in children)
-    parent_ids = tuple(column.id for column in parents)
-    identity = keyspace.foreign_key_id(table.id, column_ids, parent.id, parent_ids)
-    name = definition.name or "_".join((table.name, *definition.columns, "fkey"))
-    foreign_key = ForeignKey(
-        id=identity,
-        name=_constraint_name(table, name, given=bool(definition.name)),
-        table_id=table.id,
-        column_ids=column_ids,
-        parent_table_id=parent.id,
-        parent_column_ids=parent_ids,
-        on_delete=definition.on_delete,
-    )
-    resolved = resolve_parent(foreign_key, parent)
-    if resolved is None:
-        names = ", ".join(column.name for column in parents)
-        raise InvalidInput(
-            f'table "{parent.name}" has no primary key or unique constraint over ({names})'
-        )
-    return resolved
-
-
-def _new_check(table: Table, definition: CheckDefinition) -> Check:
-    columns = tuple(_column(table, name).id for name in definition.columns)
-    middle = definition.columns if len(definition.columns) == 1 else ()
-    name = definition.name or "_".join((table.name, *middle, "check"))
-    name = _constraint_name(table, name, given=bool(definition.name))
-    return Check(
-        id=keyspace.check_id(table.id, name, definition.text),
-        name=name,
-        table_id=table.id,
-        text=definition.text,
-        column_ids=columns,
-        column_names=definition.columns,
-    )
-
-
-def _constraint_name(table: Table, name: str, *, given: bool) -> str:
-    taken = {check.name for check in table.checks}
-    taken |= {foreign_key.name for foreign_key in table.foreign_keys}
-    if given and name in taken:
-        raise InvalidInput(f'constraint "{name}" of table "{table.name}" already exists')
-    return next(each for each in _numbered(name) if each not in taken)
-
-
-def _numbered(name: str) -> Iterator[str]:
-    yield name
-    for number in count(1):
-        yield f"{name}{number}"
-
-
-def _column(table: Table, name: str) -> Column:
-    column = table.column(name)
-    if column is None:
-        raise InvalidInput(f'column "{name}" of table "{table.name}" does not exist')
-    return column
-
-
-def _same_keys(child: SqlType, parent: SqlType) -> bool:
-    """Whether equal values of both have equal stored forms and key bytes."""
-    return child == parent or any(
-        child.name in family and parent.name in family for family in _SAME_KEYS
-    )
 
 
 def _write_column(tx: Transaction, table_id: int, column: Column) -> None:

@@ -32,7 +32,16 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeVar, get_args
 
 from murmur.catalog import keyspace
-from murmur.catalog.schema import Action, Check, Column, Default, ForeignKey, Index, IndexColumn
+from murmur.catalog.schema import (
+    Action,
+    Check,
+    Column,
+    Default,
+    ForeignKey,
+    Index,
+    IndexColumn,
+    Table,
+)
 from murmur.catalog.types import SqlType, parse_type
 from murmur.errors import InvalidInput
 from murmur.kvcore.cell import Life, Rank, decode_record
@@ -134,15 +143,13 @@ class TableRecord:
     unreadable: tuple[bytes, ...] = ()  # keys of records that are not as this release writes them
 
 
-def table_fields(
-    name: str, generation: int, primary_key: Sequence[int], primary_key_name: str
-) -> Fields:
+def table_fields(table: Table) -> Fields:
     """The record of a table."""
     return {
-        NAME: name,
-        TABLE_GENERATION: generation,
-        TABLE_KEY: pack_ids(primary_key),
-        TABLE_KEY_NAME: primary_key_name,
+        NAME: table.name,
+        TABLE_GENERATION: table.generation,
+        TABLE_KEY: pack_ids(table.primary_key),
+        TABLE_KEY_NAME: table.primary_key_name,
     }
 
 
