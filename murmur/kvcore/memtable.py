@@ -23,7 +23,7 @@ from murmur.kvcore.keys import CHUNK, SortedKeys
 from murmur.kvcore.merge import Run
 
 Entry: TypeAlias = tuple[bytes, bytes | None]
-Version: TypeAlias = tuple[int, bytes | None, "Version | None"]
+Chain: TypeAlias = tuple[int, bytes | None, "Chain | None"]
 
 ENTRY_BYTES = 200  # what CPython takes for an entry besides the bytes of key and value
 SHORT, LONG = 4, CHUNK  # keys of the first and of a late run: most scans are short
@@ -35,7 +35,7 @@ class Memtable:
     __slots__ = ("bytes", "deleted", "keys", "newest", "pins", "versions")
 
     def __init__(self, sequence: int) -> None:
-        self.versions: dict[bytes, Version] = {}
+        self.versions: dict[bytes, Chain] = {}
         self.keys = SortedKeys()
         self.newest = sequence
         self.bytes = 0  # of all that was written, then overwritten or not: it bounds replay too
@@ -138,14 +138,14 @@ class Memtable:
         self.keys = SortedKeys(versions)
 
 
-def _pruned(version: Version, sequence: int, pinned: Sequence[int]) -> Version | None:
+def _pruned(version: Chain, sequence: int, pinned: Sequence[int]) -> Chain | None:
     """The versions below a new one at `sequence` that somebody can see.
 
     The first that is older than `sequence` is what the published sequence sees; of those below it,
     each stays that is the newest for some pin.
     """
     kept = []
-    below: Version | None = version
+    below: Chain | None = version
     upper = sequence  # the pins from the version up to here would see it
     while below is not None:
         at = below[0]
@@ -153,7 +153,7 @@ def _pruned(version: Version, sequence: int, pinned: Sequence[int]) -> Version |
             kept.append(below)
             upper = at
         below = below[2]
-    chain: Version | None = None
+    chain: Chain | None = None
     for at, value, _ in reversed(kept):
         chain = (at, value, chain)
     return chain

@@ -57,7 +57,8 @@ class Head:
     def __init__(self, version: Version) -> None:
         sequence = version.last_sequence
         self.state = State(sequence, None, Memtable(sequence), (), version)
-        self.lock = threading.Lock()
+        # Reentrant: the garbage collector may close a forgotten snapshot in whoever holds it.
+        self.lock = threading.RLock()
         self.changed = threading.Condition(self.lock)  # notified of all but publish
 
     def publish(self, sequence: int, attachment: object) -> None:

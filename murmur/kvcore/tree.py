@@ -45,26 +45,29 @@ CACHE_BYTES = 64 << 20
 class TreeSnapshot:
     """The tree at one sequence number, until it is closed. For any number of threads."""
 
-    __slots__ = ("_closed", "_released", "_state", "_versions", "attachment", "sequence")
+    __slots__ = ("_released", "_state", "_versions", "attachment", "sequence")
 
     def __init__(self, state: State, released: Callable[[State], None]) -> None:
         self.sequence = state.sequence
         self.attachment = state.attachment
-        self._state = state
+        self._state: State | None = state  # None once it is closed
         self._versions = state.memtable.versions
         self._released = released
-        self._closed = False
 
     def get(self, key: bytes) -> bytes | None:
         """The value of the key, None if it has none."""
-        if self._closed:
-            raise Closed("the snapshot is closed")
+        state = self._state
+        value: bytes | None = None
         version = self._versions.get(key)
         while version is not None:
             at, value, version = version
             if at <= self.sequence:
-                return value
-        return self._state.below(key)
+                break
+        else:
+            value = None if state is None else state.below(key)
+        if self._state is None:  # asked last: what it sees is kept until then
+            raise Closed("the snapshot is closed")
+        return value
 
     def scan(
         self, start: bytes, stop: bytes | None, *, reverse: bool = False
@@ -73,9 +76,10 @@ class TreeSnapshot:
 
         Closing the snapshot ends an iterator with Closed; nothing else disturbs it.
         """
-        if self._closed:
+        state = self._state
+        if state is None:
             raise Closed("the snapshot is closed")
-        _, _, memtable, frozen, version = self._state
+        _, _, memtable, frozen, version = state
         memtables = [(memtable, self.sequence), *((old.memtable, old.sequence) for old in frozen)]
         sources = [
             table.runs(sequence, start, stop, reverse=reverse)
@@ -88,9 +92,8 @@ class TreeSnapshot:
 
     def close(self) -> None:
         """Let go of what the snapshot pins. Closing again does nothing."""
-        if not self._closed:
-            self._closed = True
-            state, self._state = self._state, None  # type: ignore[assignment]  # it holds tables
+        state, self._state = self._state, None
+        if state is not None:
             self._versions = {}
             self._released(state)
 
@@ -107,7 +110,7 @@ class TreeSnapshot:
 
     def _while_open(self, runs: Iterator[Run]) -> Iterator[Run]:
         for run in runs:
-            if self._closed:  # what the memtable has given since may be of another sequence
+            if self._state is None:  # since then the memtable may give another sequence's values
                 raise Closed("the snapshot is closed")
             yield run
 

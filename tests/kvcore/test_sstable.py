@@ -195,6 +195,19 @@ def test_a_cut_file_is_damage(size: int) -> None:
         read_table(storage, info)
 
 
+def test_check_compares_index_and_filter_with_the_blocks() -> None:
+    storage, content = MemoryStorage(), sample(1000)
+    info = write_table(storage, content)
+    table = read_table(storage, info)
+    contents = table._load()
+    table._contents = contents._replace(lasts=[contents.lasts[0] + b"x", *contents.lasts[1:]])
+    assert [problem.reason for problem in table.check()] == [
+        "the index has another last key of the block"
+    ]
+    table._contents = contents._replace(filter=contents.filter[:1] + bytes(100))
+    assert len(list(table.check())) == len(content)
+
+
 def test_check_compares_with_the_manifest() -> None:
     storage, content = MemoryStorage(), sample(100)
     info = write_table(storage, content)

@@ -88,7 +88,10 @@ def test_ranges_are_half_open_both_ways(tree: Tree) -> None:
             assert list(snapshot.scan(b"b", b"c", reverse=True)) == within[::-1]
             assert list(snapshot.scan(b"c", b"b")) == []
             assert list(snapshot.scan(b"b", b"b", reverse=True)) == []
-            assert list(snapshot.scan(b"bb", None)) == [(b"c", b"c")]
+            for start in (b"bb", b"c"):
+                assert list(snapshot.scan(start, None)) == [(b"c", b"c")]
+                assert list(snapshot.scan(start, None, reverse=True)) == [(b"c", b"c")]
+            assert list(snapshot.scan(b"", b"a")) == []
         tree.flush(b"m")
 
 
@@ -163,6 +166,17 @@ def test_keys_in_order_are_written_once(tree: Tree) -> None:
     assert list(stats["level_tables"])[1:]  # type: ignore[arg-type]
 
 
+def test_keys_in_order_but_not_new_are_merged(tree: Tree) -> None:
+    for value in (b"v", b"w"):
+        for turn in range(20):
+            tree.write(numbered(turn * 100, turn * 100 + 100, value))
+            tree.flush(value + b"%d" % turn)
+    assert content(tree) == dict(numbered(0, 2000, b"w"))
+    assert list(tree.check()) == []
+    tree.compact()
+    assert content(tree) == dict(numbered(0, 2000, b"w"))
+
+
 def test_full_and_rotate(tree: Tree, storage: Storage) -> None:
     rotations = 0
     for number in range(1000):
@@ -192,6 +206,30 @@ def test_a_flush_records_the_mark_even_of_nothing(storage: Storage) -> None:
     assert with_mark.mark == b"3"
     assert content(with_mark) == {b"a": b"1"}
     with_mark.close()
+
+
+class Interrupted(list[tuple[bytes, bytes | None]]):
+    """A batch during which Ctrl-C is pressed."""
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes | None]]:
+        yield from super().__iter__()
+        raise KeyboardInterrupt
+
+
+def test_an_interrupted_batch_is_not_flushed(tree: Tree, storage: Storage) -> None:
+    tree.write([(b"a", b"1"), (b"b", b"1")], "before")
+    with tree.snapshot() as snapshot:
+        with pytest.raises(KeyboardInterrupt):
+            tree.write(Interrupted([(b"a", b"2"), (b"c", b"2"), (b"b", None)]), "after")
+        assert tree.attachment == "before"
+        for _ in range(2):
+            assert [tree.get(key) for key in (b"a", b"b", b"c")] == [b"1", b"1", None]
+            assert dict(snapshot.scan(b"", None)) == content(tree) == {b"a": b"1", b"b": b"1"}
+            tree.flush(b"m")
+    tree.close()
+    tree = open_tree(storage)
+    assert content(tree) == {b"a": b"1", b"b": b"1"}
+    tree.close()
 
 
 def test_what_is_not_flushed_is_not_there_after_reopening(storage: Storage) -> None:

@@ -75,7 +75,7 @@ class TreeMachine(RuleBasedStateMachine):
         return Tree.open(
             self.storage,
             memtable_bytes=12 << 10,
-            table_bytes=4 << 10,
+            table_bytes=1 << 10,  # so that some levels fill
             cache_bytes=20 << 10,
             before_install=self.marks.append,
         )
@@ -102,6 +102,13 @@ class TreeMachine(RuleBasedStateMachine):
                 for key in some
             ]
         )
+
+    @rule(start=st.integers(0, 70), count=st.integers(5, 12), remove=st.booleans())
+    def write_in_order(self, start: int, count: int, remove: bool) -> None:
+        some = sorted(KEYS)[start : start + count]
+        value = None if remove else (b"%d," % next(self.counter)).ljust(100)
+        self.put([(key, value) for key in some])
+        self.flush()
 
     def put(self, entries: Batch) -> None:
         self.log.append(entries)

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from queue import SimpleQueue
 from random import Random
 
 import pytest
@@ -168,41 +169,49 @@ def test_readers_do_not_wait_for_a_flush() -> None:
     tree.close()
 
 
+# Python itself swallows an interrupt that meets a finalizer, and says so.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_writer_interrupted_by_a_signal_leaves_nothing_and_can_go_on() -> None:
     """The batch is there whole or not at all, in memory and after flush and reopening."""
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
+    main = threading.get_ident()
+    delays: SimpleQueue[float | None] = SimpleQueue()
+    sent = threading.Event()
+
+    def kill() -> None:
+        while (delay := delays.get()) is not None:
+            time.sleep(delay)
+            signal.pthread_kill(main, signal.SIGUSR1)
+            sent.set()
+
     storage, rng = MemoryStorage(), Random(1)
     tree = Tree.open(storage, memtable_bytes=200 * KB, table_bytes=64 * KB)
     model: dict[bytes, bytes] = {}
     interrupted = 0
+    killer = threading.Thread(target=kill)
+    killer.start()
     previous = signal.signal(signal.SIGUSR1, interrupt)
-    main = threading.get_ident()
     try:
         for number in range(150):
             some = [b"%04d" % rng.randrange(3000) for _ in range(500)]
             batch: list[tuple[bytes, bytes | None]] = [
                 (key, b"%d" % number if rng.random() < 0.8 else None) for key in some
             ]
-
-            def kill(delay: float = rng.random() * 5e-4) -> None:
-                time.sleep(delay)
-                signal.pthread_kill(main, signal.SIGUSR1)
-
-            killer = threading.Thread(target=kill)
             try:
-                killer.start()
+                delays.put(rng.random() * 5e-4)
                 tree.write(batch, number)
                 if tree.full():
                     tree.rotate(b"%d" % number)
                 with tree.snapshot() as snapshot:
                     list(snapshot.scan(b"0100", b"0200"))
-                killer.join()
+                sent.wait()
             except KeyboardInterrupt:
                 interrupted += 1
-            killer.join()
+            sent.wait()
+            sent.clear()
             if tree.attachment == number:
                 for key, value in batch:
                     model.pop(key, None)
@@ -211,6 +220,8 @@ def test_a_writer_interrupted_by_a_signal_leaves_nothing_and_can_go_on() -> None
             with tree.snapshot() as snapshot:
                 assert dict(snapshot.scan(b"", None)) == model
     finally:
+        delays.put(None)
+        killer.join()
         signal.signal(signal.SIGUSR1, previous)
     assert interrupted
     tree.flush(b"end")
@@ -218,4 +229,21 @@ def test_a_writer_interrupted_by_a_signal_leaves_nothing_and_can_go_on() -> None
     tree = Tree.open(storage)
     with tree.snapshot() as snapshot:
         assert dict(snapshot.scan(b"", None)) == model
+    tree.close()
+
+
+def test_a_forgotten_snapshot_can_be_closed_while_the_lock_is_held() -> None:
+    """As when the garbage collector runs there, and ends a generator that has a snapshot."""
+    tree = Tree.open(MemoryStorage())
+    tree.write([(b"a", b"1")])
+
+    def pairs() -> Iterator[object]:
+        with tree.snapshot() as snapshot:
+            yield from snapshot.scan(b"", None)
+
+    forgotten = pairs()
+    next(forgotten)
+    with tree._head.lock:
+        del forgotten
+    assert not tree._head.state.memtable.pins
     tree.close()
