@@ -69,7 +69,7 @@ Predicate: TypeAlias = Callable[[Row, Context], bool | None]  # True only when T
 Projection: TypeAlias = Callable[[Row, Context], tuple[Value, ...]]
 Pipeline: TypeAlias = Callable[[Iterable[Row], Context], Iterator[tuple[Value, ...]]]
 
-SPILL = 24  # levels of a tree in one Python expression
+SPILL = 24  # levels of a tree in one Python expression, at least 2
 _BRANCHES = 40  # of a CASE in one Python expression
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from murmur.catalog.interval import Interval
 from murmur.errors import DataError
-from tests.sql.expression_harness import bind, evaluate
+from murmur.sql.numbers import round_real
+from tests.sql.expression_harness import COLUMNS, bind, evaluate
 
 D = Decimal
 
@@ -331,9 +332,9 @@ def test_a_bad_pattern_is_an_error_of_the_row_that_meets_it() -> None:
 
 
 def test_like_does_not_backtrack() -> None:
-    text = "a" * 20_000
-    assert evaluate("t LIKE '%a%a%a%a%a%a%a%a%a%a%b'", row=(*[None] * 6, text)) is False
-    assert evaluate("t LIKE '%_a%_a%_a%_a%_a%_a%_ab%'", row=(*[None] * 6, text)) is False
+    row = row_with(t="a" * 20_000)
+    assert evaluate("t LIKE '%a%a%a%a%a%a%a%a%a%a%b'", row=row) is False
+    assert evaluate("t LIKE '%_a%_a%_a%_a%_a%_a%_ab%'", row=row) is False
 
 
 @pytest.mark.parametrize(
@@ -392,6 +393,25 @@ def test_choices(sql: str, expected: Any) -> None:
 )
 def test_json(sql: str, expected: Any) -> None:
     check(sql, expected)
+
+
+def row_with(**values: Any) -> tuple[Any, ...]:
+    return tuple(values.get(name, value) for name, (_, value) in COLUMNS.items())
+
+
+def test_nan_is_found_in_a_list() -> None:
+    row = row_with(d=float("nan"))
+    assert evaluate("d IN (1.5, 'NaN')", row=row) is True
+    assert evaluate("d IN (1.5, 2)", row=row) is False
+    assert evaluate("d NOT IN ('NaN')", row=row) is False
+
+
+def test_a_real_is_compared_with_others_as_double() -> None:
+    row = row_with(r=round_real(0.1))
+    assert evaluate("r = 0.1::real", row=row) is True
+    assert evaluate("r = 0.1", row=row) is False
+    assert evaluate("r = ?", [0.1], row=row) is True
+    assert evaluate("GREATEST(r, i)", row=row) == 1.0
 
 
 def test_parameters_take_the_type_of_what_they_meet() -> None:
