@@ -181,7 +181,9 @@ class Exchange:
         """The slice was applied: the peer may send more."""
         received = self.inbox.popleft()
         self.applied_records += outcome.applied.admitted
-        self._offered.update(outcome.last)
+        for replica, seq in outcome.last.items():
+            if seq > self._offered.get(replica, 0):
+                self._offered[replica] = seq
         self.session.applied(received.size, now_ms)
         self._watch(now_ms)
 

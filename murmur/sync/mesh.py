@@ -202,7 +202,7 @@ class Mesh:
             case Up(link=link):
                 if conversation is not None:
                     self._reached(conversation, now_ms)
-                else:
+                elif not link.dialed:
                     self._accept(link, now_ms)
             case Down(reason=reason):
                 if conversation is not None:

@@ -102,7 +102,8 @@ class SimLink:
         self.other: SimLink | None = None
         self.outgoing = bytearray()
         self.closing: str | None = None
-        self.dead = False  # this end: no more events
+        self.dead = False  # closed by this end: no more events
+        self.ended = False  # Down was delivered
         self.broken = False  # the path: nothing gets through any more
         self.arrival_ms = 0
         self.pipe: deque[bytes | None] = deque()  # arrived, but for a partition
@@ -160,16 +161,16 @@ class SimTransport:
     def deliver(self, event: TransportEvent) -> None:
         link = event.link
         assert isinstance(link, SimLink)
-        if not self.gone and not link.dead:
+        if not self.gone and not link.dead and not link.ended:
             if isinstance(event, Down):
-                link.dead = True
+                link.ended = True
                 self.links.discard(link)
             self.events.append(event)
             self.host.wake()
 
     def poll(self, now: float) -> list[TransportEvent]:
         events, self.events = self.events, []
-        return [e for e in events if not e.link.dead or isinstance(e, Down)]  # type: ignore[attr-defined]
+        return [event for event in events if not getattr(event.link, "dead", False)]
 
     def flush(self, now: float) -> None:
         # By address, not by identity: a set's order would not be the same in the next process.
