@@ -31,9 +31,8 @@ from itertools import groupby
 from typing import NamedTuple
 
 from murmur.catalog import keyspace
-from murmur.catalog.definitions import ColumnRecord, IndexRecord, TableRecord, read_table
+from murmur.catalog.definitions import ColumnRecord, IndexRecord, Rank, TableRecord, read_table
 from murmur.catalog.schema import Check, Column, ForeignKey, Index, Table
-from murmur.kvcore.cell import Rank
 
 
 class Dispute(NamedTuple):

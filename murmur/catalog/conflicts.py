@@ -27,14 +27,20 @@ from typing import NamedTuple
 from murmur.catalog import keyspace
 from murmur.catalog.catalog import Catalog, table_of
 from murmur.catalog.constraints import Reference, duplicate_claims
-from murmur.catalog.definitions import Drop
+from murmur.catalog.definitions import Drop, Rank
 from murmur.catalog.derivation import source_of
 from murmur.catalog.keyspace import ROW_PREFIX_BYTES, prefix_range, row_prefix
 from murmur.catalog.layout import key_text, readable, value_text
 from murmur.catalog.schema import Column, ForeignKey, Index, Table
-from murmur.kvcore.cell import Life, Rank, decode_record, decode_register, visible_fields
-from murmur.kvcore.record import REGISTER, Atom
-from murmur.kvcore.view import View
+from murmur.kvcore import (
+    REGISTER,
+    Atom,
+    Life,
+    View,
+    decode_record,
+    decode_register,
+    visible_fields,
+)
 
 _STRING_KEY, _BYTES_KEY = 1, 2
 _SHOWN = 60  # characters of a value

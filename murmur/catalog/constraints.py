@@ -16,7 +16,7 @@ NULLs are distinct: a value with one claims nothing and references nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from murmur.catalog import keyspace
 from murmur.catalog.catalog import Catalog
@@ -26,12 +26,7 @@ from murmur.catalog.keyspace import prefix_range
 from murmur.catalog.layout import Fields, Layout, Row, key_text, layout_of, value_text
 from murmur.catalog.schema import Check, ForeignKey, Index, Table
 from murmur.errors import ConstraintViolation
-from murmur.kvcore.cell import visible_fields
-from murmur.kvcore.record import Atom
-from murmur.kvcore.view import View
-
-if TYPE_CHECKING:
-    from murmur.kvcore.transaction import Transaction
+from murmur.kvcore import Atom, Transaction, View, visible_fields
 
 RowCheck: TypeAlias = tuple[Check, Callable[[Row], bool | None]]
 

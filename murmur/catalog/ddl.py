@@ -52,7 +52,7 @@ from murmur.catalog.schema import (
     TableDefinition,
 )
 from murmur.errors import ConstraintViolation, InvalidInput
-from murmur.kvcore.transaction import Transaction
+from murmur.kvcore import Transaction
 
 Holds = Callable[[tuple[Any, ...]], bool | None]
 

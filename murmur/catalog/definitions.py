@@ -29,7 +29,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar, get_args
+from typing import NamedTuple, TypeAlias, TypeVar, get_args
 
 from murmur.catalog import keyspace
 from murmur.catalog.schema import (
@@ -44,8 +44,7 @@ from murmur.catalog.schema import (
 )
 from murmur.catalog.types import SqlType, parse_type
 from murmur.errors import InvalidInput
-from murmur.kvcore.cell import Life, Rank, decode_record
-from murmur.kvcore.record import Atom
+from murmur.kvcore import Atom, Life, decode_record
 
 # On disk: never renumber, never reuse.
 NAME, DROPPED = 1, 2
@@ -61,7 +60,8 @@ _VECTOR = struct.Struct(">8sQ")
 _INDEX_COLUMN = struct.Struct(">I?")
 
 T = TypeVar("T")
-Fields = dict[int, Atom]
+Fields: TypeAlias = dict[int, Atom]
+Rank: TypeAlias = tuple[int, bytes]  # (stamp, replica): who wrote something, and when
 
 
 class Drop(NamedTuple):

@@ -33,10 +33,7 @@ from murmur.catalog.definitions import read_table
 from murmur.catalog.keycode import NOT_OF_TYPE, ColumnEncoder, atom_encoder
 from murmur.catalog.keyspace import CATALOG, ROW_PREFIX_BYTES, ROWS
 from murmur.catalog.schema import Table
-from murmur.kvcore.cell import visible_fields
-from murmur.kvcore.derivation import CellChange
-from murmur.kvcore.record import Atom
-from murmur.kvcore.view import View
+from murmur.kvcore import Atom, CellChange, View, visible_fields
 
 Pair: TypeAlias = tuple[bytes, bytes]
 Write: TypeAlias = tuple[bytes, bytes | None]

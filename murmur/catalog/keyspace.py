@@ -44,7 +44,7 @@ import struct
 from collections.abc import Iterable
 from hashlib import blake2b
 
-from murmur.kvcore.record import DERIVED, RECORD
+from murmur.kvcore import DERIVED, RECORD
 
 CATALOG = RECORD + b"\x01"
 ROWS = RECORD + b"\x02"

@@ -27,7 +27,7 @@ from murmur.catalog.schema import Column, Index, Table
 from murmur.catalog.types import Value
 from murmur.catalog.values import checker
 from murmur.errors import ConstraintViolation, InternalError
-from murmur.kvcore.record import Atom
+from murmur.kvcore import Atom
 
 Row = tuple[Any, ...]
 Fields = dict[int, Atom]

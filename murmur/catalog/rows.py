@@ -44,12 +44,9 @@ from murmur.catalog.layout import (
     same_atom,
 )
 from murmur.catalog.schema import ForeignKey, Index, Table
-from murmur.catalog.types import Value
+from murmur.catalog.types import Value, integer_bounds
 from murmur.errors import DataError
-from murmur.kvcore.cell import decode_record, visible_counters, visible_fields
-from murmur.kvcore.record import INT64_MAX, INT64_MIN, Atom
-from murmur.kvcore.transaction import Transaction
-from murmur.kvcore.view import View
+from murmur.kvcore import Atom, Transaction, View, decode_record, visible_fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,8 +339,9 @@ def _counted(
     now = fields.get(column_id, 0)
     assert isinstance(now, int)
     after = now + count.amount
-    if not INT64_MIN <= after <= INT64_MAX:
-        column = layout.intakes[column_id].column
+    column = layout.intakes[column_id].column
+    smallest, largest = integer_bounds(column.type)
+    if not smallest <= after <= largest:
         raise DataError(
             f"column {layout.table.name}.{column.name}: {now} + {count.amount} is outside of "
             "64 bits"
@@ -361,9 +359,13 @@ def _rekey(
     statement: StatementChecks | None,
 ) -> bytes:
     """Move a row to another primary key, with the fields that no visible column has."""
-    lives = decode_record(cell)
-    before = dict(lives[0].fields)
-    counters = visible_counters(lives)
+    before = visible_fields(cell)
+    counted = {column_id for life in decode_record(cell) for column_id in life.counters}
+    counters: dict[int, int] = {}
+    for column_id in counted:
+        total = before.pop(column_id)
+        assert isinstance(total, int)
+        counters[column_id] = total
     after = dict(sorted({**before, **edits}.items()))
     for column_id, count in counts.items():
         counters[column_id] = _counted(layout, column_id, counters, count)

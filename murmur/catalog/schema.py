@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from murmur.catalog.types import SqlType
-from murmur.kvcore.record import Atom
+from murmur.kvcore import Atom
 
 Action = Literal["NO ACTION", "RESTRICT", "CASCADE", "SET NULL"]
 

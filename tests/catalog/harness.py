@@ -25,12 +25,15 @@ from murmur.catalog import (
     update_row,
 )
 from murmur.catalog.types import BIGINT, COUNTER, INTEGER, TEXT
-from murmur.kvcore.clock import ManualClock
-from murmur.kvcore.memory_storage import MemoryStorage
-from murmur.kvcore.record import DERIVED, LOCAL
-from murmur.kvcore.replica import Replica
-from murmur.kvcore.transaction import Transaction
-from murmur.kvcore.view import View
+from murmur.kvcore import (
+    DERIVED,
+    LOCAL,
+    ManualClock,
+    MemoryStorage,
+    Replica,
+    Transaction,
+    View,
+)
 
 NOTE = TableDefinition(
     "note",

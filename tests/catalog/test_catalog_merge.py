@@ -25,7 +25,7 @@ from murmur.catalog import (
     rename_table,
 )
 from murmur.catalog.types import BIGINT, INTEGER, TEXT
-from murmur.kvcore.replica import Replica
+from murmur.kvcore import Replica, visible_fields
 from tests.catalog.harness import (
     NOTE,
     apart,
@@ -348,6 +348,4 @@ def test_unknown_fields_of_a_row_survive_edits_and_new_keys() -> None:
         (author,) = known
         cell = tx.get(update(tx, "note", 2, body="three") or b"")
         assert cell is not None
-        from murmur.kvcore.cell import visible_fields
-
         assert visible_fields(cell)[author.id] == "bob"

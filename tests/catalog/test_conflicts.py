@@ -14,8 +14,7 @@ from murmur.catalog import (
     drop_table,
 )
 from murmur.catalog.types import INTEGER, TEXT
-from murmur.kvcore.record import PUT, Operation
-from murmur.kvcore.replica import Replica
+from murmur.kvcore import PUT, Operation, Replica
 from tests.catalog.harness import (
     NOTE,
     apart,

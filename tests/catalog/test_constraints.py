@@ -26,8 +26,7 @@ from murmur.catalog.constraints import RowCheck
 from murmur.catalog.schema import Action
 from murmur.catalog.types import BIGINT, INTEGER, SMALLINT, TEXT, varchar
 from murmur.errors import Conflict, ConstraintViolation
-from murmur.kvcore.replica import Replica
-from murmur.kvcore.transaction import Transaction
+from murmur.kvcore import Replica, Transaction
 from tests.catalog.harness import (
     apart,
     by_id,

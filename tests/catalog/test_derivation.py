@@ -25,8 +25,7 @@ from murmur.catalog import (
 )
 from murmur.catalog.catalog import Catalog
 from murmur.catalog.types import INTEGER, TEXT
-from murmur.kvcore.derivation import CellChange
-from murmur.kvcore.replica import Replica
+from murmur.kvcore import CellChange, Replica
 from tests.catalog.harness import (
     apart,
     catalog_of,

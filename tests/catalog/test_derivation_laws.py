@@ -40,8 +40,7 @@ from murmur.catalog import (
 )
 from murmur.catalog.types import COUNTER, INTEGER, TEXT
 from murmur.errors import DatabaseError
-from murmur.kvcore.replica import Replica
-from murmur.kvcore.transaction import Transaction
+from murmur.kvcore import Replica, Transaction
 from tests.catalog.harness import (
     apart,
     catalog_of,
@@ -280,7 +279,7 @@ def test_derived_entries_are_a_function_of_the_cells(history: History, seed: int
 
 
 @pytest.mark.soak
-@settings(max_examples=5000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(histories, st.integers(0, 1 << 30))
 def test_derived_entries_are_a_function_of_the_cells_at_length(history: History, seed: int) -> None:
     play(history, seed)

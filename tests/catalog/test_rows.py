@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from murmur.catalog import (
+    CheckDefinition,
     ColumnDefinition,
+    Default,
     Increment,
     Reset,
     TableDefinition,
@@ -32,9 +34,8 @@ from murmur.catalog.types import (
     parse_type,
 )
 from murmur.errors import Conflict, ConstraintViolation, DataError, InternalError, TypeMismatch
-from murmur.kvcore.cell import visible_fields
+from murmur.kvcore import Replica, visible_fields
 from murmur.kvcore.record import decode
-from murmur.kvcore.replica import Replica
 from tests.catalog.harness import (
     NOTE,
     apart,
@@ -306,8 +307,6 @@ def test_nan_is_no_key() -> None:
 
 
 def test_a_default_that_is_a_function_is_the_callers(replica: Replica) -> None:
-    from murmur.catalog import Default
-
     column = ColumnDefinition("u", UUID, default=Default("function", None, "uuid7()"))
     define(replica, TableDefinition("t", (ID, column), ("id",)))
     with replica.begin() as tx:
@@ -367,8 +366,6 @@ def test_a_stored_value_of_another_type_is_named(replica: Replica) -> None:
 
 def test_a_value_of_a_bound_column_writes_its_whole_unit() -> None:
     """Columns of one CHECK never mix values of two updates."""
-    from murmur.catalog import CheckDefinition
-
     alice, bob = apart()
     columns = (ID, *(ColumnDefinition(name, INTEGER) for name in ("low", "high", "free")))
     check = CheckDefinition("low <= high", ("low", "high"))

@@ -20,7 +20,7 @@ from murmur.catalog import (
     scan_rows,
 )
 from murmur.catalog.types import INTEGER, SMALLINT, TEXT, decimal
-from murmur.kvcore.replica import Replica
+from murmur.kvcore import Replica
 from tests.catalog.harness import by_id, catalog_of, define, open_replica, row, table_of
 
 COLUMNS = (
