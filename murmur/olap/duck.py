@@ -81,6 +81,8 @@ from murmur.olap.arrow import (
 
 CACHE_BYTES = 512 << 20
 
+_INTERRUPT_S = 0.05
+
 _T = TypeVar("_T")
 
 _SETTINGS = (
@@ -171,7 +173,8 @@ class DuckEngine:
     ) -> None:
         self._history = history
         self._cache = ColumnCache(cache_bytes)
-        self._lock = threading.Lock()
+        self._idle = threading.Condition()
+        self._running: set[duckdb.DuckDBPyConnection] = set()
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._closed = False
 
@@ -200,23 +203,27 @@ class DuckEngine:
 
     def close(self) -> None:
         """Stop; running queries fail with Closed. Closing twice is once."""
-        with self._lock:
+        with self._idle:
             self._closed = True
+            while self._running:
+                for cursor in self._running:
+                    cursor.interrupt()
+                self._idle.wait(_INTERRUPT_S)
             connection, self._connection = self._connection, None
         if connection is not None:
-            connection.interrupt()
             connection.close()
         self._cache.clear()
 
     @contextlib.contextmanager
     def _cursor(self, relations: Mapping[str, Relation]) -> Iterator[duckdb.DuckDBPyConnection]:
         tables = {name: self._arrow(relation) for name, relation in relations.items()}
-        with self._lock:
+        with self._idle:
             if self._closed:
                 raise Closed("the swarm is closed")
             if self._connection is None:
                 self._connection = _connect()
             cursor = self._connection.cursor()
+            self._running.add(cursor)
         try:
             for name, table in tables.items():
                 cursor.register(name, table)
@@ -231,6 +238,9 @@ class DuckEngine:
             raise Closed("the swarm was closed while the statement ran") from None
         finally:
             cursor.close()
+            with self._idle:
+                self._running.discard(cursor)
+                self._idle.notify_all()
 
     def _query(
         self, cursor: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, object]
@@ -379,8 +389,10 @@ def _interruptible(work: Callable[[], _T], interrupt: Callable[[], None]) -> _T:
     try:
         done.wait()
     except BaseException:
+        # An interrupt that comes before the query has begun is lost, so it is said again.
         interrupt()
-        done.wait()
+        while not done.wait(_INTERRUPT_S):
+            interrupt()
         raise
     if failure:
         raise failure[0]
