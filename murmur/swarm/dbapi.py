@@ -19,8 +19,8 @@ the transaction again.
 
 Parameters: `?` with a sequence (the paramstyle), `:name` with a mapping, `$1` with a sequence.
 
-Rows of a SELECT come as they are fetched. A commit, a rollback or a write on the same connection
-first reads to the end what its other cursors have not fetched yet, so that they can go on.
+With autocommit, rows of a SELECT are read as they are fetched, from a snapshot of the SELECT's own;
+in a transaction they are read at once. Either way later statements do not disturb them.
 
 Threads may share connections (threadsafety 2): calls of one connection wait for one another.
 """
@@ -37,7 +37,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from murmur import errors
-from murmur.errors import InvalidInput, ProgrammingError
+from murmur.errors import Closed, InvalidInput, ProgrammingError
 from murmur.swarm.result import Description, Row, describe
 
 if TYPE_CHECKING:
@@ -199,7 +199,6 @@ class Connection:
         with self._lock:
             session = self._open()
             if session.in_transaction:
-                self._detach()
                 session.commit()
 
     def rollback(self) -> None:
@@ -207,7 +206,6 @@ class Connection:
         with self._lock:
             session = self._open()
             if session.in_transaction:
-                self._detach()
                 session.rollback()
 
     def close(self) -> None:
@@ -233,7 +231,7 @@ class Connection:
 
     def _open(self) -> Session:
         if self._session is None:
-            raise ProgrammingError("the connection is closed")
+            raise Closed("the connection is closed")
         self._swarm.check_usable()
         return self._session
 
@@ -243,11 +241,6 @@ class Connection:
         if not self._autocommit and not session.in_transaction:
             session.begin()
         return session
-
-    def _detach(self) -> None:
-        """Read to the end what cursors have not fetched: its snapshot is about to end."""
-        for cursor in list(self._cursors):
-            cursor._keep()
 
 
 class Cursor:
@@ -282,7 +275,6 @@ class Cursor:
         with self._connection._lock:
             self._reset()
             session = self._connection._begin()
-            self._connection._detach()
             self._take(session.execute(operation, parameters))
         return self
 
@@ -291,7 +283,6 @@ class Cursor:
         with self._connection._lock:
             self._reset()
             session = self._connection._begin()
-            self._connection._detach()
             self._take(session.execute_many(operation, seq_of_parameters))
         return self
 
@@ -367,7 +358,7 @@ class Cursor:
 
     def _usable(self) -> None:
         if self._closed:
-            raise ProgrammingError("the cursor is closed")
+            raise Closed("the cursor is closed")
         self._connection._open()
 
     def _reset(self) -> None:
@@ -406,10 +397,6 @@ class Cursor:
         if self._rows is None:
             raise ProgrammingError("there are no rows to fetch: execute a SELECT first")
         return self._rows
-
-    def _keep(self) -> None:
-        if self._rows is not None and self._table is None:
-            self._rows = iter(list(self._rows))
 
 
 def _check_autocommit(value: object) -> None:

@@ -57,21 +57,13 @@ class Rows(Protocol):
 class Result:
     """Rows, under named and typed columns; without columns when the statement gives no rows."""
 
-    def __init__(
-        self,
-        columns: Sequence[tuple[str, SqlType | None]],
-        rows: Rows,
-        *,
-        rowcount: int = -1,
-        lastrowid: object = None,
-        kind: str = "SELECT",
-    ) -> None:
+    def __init__(self, columns: Sequence[tuple[str, SqlType | None]], rows: Rows) -> None:
         self._columns = tuple(columns)
         self._rows: Rows | None = rows
         self._position = 0
-        self.rowcount = rowcount
-        self.lastrowid = lastrowid
-        self.kind = kind
+        self.kind = "select"  # or insert, update, delete, create table, ...
+        self.rowcount = -1  # how many rows were written; -1 for a query
+        self.lastrowid: int | None = None  # the last integer key that an INSERT wrote
 
     # What it is --------------------------------------------------------
 
@@ -152,9 +144,8 @@ class Result:
         if self._rows is None:
             return "<closed result>"
         if not self._columns:
-            return (
-                f"<{self.kind}: {self.rowcount} rows>" if self.rowcount >= 0 else f"<{self.kind}>"
-            )
+            count = f": {self.rowcount} rows" if self.rowcount >= 0 else ""
+            return f"<{self.kind}{count}>"
         rows, more = self._head()
         cells = [[_text(value) for value in row] for row in rows]
         right = [_is_number(sql_type) for _, sql_type in self._columns]
@@ -210,22 +201,16 @@ class Result:
         return self._rows
 
 
-def from_rows(
-    columns: Sequence[tuple[str, SqlType | None]], rows: Iterator[Row], **about: Any
-) -> Result:
+def from_rows(columns: Sequence[tuple[str, SqlType | None]], rows: Iterator[Row]) -> Result:
     """A result whose rows are computed as they are asked for."""
-    return Result(columns, _Lazy(columns, rows), **about)
+    return Result(columns, _Lazy(columns, rows))
 
 
-def from_arrow(
-    table: pyarrow.Table, columns: Sequence[tuple[str, SqlType | None]] | None = None, **about: Any
-) -> Result:
+def from_arrow(table: pyarrow.Table) -> Result:
     """A result that stands in a table already."""
     from murmur.olap.arrow import column_types
 
-    if columns is None:
-        columns = list(zip(table.column_names, column_types(table), strict=True))
-    return Result(columns, _Columns(table), **about)
+    return Result(list(zip(table.column_names, column_types(table), strict=True)), _Columns(table))
 
 
 def describe(columns: Sequence[tuple[str, SqlType | None]]) -> Description:

@@ -504,15 +504,18 @@ class SwarmTransaction:
 
 def result_of(outcome: Outcome) -> Result:
     """What a statement came to, as a Result."""
-    about = {
-        "rowcount": outcome.rowcount,
-        "lastrowid": outcome.lastrowid,
-        "kind": outcome.kind,
-    }
-    columns = [(column.name, column.type) for column in outcome.columns or ()]
-    if outcome.arrow is not None:
-        return from_arrow(outcome.arrow, **about)
-    return from_rows(columns, iter(outcome.rows or ()), **about)
+    result = (
+        from_arrow(outcome.arrow)
+        if outcome.arrow is not None
+        else from_rows(
+            [(column.name, column.type) for column in outcome.columns or ()],
+            iter(outcome.rows or ()),
+        )
+    )
+    result.kind = outcome.kind
+    result.rowcount = outcome.rowcount
+    result.lastrowid = outcome.lastrowid
+    return result
 
 
 def _end(session: Session, text: str) -> None:
