@@ -102,7 +102,10 @@ class Binder:
     def unified(self, nodes: Sequence[Tree], exprs: Sequence[Expr], what: str) -> list[Expr]:
         """The operands of a comparison, with one type."""
         with self.at(_blamed(nodes, exprs)):
-            return [self.noted(expr) for expr in operators.unify(exprs, what)]
+            target = operators.compared_type(exprs, what)
+        if target is None:
+            return list(exprs)
+        return [self.convert(node, expr, target) for node, expr in zip(nodes, exprs, strict=True)]
 
     def condition(self, node: Tree, clause: str) -> Expr:
         """An expression that must be BOOLEAN."""

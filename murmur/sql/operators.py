@@ -152,8 +152,8 @@ def as_text_if_untyped(expr: Expr) -> Expr:
 # Comparison --------------------------------------------------------------------------------------
 
 
-def unify(operands: Sequence[Expr], what: str) -> list[Expr]:
-    """Give operands that are compared with one another one type; TypeMismatch names the operator.
+def compared_type(operands: Sequence[Expr], what: str) -> SqlType | None:
+    """The type in which operands are compared with one another; None if nothing is known.
 
     A REAL beside anything but a REAL is compared as DOUBLE.
     """
@@ -166,19 +166,19 @@ def unify(operands: Sequence[Expr], what: str) -> list[Expr]:
         ) from None
     if target is None:
         texts = [o for o in operands if isinstance(o, Literal) and o.value is not None]
-        if not texts:
-            return list(operands)  # NULLs and parameters
-        target = TEXT
+        return TEXT if texts else None  # otherwise there are NULLs and parameters
     if target.name == "JSON":
         raise TypeMismatch(f"{what} does not compare JSON; compare what ->> takes out of it")
     if target == REAL and any(o.type not in (REAL, None) for o in operands):
-        target = DOUBLE
-    return [convert(operand, target) for operand in operands]
+        return DOUBLE
+    return target
 
 
 def compare(op: Comparison, left: Expr, right: Expr) -> Compare:
     """left op right."""
-    left, right = unify((left, right), op)
+    target = compared_type((left, right), op)
+    if target is not None:
+        left, right = convert(left, target), convert(right, target)
     return Compare(op, left, right)
 
 
