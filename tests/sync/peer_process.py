@@ -1,0 +1,50 @@
+"""A node in a process of its own, told what to do line by line: `python -m tests.sync.peer_process DIR`.
+
+ticket | connect TICKET | put KEY | has KEY | wait | peers | close      each answered by one line
+"""
+
+from __future__ import annotations
+
+import sys
+
+from murmur.kvcore.replica import Replica
+from murmur.kvcore.storage import DiskStorage
+from murmur.sync import Node, Timing
+
+
+def main(directory: str) -> None:
+    storage = DiskStorage(directory)
+    with Replica.open(storage, durability="commit") as replica:
+        timing = Timing(handshake_ms=3000, ping_ms=200, silence_ms=1500)
+        with Node(replica, group="team", storage=storage, timing=timing) as node:
+            say("ready")
+            for line in sys.stdin:
+                command, _, argument = line.strip().partition(" ")
+                match command:
+                    case "ticket":
+                        say(node.ticket())
+                    case "connect":
+                        say(node.connect_peer(argument).node_id)
+                    case "put":
+                        with replica.begin() as tx:
+                            tx.put(b"\x01" + argument.encode(), b"v")
+                        say("ok")
+                    case "has":
+                        say(str(replica.get(b"\x01" + argument.encode()) is not None))
+                    case "wait":
+                        node.wait_for(timeout=20)
+                        say(replica.state_hash().hex())
+                    case "peers":
+                        say(str(len(node.connected_peers())))
+                    case "close":
+                        break
+    say("closed")
+
+
+def say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

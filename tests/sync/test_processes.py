@@ -1,0 +1,110 @@
+"""Nodes in processes of their own, which may be killed."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+
+class Process:
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        command = [sys.executable, "-X", "dev", "-m", "tests.sync.peer_process", str(directory)]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+        )
+        assert self.listen() == "ready"
+
+    def listen(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def ask(self, line: str) -> str:
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        return self.listen()
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+
+Start = Callable[[str], Process]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    with ExitStack() as stack:
+
+        def new(name: str) -> Process:
+            process = Process(tmp_path / name)
+            stack.callback(process.end)
+            return process
+
+        yield new
+
+
+def eventually(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
+
+
+def test_two_processes_converge(start: Start) -> None:
+    a, b = start("a"), start("b")
+    a.ask("put x")
+    b.ask("connect " + a.ask("ticket"))
+    b.ask("put y")
+    assert a.ask("wait")
+    assert b.ask("wait") == a.ask("wait")
+    assert a.ask("has y") == b.ask("has x") == "True"
+    assert a.ask("close") == b.ask("close") == "closed"
+
+
+def test_a_process_killed_at_work_comes_back_with_all_that_it_told(start: Start) -> None:
+    a, b = start("a"), start("b")
+    b.ask("connect " + a.ask("ticket"))
+    for i in range(50):
+        b.ask(f"put before{i}")
+    b.ask("wait")
+    b.kill()
+    a.ask("put meanwhile")
+    eventually(lambda: a.ask("peers") == "0")
+    b = start("b")
+    eventually(lambda: b.ask("has meanwhile") == "True")
+    for i in (0, 49):
+        assert b.ask(f"has before{i}") == "True"
+    assert b.ask("wait") == a.ask("wait")
+
+
+def test_the_dialed_process_is_killed_and_found_again(start: Start) -> None:
+    a, b = start("a"), start("b")
+    b.ask("connect " + a.ask("ticket"))
+    a.kill()
+    b.ask("put meanwhile")
+    a = start("a")  # on the port of last time
+    eventually(lambda: a.ask("has meanwhile") == "True")
+
+
+def test_ctrl_c_closes_in_order(start: Start) -> None:
+    a, b = start("a"), start("b")
+    b.ask("connect " + a.ask("ticket"))
+    b.process.send_signal(signal.SIGINT)
+    assert b.process.wait(10) != 0
+    eventually(lambda: a.ask("peers") == "0", 1.0)  # at once: b said goodbye

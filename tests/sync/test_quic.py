@@ -1,0 +1,324 @@
+"""The transport over real loopback sockets, driven by hand: no thread, but the system's clock."""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import QuicConnection
+
+from murmur.errors import InvalidInput
+from murmur.sync import quic
+from murmur.sync.identity import Identity
+from murmur.sync.quic import QuicLink, QuicTransport
+from murmur.sync.transport import Data, Down, Link, TransportEvent, Up, join_address
+
+ALICE, BOB = Identity(b"a" * 32), Identity(b"b" * 32)
+
+
+class Bench:
+    """Transports that are turned in one loop, and what each of their links brought."""
+
+    def __init__(self) -> None:
+        self.transports: list[QuicTransport] = []
+        self.events: dict[QuicTransport, list[TransportEvent]] = {}
+
+    def add(self, identity: Identity, listen: str = "127.0.0.1:0", port: int = 0) -> QuicTransport:
+        transport = QuicTransport(listen, identity, last_port=port)
+        self.transports.append(transport)
+        self.events[transport] = []
+        return transport
+
+    def run(self, until: Callable[[], object], seconds: float = 10.0) -> None:
+        deadline = time.monotonic() + seconds
+        while not until():
+            assert time.monotonic() < deadline, self.events
+            for transport in self.transports:
+                transport.flush(time.monotonic())
+            select.select(self.transports, [], [], 0.005)
+            for transport in self.transports:
+                self.events[transport] += transport.poll(time.monotonic())
+
+    def of(self, transport: QuicTransport, kind: type) -> list[TransportEvent]:
+        return [event for event in self.events[transport] if isinstance(event, kind)]
+
+    def data(self, transport: QuicTransport) -> bytes:
+        return b"".join(e.data for e in self.events[transport] if isinstance(e, Data))
+
+    def link(self, transport: QuicTransport) -> Link:
+        return self.of(transport, Up)[0].link
+
+    def pair(self) -> tuple[QuicTransport, QuicTransport, Link, Link]:
+        a, b = self.add(ALICE), self.add(BOB)
+        dialed = b.dial(a.addresses[0], time.monotonic())
+        self.run(lambda: self.of(a, Up) and self.of(b, Up))
+        return a, b, self.link(a), dialed
+
+    def close(self) -> None:
+        for transport in self.transports:
+            transport.close(time.monotonic())
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    bench = Bench()
+    yield bench
+    bench.close()
+
+
+def test_the_dialer_knows_whom_it_reached(bench: Bench) -> None:
+    _, _, accepted, dialed = bench.pair()
+    assert dialed.peer_id == ALICE.node_id
+    assert dialed.dialed
+    assert accepted.peer_id is None
+    assert not accepted.dialed
+
+
+def test_one_socket_dials_and_accepts(bench: Bench) -> None:
+    a, b, accepted, _ = bench.pair()
+    assert accepted.address == b.addresses[0]
+    c = bench.add(Identity(b"c" * 32))
+    b.dial(c.addresses[0], time.monotonic())
+    bench.run(lambda: len(bench.of(b, Up)) == 2)
+    assert a.addresses
+
+
+def test_bytes_arrive_whole_and_in_order_both_ways(bench: Bench) -> None:
+    a, b, accepted, dialed = bench.pair()
+    there = bytes(range(256)) * 8000  # 2 MB
+    accepted.write(b"first")
+    bench.run(lambda: bench.data(b) == b"first")
+    for start in range(0, len(there), 65536):
+        dialed.write(there[start : start + 65536])
+    accepted.write(there[::-1])
+    bench.run(lambda: len(bench.data(a)) == len(there) and len(bench.data(b)) == len(there) + 5)
+    assert bench.data(a) == there
+    assert bench.data(b) == b"first" + there[::-1]
+
+
+def test_small_datagrams_carry_the_same(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quic, "LOOPBACK_DATAGRAM_BYTES", quic.DATAGRAM_BYTES)
+    a, b, accepted, dialed = bench.pair()
+    accepted.write(b"x")
+    bench.run(lambda: bench.data(b))
+    dialed.write(bytes(300_000))
+    bench.run(lambda: len(bench.data(a)) == 300_000)
+
+
+def test_loss_is_repaired(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b, accepted, dialed = bench.pair()
+    accepted.write(b"x")
+    bench.run(lambda: bench.data(b))
+    count = 0
+    send = QuicTransport._send
+
+    def lossy(self: QuicTransport, link: QuicLink | None, datagram: bytes, address: object) -> None:
+        nonlocal count
+        count += 1
+        if count % 7:
+            send(self, link, datagram, address)
+
+    monkeypatch.setattr(QuicTransport, "_send", lossy)
+    sent = bytes(range(251)) * 2000
+    dialed.write(sent)
+    bench.run(lambda: len(bench.data(a)) == len(sent), 30)
+    assert bench.data(a) == sent
+
+
+def test_a_close_brings_what_was_written_and_the_reason(bench: Bench) -> None:
+    a, b, accepted, _ = bench.pair()
+    accepted.write(b"last words")
+    accepted.close("enough")
+    bench.run(lambda: bench.of(b, Down))
+    assert bench.data(b) == b"last words"
+    (down,) = bench.of(b, Down)
+    assert isinstance(down, Down)
+    assert down.reason == "enough"
+    bench.run(lambda: not a._links and not b._links)
+    assert not a._routes
+    assert not b._routes
+    assert not bench.of(a, Down), "who closes is told nothing more"
+
+
+def test_the_port_of_last_time_is_taken_if_it_is_free(bench: Bench) -> None:
+    first = QuicTransport("127.0.0.1:0", ALICE)
+    port = first.port
+    first.close(time.monotonic())
+    again = bench.add(ALICE, port=port)
+    assert again.port == port
+    assert bench.add(BOB, port=port).port != port
+
+
+def test_a_port_that_is_taken_is_an_error(bench: Bench) -> None:
+    a = bench.add(ALICE)
+    with pytest.raises(OSError, match="in use"):
+        QuicTransport(a.addresses[0], BOB)
+
+
+@pytest.mark.parametrize("listen", ["", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:70000"])
+def test_where_to_listen_must_be_an_address(listen: str) -> None:
+    with pytest.raises(InvalidInput, match="is not host:port"):
+        QuicTransport(listen, ALICE)
+
+
+def test_a_wildcard_is_advertised_as_addresses(bench: Bench) -> None:
+    a = bench.add(ALICE, "0.0.0.0:0")
+    assert f"127.0.0.1:{a.port}" in a.addresses
+    assert not any(address.startswith("0.0.0.0") for address in a.addresses)
+
+
+def test_ipv6(bench: Bench) -> None:
+    try:
+        a = bench.add(ALICE, "[::1]:0")
+    except OSError:
+        pytest.skip("no IPv6 on this machine")
+    b = bench.add(BOB, "[::1]:0")
+    assert a.addresses[0].startswith("[::1]:")
+    b.dial(a.addresses[0], time.monotonic())
+    bench.run(lambda: bench.of(a, Up) and bench.of(b, Up))
+    with pytest.raises(OSError, match="listens on IPv6"):
+        b.dial("127.0.0.1:9", time.monotonic())
+
+
+def test_a_loopback_listener_says_why_it_reaches_nobody(bench: Bench) -> None:
+    a = bench.add(ALICE)
+    a.dial("192.0.2.1:9", time.monotonic())
+    bench.run(lambda: bench.of(a, Down))
+    (down,) = bench.of(a, Down)
+    assert isinstance(down, Down)
+    assert "only reaches this host" in down.reason
+
+
+def send_raw(target: QuicTransport, *datagrams: bytes) -> socket.socket:
+    stranger = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    stranger.bind(("127.0.0.1", 0))
+    stranger.settimeout(0)
+    for datagram in datagrams:
+        stranger.sendto(datagram, ("127.0.0.1", target.port))
+    return stranger
+
+
+def test_noise_is_ignored(bench: Bench) -> None:
+    a, b, accepted, dialed = bench.pair()
+    noise = [b"", b"x", bytes(1200), b"\xff" * 1500, b"\xc0" + bytes(1300), b"\x40" * 30]
+    with send_raw(a, *noise) as stranger:
+        accepted.write(b"still here")
+        bench.run(lambda: bench.data(b) == b"still here")
+        assert len(a._links) == 1
+        assert dialed.peer_id
+        assert stranger
+
+
+def test_an_unknown_version_is_negotiated(bench: Bench) -> None:
+    a = bench.add(ALICE)
+    hello = bytes([0xC0]) + b"\x0a\x0b\x0c\x0d" + b"\x08" + b"d" * 8 + b"\x08" + b"s" * 8
+    with send_raw(a, hello + bytes(1300)) as stranger:
+        answers: list[bytes] = []
+
+        def answered() -> bool:
+            try:
+                answers.append(stranger.recv(2000))
+            except BlockingIOError:
+                return False
+            return True
+
+        bench.run(answered)
+        assert answers[0][1:5] == bytes(4), "a version negotiation packet"
+        assert not a._links
+
+
+class Stranger:
+    """A QUIC client of aioquic's own, for what QuicTransport would not do."""
+
+    def __init__(self, target: QuicTransport, alpn: str = quic.ALPN) -> None:
+        self.quic = QuicConnection(
+            configuration=QuicConfiguration(
+                is_client=True, alpn_protocols=[alpn], verify_mode=0, server_name="x"
+            )
+        )
+        self.address = ("127.0.0.1", target.port)
+        self.socket = send_raw(target)
+        self.quic.connect(self.address, time.monotonic())
+        self.events: list[object] = []
+
+    def turn(self) -> None:
+        for datagram, address in self.quic.datagrams_to_send(time.monotonic()):
+            self.socket.sendto(datagram, address)
+        try:
+            while True:
+                data, address = self.socket.recvfrom(65535)
+                self.quic.receive_datagram(data, address, time.monotonic())
+        except BlockingIOError:
+            pass
+        timer = self.quic.get_timer()
+        if timer is not None and timer <= time.monotonic():
+            self.quic.handle_timer(time.monotonic())
+        while (event := self.quic.next_event()) is not None:
+            self.events.append(event)
+
+    def saw(self, name: str) -> bool:
+        self.turn()
+        return any(type(event).__name__ == name for event in self.events)
+
+
+def test_another_protocol_is_refused(bench: Bench) -> None:
+    a = bench.add(ALICE)
+    stranger = Stranger(a, "h3")
+    bench.run(lambda: stranger.saw("ConnectionTerminated"))
+    assert not bench.of(a, Up)
+    stranger.socket.close()
+
+
+def test_another_stream_ends_the_link(bench: Bench) -> None:
+    a = bench.add(ALICE)
+    stranger = Stranger(a)
+    bench.run(lambda: stranger.saw("HandshakeCompleted") and bench.of(a, Up))
+    stranger.quic.send_stream_data(0, b"not this one")
+    bench.run(lambda: stranger.saw("ConnectionTerminated") or not a._links)
+    assert not bench.data(a)
+    stranger.socket.close()
+
+
+def test_who_makes_us_hoard_is_cut_off(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b, accepted, dialed = bench.pair()
+    accepted.write(b"x")
+    bench.run(lambda: bench.data(b))
+    monkeypatch.setattr(quic, "RECEIVE_BYTES", 100_000)
+    send, first = QuicTransport._send, True
+
+    def hole(self: QuicTransport, link: QuicLink | None, datagram: bytes, address: object) -> None:
+        nonlocal first
+        if self is b and len(datagram) > 10_000 and first:
+            first = False  # and what is sent again goes the same way
+            return
+        if not (self is b and len(bench.of(a, Data)) == 0 and 1_000 < len(datagram) < 10_000):
+            send(self, link, datagram, address)
+
+    monkeypatch.setattr(QuicTransport, "_send", hole)
+    monkeypatch.setattr(type(dialed.connection._loss), "_detect_loss", lambda *_, **__: None)  # type: ignore[attr-defined]
+    for _ in range(40):
+        dialed.write(bytes(30_000))
+    bench.run(lambda: bench.of(a, Down) or bench.data(a))
+    (down,) = bench.of(a, Down)
+    assert isinstance(down, Down)
+    assert down.reason == "the peer broke QUIC's flow control"
+
+
+def test_many_half_open_handshakes_make_dialers_prove_their_address(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quic, "HALF_OPEN_FREE", 0)
+    a, b = bench.add(ALICE), bench.add(BOB)
+    b.dial(a.addresses[0], time.monotonic())
+    bench.run(lambda: bench.of(a, Up) and bench.of(b, Up))
+    (link,) = a._links
+    assert link.connection._retry_source_connection_id is not None
+
+
+def test_addresses_as_text() -> None:
+    assert join_address("::1", 7) == "[::1]:7"
+    assert join_address("127.0.0.1", 7) == "127.0.0.1:7"
