@@ -9,7 +9,7 @@ conflicts(view, catalog)                            what replicas wrote apart an
 from __future__ import annotations
 
 from murmur.catalog.atoms import decoder, encoder, from_atom, to_atom
-from murmur.catalog.catalog import Catalog, Dispute
+from murmur.catalog.catalog import Catalog, Dispute, table_of
 from murmur.catalog.conflicts import Conflict, conflicts
 from murmur.catalog.constraints import RowCheck, StatementChecks
 from murmur.catalog.ddl import (
@@ -27,6 +27,7 @@ from murmur.catalog.ddl import (
 )
 from murmur.catalog.derivation import CatalogDerivation
 from murmur.catalog.generated import IntegerIds, Uuid7
+from murmur.catalog.keyspace import prefix_range, row_prefix
 from murmur.catalog.layout import Row, atoms_getter, row_decoder
 from murmur.catalog.ranges import Bound, index_bounds, row_bounds
 from murmur.catalog.rows import (
@@ -110,13 +111,16 @@ __all__ = [
     "insert_row",
     "key_of",
     "parse_type",
+    "prefix_range",
     "rename_column",
     "rename_table",
     "row_bounds",
     "row_decoder",
+    "row_prefix",
     "scan_columns",
     "scan_index",
     "scan_rows",
+    "table_of",
     "to_atom",
     "update_row",
 ]

@@ -167,10 +167,12 @@ def _settle(
     shown = {record.id: _shown_columns(record) for record in live}
     whole = []
     for record in live:
-        if {column.id for column in shown[record.id]}.issuperset(record.primary_key):
+        if _keys(shown[record.id]).issuperset(record.primary_key):
             whole.append(record)
         else:
-            disputes.append(_asleep(record.name, "table", "its primary key is not defined"))
+            disputes.append(
+                _asleep(record.name, f"table {record.name}", "its primary key is missing")
+            )
     claims = [_Claim(record.rank, record.id, record.name, None) for record in whole]
     names = _names("table", claims, disputes)
     for record in whole:
@@ -233,6 +235,11 @@ def _shown_columns(record: TableRecord) -> tuple[Column, ...]:
     )
 
 
+def _keys(columns: Iterable[Column]) -> set[int]:
+    """The columns that can stand in keys; others are there only if a peer wrote nonsense."""
+    return {column.id for column in columns if column.type.can_be_key}
+
+
 def _column_order(record: TableRecord, column: ColumnRecord) -> tuple[bool, Rank, int]:
     return column.id not in record.primary_key, column.rank, column.id
 
@@ -290,7 +297,7 @@ def _indexes(
     awake: dict[int, list[IndexRecord]] = {}
     claims = []
     for record in records:
-        keys = {column.id for column in shown[record.id] if column.type.can_be_key}
+        keys = _keys(shown[record.id])
         awake[record.id] = []
         for each in record.indexes:
             if keys.issuperset(each.index.column_ids):
@@ -322,7 +329,7 @@ def _with_foreign_keys(
         resolved = None
         if parent is None:
             reason = "its parent table is not there"
-        elif not {column.id for column in table.columns}.issuperset(foreign_key.column_ids):
+        elif not _keys(table.columns).issuperset(foreign_key.column_ids):
             reason = "a column of it is not shown"
         else:
             resolved = resolve_parent(foreign_key, parent)

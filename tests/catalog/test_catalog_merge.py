@@ -318,6 +318,30 @@ def test_a_definition_from_another_release_is_left_out_and_listed(fields: dict[i
     transact(replica, lambda tx: insert(tx, "note", id=1, body="still works"))
 
 
+def test_keys_of_types_that_have_no_order_are_not_in_force() -> None:
+    """No statement makes them, but a peer may send them; applying them must not fail."""
+    replica = open_replica()
+    define(replica, NOTE)
+    table = table_of(replica, "note")
+    likes, number = (column.id.to_bytes(4) for column in (table.columns[3], table.columns[0]))
+    index = {1: "i", 3: True, 4: False, 5: likes + b"\0"}
+    write_record(replica, keyspace.item_key(table.id, keyspace.INDEX, 1), index)
+    child = {1: "f", 3: likes, 4: table.id.to_bytes(8), 5: number, 6: "CASCADE"}
+    write_record(replica, keyspace.item_key(table.id, keyspace.FOREIGN_KEY, 2), child)
+    other = keyspace.table_id("other", 1, [])
+    column = {1: "j", 3: "JSON", 4: False, 5: 0}
+    write_record(replica, keyspace.item_key(other, keyspace.COLUMN, 3), column)
+    head = {1: "other", 3: 1, 4: (3).to_bytes(4), 5: "other_pkey"}
+    write_record(replica, keyspace.table_key(other), head)
+    assert catalog_of(replica).tables == (table,)
+    assert [dispute.what for dispute in catalog_of(replica).disputes] == [
+        "foreign key f",
+        "index i",
+        "table other",
+    ]
+    transact(replica, lambda tx: insert(tx, "note", id=1, body="still works", likes=1))
+
+
 def test_a_table_without_its_key_column_is_not_shown() -> None:
     replica = open_replica()
     with replica.begin() as tx:
@@ -326,7 +350,7 @@ def test_a_table_without_its_key_column_is_not_shown() -> None:
         tx.remove(keyspace.item_key(table.id, keyspace.COLUMN, table.primary_key[0]))
     assert catalog_of(replica).tables == ()
     assert [each.detail for each in catalog_of(replica).disputes] == [
-        "not in force: its primary key is not defined"
+        "not in force: its primary key is missing"
     ]
 
 
