@@ -293,7 +293,7 @@ def _stored_text(node: Tree, text: str) -> str:
     copy = node.copy()
     for identifier in copy.find_all(exp.Identifier):
         identifier.set("this", fold(identifier))
-    written: str = copy.sql(dialect="postgres", comments=False)
+    written: str = copy.sql(dialect="postgres", comments=False, normalize_functions="lower")
     try:
         same = parse_expression(written) == copy
     except ParseError:
@@ -483,6 +483,8 @@ def _add_column(table: str, node: Tree, binding: Binding) -> Step:
 
 def _add_constraints(table: str, node: Tree, binding: Binding) -> Iterable[Step]:
     only(node, binding.text, "expressions")
+    if node.find(exp.PrimaryKey) is not None:
+        raise unsupported("a table gets its PRIMARY KEY when it is made", node, binding.text)
     parts = _existing(table, node, binding)
     for item in node.expressions:
         _table_constraint(item, parts, "")

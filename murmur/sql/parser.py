@@ -331,6 +331,8 @@ class _Parser(PostgresParser):  # type: ignore[misc]
         TokenType.PARAMETER: lambda self: self.parameter(self._prev, skip=True),
         TokenType.COLON: lambda self: self.parameter(self._prev, skip=True),
     }
+    # ALTER TABLE ... ADD CHECK (...), which sqlglot reads with CONSTRAINT and a name only.
+    ADD_CONSTRAINT_KEYWORDS: ClassVar[set[str]] = {*PostgresParser.ADD_CONSTRAINT_KEYWORDS, "CHECK"}
     # `?` is a parameter, never the operator that asks whether a JSON value has a key.
     JSON_OPERATORS: ClassVar[dict[TokenType, Callable[..., Any]]] = {
         key: value
