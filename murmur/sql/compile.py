@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, TypeAlias
 
-from murmur.catalog.types import SqlType, integer_bounds
+from murmur.catalog.types import BLOB, SqlType, integer_bounds
 from murmur.errors import DatabaseError, Unsupported
 from murmur.sql import numbers, operators, temporal
 from murmur.sql.casts import cast_value, caster, type_of_value
@@ -70,7 +70,7 @@ Projection: TypeAlias = Callable[[Row, Context], tuple[Value, ...]]
 Pipeline: TypeAlias = Callable[[Iterable[Row], Context], Iterator[tuple[Value, ...]]]
 
 SPILL = 24  # levels of a tree in one Python expression, at least 2
-_BRANCHES = 40  # of a CASE in one Python expression
+_BRANCHES = 40  # of CASE or COALESCE in one Python expression
 
 
 def compile_expression(expr: Expr) -> Evaluator:
@@ -201,8 +201,8 @@ class _Source:
                 return self._strict(uncast(left, right), self._arithmetic(expr))
             case Negate(operand, sql_type):
                 return self._strict([operand], self._negation(sql_type))
-            case Concat(operands):
-                return self._strict(operands, lambda *names: " + ".join(names))
+            case Concat(operands, sql_type):
+                return self._strict(operands, self._concatenation(sql_type))
             case Case(branches, otherwise):
                 return self._case(branches, otherwise)
             case Coalesce(operands):
@@ -351,12 +351,16 @@ class _Source:
         return f"({' else '.join([*parts, last])})"
 
     def _coalesce(self, operands: Sequence[Expr]) -> str:
-        *firsts, last = operands
+        now, later = operands[:_BRANCHES], operands[_BRANCHES:]
         parts = []
-        for operand in firsts:
+        for operand in now:
             name = self._temporary()
             parts.append(f"{name} if ({name} := {self.value(operand)}) is not None")
-        return f"({' else '.join([*parts, self.value(last)])})"
+        last = "None"
+        if later:
+            rest = compile_expression(Coalesce(tuple(later), None))
+            last = f"{self._constant(rest)}(row, context)"
+        return f"({' else '.join([*parts, last])})"
 
     def _null_if(self, left: Expr, right: Expr) -> str:
         name = self._temporary()
@@ -434,6 +438,15 @@ class _Source:
             return f"({prefix}{matcher}({pattern}, {escape}, {insensitive})({text}))"
 
         return matches
+
+    def _concatenation(self, sql_type: SqlType | None) -> Callable[..., str]:
+        join = self._constant(b"".join if sql_type == BLOB else "".join)
+
+        def joined(*names: str) -> str:
+            # A sum of thousands would be a tree as deep.
+            return " + ".join(names) if len(names) < 4 else f"{join}(({', '.join(names)}))"
+
+        return joined
 
     # Numbers, dates ------------------------------------------------------------------------------
 

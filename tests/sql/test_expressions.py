@@ -452,6 +452,11 @@ def test_a_deep_tree_is_cut_into_functions() -> None:
     assert evaluate(chain) is True
     branches = " ".join(f"WHEN i = {n} THEN {n}" for n in range(500, 0, -1))
     assert evaluate(f"CASE {branches} END") == 1
+    assert evaluate(f"COALESCE({', '.join(['z'] * 3000)}, i)") == 1
+    assert evaluate(" || ".join(["t"] * 3000)) == "abc" * 3000
+    assert evaluate(" || ".join(["x"] * 3000)) == b"ab" * 3000
+    assert evaluate(f"concat({', '.join(['t'] * 3000)})") == "abc" * 3000
+    assert evaluate(f"GREATEST({', '.join(['i'] * 3000)}, b)") == 2
     items = ", ".join(f"{n} + b" for n in range(1000))
     assert evaluate(f"i NOT IN ({items})") is True
 

@@ -147,7 +147,7 @@ def compared(op: str, left: Any, right: Any) -> Any:
     }[op]
 
 
-# Random trees over a row of (INTEGER, INTEGER, BOOLEAN, BOOLEAN, DOUBLE, DOUBLE) ------------------
+# Random trees: a row is two of INTEGER, BOOLEAN and DOUBLE each, and an INTEGER NOT NULL ----------
 
 NAN = float("nan")
 small = st.one_of(st.none(), st.integers(-3, 3))
@@ -156,7 +156,7 @@ truths = st.sampled_from(TRUTH)
 reals = st.one_of(
     st.sampled_from([None, -1.0, 0.0, -0.0, 2.5, float("inf")]), st.builds(float, st.just("nan"))
 )
-rows = st.tuples(small, small, truths, truths, reals, reals)
+rows = st.tuples(small, small, truths, truths, reals, reals, st.integers(-3, 3))
 PARAMETERS = (1, True, 2.5, None)
 
 
@@ -200,7 +200,9 @@ def comparisons(kind: Any) -> Any:
     )
 
 
-integer_leaves = leaves(INTEGER, (0, 1), small, 0)
+integer_leaves = st.one_of(
+    leaves(INTEGER, (0, 1), small, 0), st.just(Column(6, "c6", INTEGER, nullable=False))
+)
 boolean_leaves = leaves(BOOLEAN, (2, 3), truths, 1)
 real_leaves = leaves(DOUBLE, (4, 5), reals, 2)
 integers = st.deferred(
@@ -285,7 +287,7 @@ def test_folding_changes_no_value(expr: Expr, row: tuple[Any, ...]) -> None:
 
 @given(conditions)
 def test_constants_fold_to_a_literal(expr: Expr) -> None:
-    row = (1, None, True, None, NAN, 0.0)
+    row = (1, None, True, None, NAN, 0.0, 2)
     constant = transform(expr, lambda node: _inserted(node, row))
     folded = fold(constant)
     assert isinstance(folded, Literal)
