@@ -55,6 +55,7 @@ from murmur.sql.expressions import (
     parameters_of,
 )
 from murmur.sql.parser import parse
+from murmur.sql.place import place
 from tests.sql.expression_harness import TableScope, bind
 
 COLUMN_I, COLUMN_B = Column(1, "i", INTEGER), Column(2, "b", BIGINT)
@@ -434,3 +435,17 @@ def test_like_binds_its_escape() -> None:
         insensitive=True,
         negated=True,
     )
+
+
+def test_a_place_is_a_line_and_a_caret() -> None:
+    assert place("SELECT 1\nFROM x WHERE\ty = 3", 24) == (
+        "line 2, column 16\n  FROM x WHERE\ty = 3\n              \t  ^"
+    )
+    assert place("abc", 3) == "line 1, column 4\n  abc\n     ^"
+    assert place("", 5) == "line 1, column 1\n  \n  ^"
+    long = place("x" * 250 + "Y" + "x" * 250, 250).splitlines()
+    assert long[0] == "line 1, column 251"
+    assert long[1][long[2].index("^")] == "Y"
+    assert long[1].startswith("  ...")
+    assert long[1].endswith("...")
+    assert len(long[1]) < 120
