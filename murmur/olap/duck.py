@@ -387,7 +387,9 @@ def _interruptible(work: Callable[[], _T], interrupt: Callable[[], None]) -> _T:
 
     threading.Thread(target=run, name="murmur-query", daemon=True).start()
     try:
-        done.wait()
+        # In steps: Polars, once loaded, lets a signal restart a wait instead of ending it.
+        while not done.wait(_INTERRUPT_S):
+            pass
     except BaseException:
         # An interrupt that comes before the query has begun is lost, so it is said again.
         interrupt()

@@ -464,9 +464,7 @@ class SwarmTransaction:
     def sql(self, text: str, parameters: Parameters = None) -> Result:
         """Run one statement in this transaction. Its result outlives the transaction."""
         self._open()
-        result = result_of(self._session.execute(text, parameters))
-        len(result)  # read to the end: later writes and the commit would change what it reads
-        return result
+        return result_of(self._session.execute(text, parameters))
 
     def execute_many(self, text: str, rows: Iterable[Sequence[Any] | Mapping[str, Any]]) -> Result:
         """Run a statement that writes once for each row of parameters."""

@@ -24,13 +24,11 @@ from murmur.catalog import (
 )
 from murmur.kvcore import ManualClock, MemoryStorage, Replica
 
-TYPES = [
-    parse_type(name)
-    for name in (
-        "BOOLEAN SMALLINT INTEGER BIGINT REAL DOUBLE DECIMAL(10,2) DECIMAL TEXT VARCHAR(5) BLOB "
-        "DATE TIME TIMESTAMP TIMESTAMPTZ INTERVAL UUID JSON COUNTER"
-    ).split()
-]
+NAMES = """
+    BOOLEAN SMALLINT INTEGER BIGINT REAL DOUBLE DECIMAL(10,2) DECIMAL TEXT VARCHAR(5) BLOB
+    DATE TIME TIMESTAMP TIMESTAMPTZ INTERVAL UUID JSON COUNTER
+"""
+TYPES = [parse_type(name) for name in NAMES.split()]
 
 ONE_OF_EACH: dict[str, Any] = {
     "BOOLEAN": True,
