@@ -128,6 +128,6 @@ class Wait:
         return [contacts[node_id] for node_id in self.peers if node_id in contacts]
 
     def over(self, contacts: Mapping[bytes, Contact]) -> bool:
-        """Whether they hold it. With nobody met yet there is somebody to wait for."""
+        """Whether they hold it. While nobody was met, the wait is for the first who comes."""
         mine = self.contacts(contacts)
-        return bool(mine or not contacts) and all(c.holds(self.vector) for c in mine)
+        return bool(mine) and all(contact.holds(self.vector) for contact in mine)
