@@ -193,6 +193,7 @@ class Session:
                 snapshot.close()
             else:
                 outcome.rows = _released(outcome.rows, snapshot)
+                next(outcome.rows)
         except BaseException:
             snapshot.close()
             raise
@@ -307,8 +308,12 @@ def _catalog(view: Any) -> Catalog:
 
 
 def _released(rows: Iterable[Row], snapshot: Snapshot) -> Iterator[Row]:
-    """The rows; the snapshot is closed with the last one, or when nobody wants more."""
+    """The rows, after an empty one; the snapshot is closed with the last, or when it is dropped.
+
+    The first `next` is for the `finally`: a generator that never began would not run it.
+    """
     try:
+        yield ()
         yield from rows
     finally:
         snapshot.close()
