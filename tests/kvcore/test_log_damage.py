@@ -15,7 +15,7 @@ from murmur.kvcore import segment as segment_module
 from murmur.kvcore.frame import FRAME_SIZE, MARKER, encode, find_witness
 from murmur.kvcore.log import ADMITTED, PARKED, Log
 from murmur.kvcore.memory_storage import MemoryStorage
-from murmur.kvcore.segment import HEADER_SIZE, Segment, encode_footer
+from murmur.kvcore.segment import HEADER_SIZE, Block, Segment, encode_footer
 from tests.kvcore.log_model import ALICE, BOB, record, records_of
 
 FIRST = f"log/{0:016x}.log"
@@ -150,6 +150,66 @@ def test_frames_in_each_others_place_are_refused() -> None:
         records_of(Log.open(storage, clean_end=ends[-1]))
 
 
+def test_a_footer_that_says_something_else_than_the_frames_is_found() -> None:
+    storage, _, end = closed_log()
+    log = Log.open(storage, clean_end=end)
+    segment = log.segments[0]
+    content = storage.content(FIRST)[: HEADER_SIZE + segment.end]
+    wrong = Segment(0, segment.end, (Block(segment.end, {ALICE: (1, 999)}),))
+    storage.corrupt(FIRST, content + encode_footer(wrong))
+    assert [problem.reason for problem in log.check()] == ["the footer was exchanged"]
+    log = Log.open(storage, clean_end=end)
+    assert log.segments[0] == wrong
+    reasons = [problem.reason for problem in log.check()]
+    assert reasons == ["the block's ranges are not those of its records"]
+
+
+def test_a_frame_of_an_unknown_kind_is_refused() -> None:
+    storage = MemoryStorage()
+    log = Log.open(storage)
+    log.sync()
+    log.close()
+    frame = encode(3, 0, 0, [record(ALICE, 1)])
+    storage.corrupt(FIRST, storage.content(FIRST) + frame)
+    with pytest.raises(Corruption, match="frame of unknown kind 3"):
+        Log.open(storage, clean_end=len(frame))
+
+
+class TestInterruptedChangeOfSegments:
+    """An empty segment behind one whose footer did not last."""
+
+    def unfinished(self) -> tuple[MemoryStorage, int]:
+        storage = MemoryStorage()
+        log = Log.open(storage, segment_bytes=100)
+        end = log.append(ADMITTED, written(4))
+        log.append(ADMITTED, written(1))
+        log.rewind(end)
+        return storage, end
+
+    def test_the_empty_one_is_dropped(self) -> None:
+        storage, end = self.unfinished()
+        content = storage.content(FIRST)
+        for size in range(HEADER_SIZE + end, len(content)):
+            copy = storage.clone()
+            copy.corrupt(FIRST, content[:size])
+            log = Log.open(copy)
+            assert records_of(log) == written(4)
+            left = size - HEADER_SIZE - end
+            assert (log.torn is None) == (left == 0 or left >= 4)  # less could be a torn frame
+            assert copy.list("log") == [FIRST[4:]]
+            log.append(ADMITTED, written(1))
+            assert len(records_of(Log.open(copy))) == 5
+
+    def test_what_lies_before_it_was_durable(self) -> None:
+        storage, end = self.unfinished()
+        content = storage.content(FIRST)
+        for size in range(HEADER_SIZE + end):
+            copy = storage.clone()
+            copy.corrupt(FIRST, content[:size])
+            with pytest.raises(Corruption):
+                Log.open(copy)
+
+
 class TestTornOrDamaged:
     """The last segment of a log whose process was killed, and nothing known of its end."""
 
@@ -219,6 +279,7 @@ class TestTornOrDamaged:
             assert log.torn is not None
             assert log.torn[1:3] == (HEADER_SIZE + ends[-1], len(rest))
             assert log.end == ends[-1]
+            assert Log.open(again.clone(), clean_end=clean_end).torn is None
             log.close()
             assert Log.open(again, clean_end=clean_end).torn is None
 

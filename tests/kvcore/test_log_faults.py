@@ -172,13 +172,16 @@ class TestFailedWrite:
         log.close()
         assert records_of(Log.open(storage)) == alice(*range(1, seq + 1))
 
-    def test_closing_on_a_full_disk_leaves_no_footer_and_no_error(self) -> None:
+    @pytest.mark.parametrize("written", [0, 2, 10, 60])
+    def test_closing_on_a_full_disk_leaves_no_footer_and_no_error(self, written: int) -> None:
         storage = MemoryStorage()
         log = Log.open(storage)
         log.append(ADMITTED, alice(1, 2))
         log.sync()
-        storage.fail("write", error=errno.ENOSPC, written=10)
+        content = storage.content(FIRST)
+        storage.fail("write", error=errno.ENOSPC, written=written)
         log.close()
+        assert storage.content(FIRST) == content
         again = Log.open(storage)
         assert again.torn is None
         assert records_of(again) == alice(1, 2)
@@ -246,7 +249,7 @@ class Interrupt:
 
 
 ACTIONS: dict[str, tuple[Callable[[Log], object], list[list[bytes]]]] = {
-    # On a log with records 1 and 2, about to change segments; and what it may hold afterwards.
+    # On a log with records 1 and 2, which has room for one more; and what it may hold afterwards.
     "append": (lambda log: log.append(ADMITTED, alice(3, 4)), [alice(1, 2), alice(1, 2, 3, 4)]),
     "rewind": (lambda log: log.rewind(38), [alice(1, 2), alice(1)]),
     "sync": (lambda log: log.sync(), [alice(1, 2)]),
@@ -254,10 +257,12 @@ ACTIONS: dict[str, tuple[Callable[[Log], object], list[list[bytes]]]] = {
 
 
 def then_append(storage: MemoryStorage, log: Log, found: list[bytes]) -> None:
-    log.append(ADMITTED, [record(BOB, 1)])
-    assert records_of(log) == [*found, record(BOB, 1)]
-    assert list(log.check()) == []
-    reopen(storage.clone(), [*found, record(BOB, 1)])
+    for seq in range(1, 6):  # with several changes of segments
+        found.append(record(BOB, seq))
+        log.append(ADMITTED, found[-1:])
+        assert records_of(log) == found
+        assert list(log.check()) == []
+        reopen(storage.clone(), found)
 
 
 def then_rewind_and_be_killed(storage: MemoryStorage, log: Log, found: list[bytes]) -> None:
@@ -314,7 +319,7 @@ def test_what_is_interrupted_has_happened_or_not(
     run, allowed = ACTIONS[action]
     for line in range(1, 1000):
         storage = MemoryStorage()
-        log = Log.open(storage, segment_bytes=100)
+        log = Log.open(storage, segment_bytes=120)
         log.append(ADMITTED, alice(1))
         log.append(ADMITTED, alice(2))
         try:
