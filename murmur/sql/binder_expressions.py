@@ -64,9 +64,9 @@ from murmur.sql.expressions import (
     Operation,
     Or,
     Parameter,
-    fold,
     is_volatile,
 )
+from murmur.sql.folding import fold
 from murmur.sql.literals import read_decimal
 from murmur.sql.parameter_values import check_parameters
 from murmur.sql.place import place

@@ -20,8 +20,16 @@ from murmur.catalog.types import BOOLEAN, SqlType
 from murmur.errors import DatabaseError, DataError, TypeMismatch
 from murmur.sql import operators
 from murmur.sql.binder_names import pointing
-from murmur.sql.expressions import Call, Column, Expr, Literal, NeedsColumnar, Parameter
-from murmur.sql.functions import Function, resolve
+from murmur.sql.expressions import (
+    Call,
+    Column,
+    Expr,
+    Function,
+    Literal,
+    NeedsColumnar,
+    Parameter,
+)
+from murmur.sql.functions import resolve
 
 Tree: TypeAlias = Any  # a sqlglot expression
 Bind: TypeAlias = Callable[["Binder", Tree], Expr]

@@ -24,19 +24,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 from typing import Literal as OneOf
 
 from murmur.catalog.generated import Uuid7
 from murmur.catalog.types import BOOLEAN, SqlType
-from murmur.errors import DatabaseError, Unsupported
-
-if TYPE_CHECKING:
-    from murmur.sql.functions import Function
+from murmur.errors import Unsupported
 
 Value: TypeAlias = Any  # a Python value of the SQL type (see catalog.types); NULL is None
 Row: TypeAlias = Sequence[Value]
 Comparison: TypeAlias = OneOf["=", "<>", "<", "<=", ">", ">="]
+Stability: TypeAlias = OneOf["immutable", "stable", "volatile"]
 Operation: TypeAlias = OneOf["+", "-", "*", "/", "%"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -291,6 +289,29 @@ class Cast(Expr):
 
 
 @dataclass(frozen=True, slots=True)
+class Function:
+    """A scalar function for one list of parameter types (see functions.py)."""
+
+    name: str
+    parameters: tuple[SqlType, ...]
+    result: SqlType
+    call: Callable[..., Any]
+    strict: bool = True
+    stability: Stability = "immutable"
+    variadic: bool = False  # the last parameter stands for any number of arguments, at least one
+    takes_context: bool = False  # the Context comes before the arguments
+
+    def takes(self, count: int) -> bool:
+        """Whether it can be called with so many arguments."""
+        expected = len(self.parameters)
+        return count >= expected if self.variadic else count == expected
+
+    def parameter(self, position: int) -> SqlType:
+        """The type of the parameter for the argument at this position."""
+        return self.parameters[min(position, len(self.parameters) - 1)]
+
+
+@dataclass(frozen=True, slots=True)
 class Call(Expr):
     """A scalar function of the registry, applied."""
 
@@ -376,49 +397,3 @@ def is_constant(expr: Expr) -> bool:
         and not (isinstance(node, Call) and node.function.stability != "immutable")
         for node in walk(expr)
     )
-
-
-def fold(expr: Expr) -> Expr:
-    """Replace what is constant by its value.
-
-    A constant that fails, as 1/0 does, stays as it is: the error belongs to the row that meets it,
-    and in CASE WHEN a = 0 THEN 1/0 END there may be none.
-    """
-    return transform(expr, _folded)
-
-
-def _folded(expr: Expr) -> Expr:
-    from murmur.sql.compile import compile_expression  # it needs the nodes above: imported late
-
-    match expr:
-        case Literal() | Parameter() | Column():
-            return expr
-        case And(operands):
-            return _folded_chain(expr, operands, neutral=True)
-        case Or(operands):
-            return _folded_chain(expr, operands, neutral=False)
-    # The operands are folded already, so a constant that did not fail is a Literal by now.
-    if not is_constant(expr):
-        return expr
-    try:
-        return Literal(compile_expression(expr)((), Context()), expr.type)
-    except DatabaseError:
-        return expr
-
-
-def _folded_chain(expr: And | Or, operands: tuple[Expr, ...], *, neutral: bool) -> Expr:
-    """TRUE AND x is x, FALSE AND x is FALSE; for OR the other way round."""
-    kept = []
-    for operand in operands:
-        if isinstance(operand, Literal) and operand.value is not None:
-            if operand.value is not neutral:
-                return Literal(not neutral, BOOLEAN)
-        else:
-            kept.append(operand)
-    if not kept:
-        return Literal(neutral, BOOLEAN)
-    if len(kept) == 1:
-        return kept[0]
-    if all(isinstance(operand, Literal) for operand in kept):
-        return Literal(None, BOOLEAN)  # nothing but NULLs
-    return expr if len(kept) == len(operands) else type(expr)(tuple(kept))

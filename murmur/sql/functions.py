@@ -17,10 +17,9 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from murmur.catalog.types import (
     BIGINT,
@@ -44,35 +43,9 @@ from murmur.catalog.types import (
 )
 from murmur.errors import DataError, TypeMismatch
 from murmur.sql import json_values, numbers, temporal, texts
-from murmur.sql.expressions import Context, NeedsColumnar
+from murmur.sql.expressions import Context, Function, NeedsColumnar
 from murmur.sql.numbers import out_of_range
 from murmur.sql.operators import is_implied, plain
-
-Stability: TypeAlias = Literal["immutable", "stable", "volatile"]
-
-
-@dataclass(frozen=True, slots=True)
-class Function:
-    """One function for one list of parameter types."""
-
-    name: str
-    parameters: tuple[SqlType, ...]
-    result: SqlType
-    call: Callable[..., Any]
-    strict: bool = True
-    stability: Stability = "immutable"
-    variadic: bool = False  # the last parameter stands for any number of arguments, at least one
-    takes_context: bool = False  # the Context comes before the arguments
-
-    def takes(self, count: int) -> bool:
-        """Whether it can be called with so many arguments."""
-        expected = len(self.parameters)
-        return count >= expected if self.variadic else count == expected
-
-    def parameter(self, position: int) -> SqlType:
-        """The type of the parameter for the argument at this position."""
-        return self.parameters[min(position, len(self.parameters) - 1)]
-
 
 _PREFERRED = (DOUBLE, TEXT, TIMESTAMPTZ)
 

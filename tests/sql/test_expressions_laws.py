@@ -46,10 +46,10 @@ from murmur.sql.expressions import (
     Or,
     Parameter,
     columns_of,
-    fold,
     parameters_of,
     transform,
 )
+from murmur.sql.folding import fold
 
 TRUTH = (True, False, None)
 
