@@ -39,9 +39,7 @@ from murmur.sql.expressions import (
     Parameter,
     columns_of,
 )
-from murmur.sql.expressions import (
-    fold as fold_constants,
-)
+from murmur.sql.folding import fold as fold_constants
 from murmur.sql.generate import GENERATED_ID, default_expression
 from murmur.sql.plan import (
     KEY_COLUMN,
@@ -71,7 +69,6 @@ def bind_insert(tree: Tree, binding: Binding) -> Insert:
     target = tree.this
     named = target.expressions if isinstance(target, exp.Schema) else None
     node = target.this if isinstance(target, exp.Schema) else target
-    only(node, text, "this", "alias")
     table = binding.table(node)
     name = alias_of(node, text) or table.name
     columns = _target_columns(table, named, binding)
@@ -262,7 +259,6 @@ def _conflict_target(node: Tree, table: Table, binding: Binding) -> Index | OneO
 def bind_update(tree: Tree, binding: Binding) -> Update:
     """The plan of an UPDATE."""
     only(tree, binding.text, "this", "expressions", "where", "returning")
-    only(tree.this, binding.text, "this", "alias")
     table = binding.table(tree.this)
     name = alias_of(tree.this, binding.text) or table.name
     scope = Scope(binding, (name, row_columns(table)))
@@ -282,7 +278,6 @@ def bind_update(tree: Tree, binding: Binding) -> Update:
 def bind_delete(tree: Tree, binding: Binding) -> Delete:
     """The plan of a DELETE."""
     only(tree, binding.text, "this", "where", "returning")
-    only(tree.this, binding.text, "this", "alias")
     table = binding.table(tree.this)
     name = alias_of(tree.this, binding.text) or table.name
     where = tree.args.get("where")
