@@ -166,15 +166,17 @@ def test_keys_in_order_are_written_once(tree: Tree) -> None:
     assert list(stats["level_tables"])[1:]  # type: ignore[arg-type]
 
 
-def test_keys_in_order_but_not_new_are_merged(tree: Tree) -> None:
+@pytest.mark.parametrize(("flushes", "keys"), [(4, 50), (20, 100)])  # in one level, in several
+def test_keys_in_order_but_not_new_are_merged(tree: Tree, flushes: int, keys: int) -> None:
     for value in (b"v", b"w"):
-        for turn in range(20):
-            tree.write(numbered(turn * 100, turn * 100 + 100, value))
+        for turn in range(flushes):
+            tree.write(numbered(turn * keys, turn * keys + keys, value))
             tree.flush(value + b"%d" % turn)
-    assert content(tree) == dict(numbered(0, 2000, b"w"))
-    assert list(tree.check()) == []
+    expected = dict(numbered(0, flushes * keys, b"w"))
+    assert content(tree) == expected
     tree.compact()
-    assert content(tree) == dict(numbered(0, 2000, b"w"))
+    assert list(tree.check()) == []
+    assert content(tree) == expected
 
 
 def test_full_and_rotate(tree: Tree, storage: Storage) -> None:
