@@ -11,48 +11,82 @@ that has met no type takes whatever some SQL type holds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from decimal import Decimal
+from functools import lru_cache
+from typing import TypeAlias
 
-from murmur.catalog.types import BLOB, BOOLEAN, DECIMAL, TEXT, TIMESTAMP, SqlType
-from murmur.catalog.values import check
+from murmur.catalog.types import DECIMAL, TEXT, TIMESTAMP, SqlType
+from murmur.catalog.values import check, checker
 from murmur.errors import DataError, TypeMismatch
 from murmur.sql.casts import caster, type_of_value
 from murmur.sql.expressions import Value
+
+Check: TypeAlias = Callable[[object], Value]
 
 
 def check_parameters(
     values: Sequence[object], types: Sequence[SqlType | None]
 ) -> tuple[Value, ...]:
     """The checked values; both sequences are in the order of position."""
-    return tuple(
-        [
-            _checked(value, sql_type, position)
-            for position, (value, sql_type) in enumerate(zip(values, types, strict=True), 1)
-        ]
-    )
+    return parameter_checker(types)(values)
 
 
-def _checked(value: object, sql_type: SqlType | None, position: int) -> Value:
-    if value is None:
-        return None
+def parameter_checker(
+    types: Sequence[SqlType | None],
+) -> Callable[[Sequence[object]], tuple[Value, ...]]:
+    """`check_parameters` for many rows of parameters of the same types."""
+    checks = [_checker(sql_type, position) for position, sql_type in enumerate(types, 1)]
+
+    def check_row(values: Sequence[object]) -> tuple[Value, ...]:
+        return tuple([check(value) for check, value in zip(checks, values, strict=True)])
+
+    return check_row
+
+
+_READ = frozenset({"DATE", "TIME", "TIMESTAMP", "TIMESTAMPTZ", "INTERVAL", "UUID", "JSON"})
+
+
+@lru_cache(maxsize=1024)
+def _checker(sql_type: SqlType | None, position: int) -> Check:
     where = f"parameter {position}"
     if sql_type is None:
-        try:
-            return check(value, type_of_value(value), where=where)
-        except TypeMismatch as error:
-            raise TypeMismatch(f"{where}: {error}") from None
-    if isinstance(value, str) and not sql_type.is_text and not sql_type.is_numeric:
-        # Text reads as a literal of the type would; numbers and truth values are not text.
-        cast = None if sql_type in (BOOLEAN, BLOB) else caster(TEXT, sql_type)
-        if cast is not None:
+        return lambda value: _check_untyped(value, where)
+    strict: Check = checker(sql_type, where)
+    if sql_type.name in _READ:
+        return _reading(sql_type, where, strict)
+    if sql_type == DECIMAL:
+        return lambda value: (
+            # A column's digits are bounded, those of a number that is compared are not.
+            value if type(value) is Decimal and value.is_finite() else strict(value)
+        )
+    return strict
+
+
+def _check_untyped(value: object, where: str) -> Value:
+    if value is None:
+        return None
+    try:
+        sql_type = type_of_value(value)
+    except TypeMismatch as error:
+        raise TypeMismatch(f"{where}: {error}") from None
+    return check(value, sql_type, where=where)
+
+
+def _reading(sql_type: SqlType, where: str, strict: Check) -> Check:
+    """Also take text, as a literal of the type is read; numbers and truth values are not text."""
+    read = caster(TEXT, sql_type)
+    assert read is not None
+
+    def check_or_read(value: object) -> Value:
+        if isinstance(value, str):
             try:
-                return cast(value)
+                return read(value)
             except DataError as error:
                 raise DataError(f"{where}: {error}") from None
-    if sql_type == DECIMAL and isinstance(value, Decimal) and value.is_finite():
-        return value  # a column's digits are bounded, a number that is compared is not
-    if type(value) is date and sql_type == TIMESTAMP:
-        return datetime(value.year, value.month, value.day)
-    return check(value, sql_type, where=where)
+        if type(value) is date and sql_type == TIMESTAMP:
+            return datetime(value.year, value.month, value.day)
+        return strict(value)
+
+    return check_or_read
