@@ -60,6 +60,9 @@ class Binding:
 
     def table(self, node: Tree) -> Table:
         """The table that a statement writes to."""
+        if not isinstance(node, exp.Table) or not isinstance(node.this, exp.Identifier):
+            raise unsupported("a table name is expected here", node, self.text)
+        only(node, self.text, "this", "alias")
         name = fold(node.this)
         table = self.catalog.table(name)
         if table is None:
@@ -304,6 +307,8 @@ class _Select:
             raise NeedsColumnar("aggregates")
         only(node, self._text, "this", "big_int")
         operand, distinct = node.this, False
+        if operand is None:
+            raise unbound(f"{kind}() takes one value", node, self._text)
         if isinstance(operand, exp.Star):
             return Aggregation("count", None, distinct=False, type=BIGINT)
         if isinstance(operand, exp.Distinct):
