@@ -17,8 +17,6 @@ from murmur.sql import Session
 from tests.sql.session_harness import columnar_rows, fetch, open_session, plan_of
 
 SEEDS = range(12)
-    int(__import__("os").environ.get("S0", "0")), int(__import__("os").environ.get("S1", "12"))
-)
 STATEMENTS = 40
 COLUMNS = {"id": "INT", "a": "INT", "b": "INT", "c": "TEXT", "d": "TEXT"}
 INDEXES = ("a", "b, a", "c", "a DESC, c", "c, b DESC", "d")
