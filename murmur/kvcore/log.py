@@ -288,6 +288,7 @@ class Log:
             closed, segment, file = self._state
             if segment.end > segment.start:
                 self._rolling = True
+                self._footed = False
                 segment = segment.sealed()
                 self._truncate(file, segment)
                 self._sync_file(file)
@@ -303,7 +304,6 @@ class Log:
                 new_file = self._storage.append(following.name)
                 self._state = ((*closed, segment), following, new_file)
                 file.close()
-            self._footed = False
             self._rolling = False
 
     def _cut(self) -> None:
