@@ -197,8 +197,7 @@ class Mesh:
         match event:
             case Data(data=data):
                 if conversation is not None:
-                    conversation.bytes_in += len(data)
-                    self._handle(conversation, conversation.session.receive(data, now_ms), now_ms)
+                    self._receive(conversation, data, now_ms)
             case Up(link=link):
                 if conversation is not None:
                     self._reached(conversation, now_ms)
@@ -331,6 +330,14 @@ class Mesh:
             timing=self._timing,
         )
         self._conversations[link] = Conversation(link, session, now_ms, None, up=True)
+
+    def _receive(self, conversation: Conversation, data: bytes, now_ms: int) -> None:
+        conversation.bytes_in += len(data)
+        try:
+            self._handle(conversation, conversation.session.receive(data, now_ms), now_ms)
+        except Exception as error:
+            # Whatever a peer's bytes trip over ends its conversation, not the node.
+            self._failed(conversation, error, now_ms)
 
     def _handle(self, conversation: Conversation, events: Iterable[Event], now_ms: int) -> None:
         for event in events:

@@ -27,7 +27,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
 from random import Random
@@ -326,36 +326,32 @@ class Node:
 
     def _run(self, transport: Transport, wake_reader: socket.socket) -> None:
         mesh = self._mesh
-        unsubscribe: Callable[[], None] = _nothing
         why = "closed"
-        selector = selectors.DefaultSelector()
-        try:
-            unsubscribe = self._replica.subscribe(self._durable_moved)
-            selector.register(transport, selectors.EVENT_READ)
-            selector.register(wake_reader, selectors.EVENT_READ)
-            mesh.start(self._now_ms())
-            while not self._closing and mesh.failure is None:
-                self._turn(selector, transport, wake_reader)
-            if mesh.failure is not None:
-                why = f"stopped: {type(mesh.failure).__name__}: {mesh.failure}"
-        except Exception as error:
-            log.exception("the node's loop failed")
-            why = f"stopped: {type(error).__name__}: {error}"
-        finally:
+        with ExitStack() as ends:
+            ends.callback(wake_reader.close)
+            if self._waker is not None:
+                ends.callback(self._waker.close)
+            ends.callback(self._workers.close)
+            selector = ends.enter_context(selectors.DefaultSelector())
+            ends.callback(lambda: transport.close(self._monotonic()))
+            try:
+                ends.callback(self._replica.subscribe(self._durable_moved))
+                selector.register(transport, selectors.EVENT_READ)
+                selector.register(wake_reader, selectors.EVENT_READ)
+                mesh.start(self._now_ms())
+                while not self._closing and mesh.failure is None:
+                    self._turn(selector, transport, wake_reader)
+                if mesh.failure is not None:
+                    why = f"stopped: {type(mesh.failure).__name__}: {mesh.failure}"
+            except Exception as error:
+                log.exception("the node's loop failed")
+                why = f"stopped: {type(error).__name__}: {error}"
             self.state = why
-            unsubscribe()
-            stopped = mesh.failure is not None
-            mesh.close("the node stopped" if stopped else "the node closes")
-            transport.close(self._monotonic())
-            selector.close()
-            self._workers.close()
+            mesh.close("the node closes" if why == "closed" else "the node stopped")
             while self._inbox:
                 self._inbox.popleft()(self._now_ms())
-            wake_reader.close()
-            if self._waker is not None:
-                self._waker.close()
-            if why != "closed":
-                self._notice("stopped", self.node_id, why)
+        if why != "closed":
+            self._notice("stopped", self.node_id, why)
 
     def _turn(
         self, selector: selectors.BaseSelector, transport: Transport, wake_reader: socket.socket
@@ -448,7 +444,3 @@ def _node_id(peer: str | PeerInfo) -> bytes:
 
 def _ignore(_: object) -> None:
     """Drop a result."""
-
-
-def _nothing() -> None:
-    """Nothing to undo."""

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import logging
 import os
 import socket
 import ssl
@@ -57,6 +58,8 @@ MAX_BATCH = 256  # datagrams taken in before answers go out
 HALF_OPEN_FREE = 32
 HALF_OPEN_MOST = 256
 
+log = logging.getLogger("murmur.sync")
+
 _UNREACHABLE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL, errno.EPERM, errno.EACCES)
 
 
@@ -88,7 +91,9 @@ class QuicLink:
 
     def write(self, data: bytes) -> None:
         """Queue bytes; they leave at the next flush."""
-        if self.up and self.closing is None:
+        # A dialer that gives up before the acceptor opened the stream has nothing to say it on.
+        opened = not self.dialed or STREAM in self.connection._streams
+        if self.up and self.closing is None and opened:
             self.connection.send_stream_data(STREAM, data)
             self._transport.touch(self)
 
@@ -178,9 +183,15 @@ class QuicTransport:
             except ConnectionError:
                 continue  # a port somewhere is closed; timeouts will tell which
             link = self._route(data, address, now)
-            if link is not None:
+            if link is None:
+                continue
+            heard.add(link)
+            try:
                 link.connection.receive_datagram(data, address, now)
-                heard.add(link)
+            except Exception as error:
+                # Whatever a datagram trips over in the library ends its link, not the node.
+                log.warning("QUIC with %s failed", link.address, exc_info=error)
+                self._failed.append((link, f"{type(error).__name__}: {error}"))
         for link in self._links:
             if link.timer is not None and link.timer <= now:
                 link.connection.handle_timer(now)
@@ -188,8 +199,10 @@ class QuicTransport:
         self._touched |= heard
         result: list[TransportEvent] = []
         for link, reason in self._failed:
-            self._forget(link)
-            result.append(Down(link, reason))
+            if link in self._links:
+                self._forget(link)
+                heard.discard(link)
+                result.append(Down(link, reason))
         self._failed.clear()
         for link in heard:
             self._events(link, result)
@@ -211,7 +224,7 @@ class QuicTransport:
             connection = link.connection
             self._transmit(link, now)
             if link.closing is not None:
-                connection.close(reason_phrase=link.closing[:200])
+                connection.close(reason_phrase=link.closing[:80])
                 self._transmit(link, now)
             link.timer = connection.get_timer()
 

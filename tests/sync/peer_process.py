@@ -1,6 +1,8 @@
-"""A node in a process of its own, told what to do line by line: `python -m tests.sync.peer_process DIR`.
+"""A node in a process of its own, told what to do by lines: `python -m tests.sync.peer_process DIR`
 
-ticket | connect TICKET | put KEY | has KEY | wait | peers | close      each answered by one line
+    ticket | connect TICKET | put KEY | has KEY | wait | peers | errors | close
+
+Each is answered by one line.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from murmur.sync import Node, Timing
 def main(directory: str) -> None:
     storage = DiskStorage(directory)
     with Replica.open(storage, durability="commit") as replica:
-        timing = Timing(handshake_ms=3000, ping_ms=200, silence_ms=1500)
+        timing = Timing(ping_ms=200, silence_ms=1500)
         with Node(replica, group="team", storage=storage, timing=timing) as node:
             say("ready")
             for line in sys.stdin:
@@ -36,6 +38,8 @@ def main(directory: str) -> None:
                         say(replica.state_hash().hex())
                     case "peers":
                         say(str(len(node.connected_peers())))
+                    case "errors":
+                        say("; ".join(peer.last_error or "none" for peer in node.peers()))
                     case "close":
                         break
     say("closed")

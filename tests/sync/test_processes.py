@@ -17,9 +17,16 @@ class Process:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         command = [sys.executable, "-X", "dev", "-m", "tests.sync.peer_process", str(directory)]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-        )
+        self.errors = directory.with_suffix(".errors")
+        with self.errors.open("a") as errors:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                bufsize=1,
+            )
         assert self.listen() == "ready"
 
     def listen(self) -> str:
@@ -30,6 +37,9 @@ class Process:
         assert self.process.stdin is not None
         self.process.stdin.write(line + "\n")
         return self.listen()
+
+    def complaints(self) -> str:
+        return self.errors.read_text()
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
@@ -75,6 +85,9 @@ def test_two_processes_converge(start: Start) -> None:
     assert b.ask("wait") == a.ask("wait")
     assert a.ask("has y") == b.ask("has x") == "True"
     assert a.ask("close") == b.ask("close") == "closed"
+    for process in (a, b):
+        assert process.process.wait(20) == 0
+        assert process.complaints() == ""
 
 
 def test_a_process_killed_at_work_comes_back_with_all_that_it_told(start: Start) -> None:
@@ -106,5 +119,7 @@ def test_ctrl_c_closes_in_order(start: Start) -> None:
     a, b = start("a"), start("b")
     b.ask("connect " + a.ask("ticket"))
     b.process.send_signal(signal.SIGINT)
-    assert b.process.wait(10) != 0
-    eventually(lambda: a.ask("peers") == "0", 1.0)  # at once: b said goodbye
+    assert b.process.wait(20) != 0
+    eventually(lambda: "the node closes" in a.ask("errors"))  # it said goodbye
+    assert "KeyboardInterrupt" in b.complaints()
+    assert "Warning" not in b.complaints()
