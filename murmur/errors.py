@@ -36,7 +36,7 @@ An OSError (disk full, permission) passes through untouched; a bug is an Asserti
 from __future__ import annotations
 
 
-class MurmurWarning(Exception):  # noqa: N818 - PEP 249 names it Warning
+class MurmurWarning(Exception):  # PEP 249 names it Warning
     """PEP 249's Warning: something worth knowing happened, and the work was done."""
 
 

@@ -33,7 +33,8 @@ from murmur.kvcore.record import (
     Atom,
     Operation,
 )
-from murmur.kvcore.replica import Applied, Replica, Snapshot
+from murmur.kvcore.replica import Applied, Replica
+from murmur.kvcore.snapshot import Snapshot
 from murmur.kvcore.storage import DiskStorage, Problem, Storage, read_whole, write_atomically
 from murmur.kvcore.transaction import Transaction
 from murmur.kvcore.view import View

@@ -110,7 +110,7 @@ class Waiting:
             self._bytes += len(record)
 
     def ready(self, vector: VersionVector) -> Sequence[tuple[bytes, Transaction]]:
-        """Take out those whose predecessor is admitted; they may turn out to lack something else."""
+        """Take out those whose predecessor is admitted; they may still lack something else."""
         if not self._records:
             return ()
         ready = []

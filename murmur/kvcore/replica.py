@@ -47,23 +47,16 @@ from murmur.kvcore.record import (
     stamp_of,
 )
 from murmur.kvcore.record import Transaction as Decoded
+from murmur.kvcore.snapshot import Published, Snapshot
 from murmur.kvcore.storage import Problem, Storage
 from murmur.kvcore.syncer import Syncer
 from murmur.kvcore.transaction import Transaction
-from murmur.kvcore.tree import Tree, TreeSnapshot
+from murmur.kvcore.tree import Tree
 from murmur.kvcore.verify import state_hash, verify
 
 DURABILITIES = ("none", "batched", "commit")
 SYNC_INTERVAL_MS = 50
 GROUP_BYTES = 256 << 10  # remote records admitted in one critical section
-
-
-class Published(NamedTuple):
-    """What goes with one sequence number of the tree."""
-
-    vector: Mapping[bytes, int]
-    state: object
-    position: int
 
 
 class Applied(NamedTuple):
@@ -72,32 +65,6 @@ class Applied(NamedTuple):
     admitted: int
     parked: int
     waiting: int
-
-
-class Snapshot:
-    """The keyspace, the vector and the derivation's state of one moment."""
-
-    __slots__ = ("_tree", "get", "scan", "sequence", "state", "vector")
-
-    def __init__(self, tree: TreeSnapshot) -> None:
-        published = tree.attachment
-        assert isinstance(published, Published)
-        self._tree = tree
-        self.get: Callable[[bytes], bytes | None] = tree.get
-        self.scan = tree.scan
-        self.sequence = tree.sequence
-        self.vector = published.vector
-        self.state = published.state
-
-    def close(self) -> None:
-        """Let go of the files and versions that only this snapshot needs."""
-        self._tree.close()
-
-    def __enter__(self) -> Snapshot:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 class Replica:

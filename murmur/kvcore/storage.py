@@ -149,7 +149,7 @@ class Storage(Protocol):
         ...
 
     def identity(self, name: str) -> bytes:
-        """16 bytes that a copy of the file does not share: its device and its inode."""
+        """16 bytes that a copy of the file does not share: its file system and its inode."""
         ...
 
     def at(self, directory: str) -> Storage:
@@ -238,8 +238,9 @@ class DiskStorage:
         return _DiskLock(self._full(name), self.path)
 
     def identity(self, name: str) -> bytes:
-        status = os.stat(self._full(name))
-        return struct.pack(">QQ", status.st_dev, status.st_ino)
+        # Not st_dev: device numbers may change with a reboot, the file system's id does not.
+        path = self._full(name)
+        return struct.pack(">QQ", os.statvfs(path).f_fsid, os.stat(path).st_ino)
 
     def at(self, directory: str) -> DiskStorage:
         return DiskStorage(os.path.join(self.path, directory))

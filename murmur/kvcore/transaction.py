@@ -23,11 +23,11 @@ from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from murmur.errors import Closed, InvalidInput
 from murmur.kvcore.cell import Author, apply, decode_record, observed_totals
-from murmur.kvcore.derivation import CellChange
+from murmur.kvcore.derivation import CellChange, Derivation
 from murmur.kvcore.record import (
     COUNT,
     DELETE,
@@ -45,9 +45,7 @@ from murmur.kvcore.record import (
     Operation,
     Reset,
 )
-
-if TYPE_CHECKING:
-    from murmur.kvcore.replica import Replica, Snapshot
+from murmur.kvcore.snapshot import Snapshot
 
 _FEW = 16  # unsorted keys up to this many are inserted one by one, more are sorted in
 
@@ -74,10 +72,32 @@ Change = Put | RowChange
 _NOTHING = RowChange()
 
 
+class Committer(Protocol):
+    """What a transaction needs of the replica that began it."""
+
+    @property
+    def id(self) -> bytes:
+        """The author."""
+        ...
+
+    @property
+    def derivation(self) -> Derivation | None:
+        """What keeps derived entries."""
+        ...
+
+    def commit(self, transaction: Transaction) -> tuple[bytes, int] | None:
+        """Write it down; its dot."""
+        ...
+
+    def forget(self, transaction: Transaction) -> None:
+        """It has ended."""
+        ...
+
+
 class Transaction:
     """One snapshot with this transaction's own writes on top; not safe to share between threads."""
 
-    def __init__(self, replica: Replica, snapshot: Snapshot, stamp: int) -> None:
+    def __init__(self, replica: Committer, snapshot: Snapshot, stamp: int) -> None:
         self._replica = replica
         self.snapshot = snapshot
         self.open = True

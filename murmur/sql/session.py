@@ -24,7 +24,8 @@ from murmur.catalog.ranges import row_bounds
 from murmur.catalog.types import TEXT
 from murmur.errors import Closed, InvalidInput
 from murmur.kvcore.clock import Clock
-from murmur.kvcore.replica import Replica, Snapshot
+from murmur.kvcore.replica import Replica
+from murmur.kvcore.snapshot import Snapshot
 from murmur.kvcore.transaction import Transaction
 from murmur.kvcore.view import View
 from murmur.sql.cache import Statement, shared_of

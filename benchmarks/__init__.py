@@ -1,0 +1,1 @@
+"""Murmur beside SQLite, on the same work in the same run."""
