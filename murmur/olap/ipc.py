@@ -1,7 +1,7 @@
 """Arrow tables as bytes that other processes read: the IPC stream format.
 
-    write_stream(table, sys.stdout.buffer)
-    pyarrow.ipc.open_stream(sys.stdin.buffer).read_all()        in the other process
+write_stream(table, sys.stdout.buffer)
+pyarrow.ipc.open_stream(sys.stdin.buffer).read_all()        in the other process
 """
 
 from __future__ import annotations

@@ -1,0 +1,301 @@
+"""The command `murmur`: its verbs and their arguments, and how they end (failure.py)."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Callable, Sequence
+
+from murmur.cli.check import run_check
+from murmur.cli.directory import DEFAULT_GROUP
+from murmur.cli.failure import (
+    BROKEN_PIPE,
+    FAILED,
+    INTERRUPTED,
+    NOT_BEGUN,
+    Fault,
+    complain,
+    describe,
+)
+from murmur.cli.formats import FORMATS
+from murmur.cli.keys import run_delete, run_get, run_put, run_scan
+from murmur.cli.output import abandon_stdout
+from murmur.cli.query import run_sql
+from murmur.cli.serve import run_serve
+from murmur.cli.shell import run_shell
+from murmur.cli.ticket import run_ticket
+from murmur.errors import MurmurError
+
+ENDING = """\
+exit codes:
+  0    done
+  1    refused, not found, or found wanting
+  2    nothing was begun: wrong arguments, or DIR cannot be opened
+  130  interrupted
+  141  whoever read the output is gone
+
+DIR is the directory of one replica; one process at a time has it open. shell, sql, serve and put
+create it (and say so), the other verbs do not.
+"""
+
+Verb = Callable[[argparse.Namespace], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code."""
+    try:
+        arguments = make_parser().parse_args(argv)
+        run: Verb = arguments.run
+        code = run(arguments)
+        sys.stdout.flush()
+    except SystemExit as stop:  # of argparse: --help and --version, or wrong arguments
+        return stop.code if isinstance(stop.code, int) else NOT_BEGUN
+    except BrokenPipeError:
+        abandon_stdout()
+        return BROKEN_PIPE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Fault as fault:
+        complain(str(fault))
+        return fault.code
+    except (MurmurError, OSError) as error:
+        complain(describe(error))
+        return FAILED
+    return code
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command line."""
+    parser = _Parser(
+        prog="murmur",
+        description="Murmur: a replicated database in a directory.",
+        epilog=ENDING,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"murmur {_version()}")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    for add in (_shell, _sql, _serve, _check, _ticket, _put, _get, _delete, _scan):
+        add(verbs)
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """Complains as every other failure does: in a line, with a hint where to look."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        """End the command."""
+        complain(f"{message} ({self.prog} --help explains)")
+        sys.exit(NOT_BEGUN)
+
+
+Verbs = argparse._SubParsersAction  # its only name
+
+
+def _add(verbs: Verbs[_Parser], name: str, summary: str, run: Verb) -> _Parser:
+    parser = verbs.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=ENDING,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("dir", metavar="DIR", help="the directory of the replica")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _group(parser: _Parser) -> None:
+    parser.add_argument(
+        "--group",
+        default=DEFAULT_GROUP,
+        metavar="G",
+        help="those who exchange data; peers of another group are turned away "
+        f"(default: {DEFAULT_GROUP})",
+    )
+
+
+def _listen(parser: _Parser, *, required: bool = False) -> None:
+    parser.add_argument(
+        "--listen",
+        required=required,
+        metavar="HOST:PORT",
+        help="where peers reach this replica, 0.0.0.0:4040 say; port 0 takes a free one"
+        + ("" if required else " (default: this host only)"),
+    )
+
+
+def _shell(verbs: Verbs[_Parser]) -> None:
+    parser = _add(
+        verbs,
+        "shell",
+        "run statements, typed or from a pipe",
+        lambda a: run_shell(a.dir, group=a.group, listen=a.listen, keep_going=a.keep_going),
+    )
+    _group(parser)
+    _listen(parser)
+    parser.add_argument(
+        "--keep-going",
+        action="store_true",
+        help="in a script, go on after a statement that failed; the exit code is 1 all the same",
+    )
+
+
+def _sql(verbs: Verbs[_Parser]) -> None:
+    parser = _add(
+        verbs,
+        "sql",
+        "run one statement and write its answer",
+        lambda a: run_sql(a.dir, a.statement, parameters=a.param, form=a.format),
+    )
+    parser.add_argument("statement", metavar="STATEMENT", help="the statement; - reads stdin")
+    parser.add_argument(
+        "--param",
+        action="append",
+        default=[],
+        metavar="VALUE",
+        help="a value for the next ? or $1, or :NAME=VALUE for :NAME. Numbers (1.5 is exact, "
+        "15e-1 a DOUBLE), NULL, TRUE, FALSE, 'text' and x'0aff' are what they are in SQL; "
+        "anything else is text. May be repeated",
+    )
+    parser.add_argument(
+        "--format", choices=FORMATS, default="table", help="how to write rows (default: table)"
+    )
+
+
+def _serve(verbs: Verbs[_Parser]) -> None:
+    parser = _add(
+        verbs,
+        "serve",
+        "put the replica on the network: prints its ticket, then a line per event, until stopped",
+        lambda a: run_serve(
+            a.dir, listen=a.listen, peers=a.peer, group=a.group, duration_s=a.duration
+        ),
+    )
+    _listen(parser, required=True)
+    parser.add_argument(
+        "--peer",
+        action="append",
+        default=[],
+        metavar="TICKET",
+        help="connect to the replica that gave this ticket, as soon as it answers; may be repeated",
+    )
+    _group(parser)
+    parser.add_argument(
+        "--for",
+        dest="duration",
+        type=_seconds,
+        metavar="SECONDS",
+        help="stop after so many seconds (default: run until SIGINT or SIGTERM)",
+    )
+
+
+def _check(verbs: Verbs[_Parser]) -> None:
+    parser = _add(
+        verbs,
+        "check",
+        "verify every file, and that the state follows from the log",
+        lambda a: run_check(a.dir),
+    )
+    parser.epilog = (
+        "exit codes: 0 sound, 1 problems (one line each: path, offset, reason), "
+        "2 DIR cannot be opened"
+    )
+
+
+def _ticket(verbs: Verbs[_Parser]) -> None:
+    parser = _add(
+        verbs,
+        "ticket",
+        "print the text that lets a peer connect to this replica; keep it like a password",
+        lambda a: run_ticket(a.dir, group=a.group, listen=a.listen),
+    )
+    _group(parser)
+    _listen(parser)
+
+
+def _key(parser: _Parser) -> None:
+    parser.add_argument("key", metavar="KEY", help="the key, text")
+    _hex(parser)
+
+
+def _hex(parser: _Parser) -> None:
+    parser.add_argument(
+        "--hex", action="store_true", help="keys are bytes, written as hexadecimal digits"
+    )
+
+
+def _put(verbs: Verbs[_Parser]) -> None:
+    parser = _add(
+        verbs,
+        "put",
+        "set the value of a key",
+        lambda a: run_put(a.dir, a.key, a.value, hexadecimal=a.hex),
+    )
+    _key(parser)
+    parser.add_argument(
+        "value", metavar="VALUE", nargs="?", help="the value; without it, or with -, stdin is read"
+    )
+
+
+def _get(verbs: Verbs[_Parser]) -> None:
+    parser = _add(
+        verbs,
+        "get",
+        "write the value of a key, exactly its bytes",
+        lambda a: run_get(a.dir, a.key, hexadecimal=a.hex),
+    )
+    _key(parser)
+
+
+def _delete(verbs: Verbs[_Parser]) -> None:
+    parser = _add(
+        verbs, "delete", "delete a key", lambda a: run_delete(a.dir, a.key, hexadecimal=a.hex)
+    )
+    _key(parser)
+
+
+def _scan(verbs: Verbs[_Parser]) -> None:
+    parser = _add(
+        verbs,
+        "scan",
+        r"write keys and values in key order: key, tab, value, escaped (\t \n \\, \x and digits)",
+        lambda a: run_scan(
+            a.dir,
+            a.prefix,
+            start=a.start,
+            stop=a.stop,
+            reverse=a.reverse,
+            limit=a.limit,
+            keys_only=a.keys_only,
+            hexadecimal=a.hex,
+        ),
+    )
+    parser.add_argument("prefix", metavar="PREFIX", nargs="?", help="only keys that begin so")
+    parser.add_argument("--start", metavar="KEY", help="the first key")
+    parser.add_argument("--stop", metavar="KEY", help="the key before which to stop")
+    parser.add_argument("--reverse", action="store_true", help="against the order of keys")
+    parser.add_argument("--limit", type=_whole, metavar="N", help="at most so many")
+    parser.add_argument("--keys-only", action="store_true", help="without values")
+    _hex(parser)
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no span of time")
+    return seconds
+
+
+def _whole(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative")
+    return number
+
+
+def _version() -> str:
+    from murmur import __version__
+
+    return __version__
