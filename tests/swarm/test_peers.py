@@ -1,0 +1,154 @@
+"""Swarms that meet: data goes both ways, and SQL shows peers, conflicts and parked records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+import murmur
+from murmur import InvalidInput, PeerError, Swarm, Timeout, Unreachable
+from murmur.kvcore import DiskStorage, ManualClock
+
+TIMEOUT_S = 30.0
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[tuple[Swarm, Swarm]]:
+    with ExitStack() as stack:
+        alice = stack.enter_context(murmur.open(tmp_path / "alice", group="team"))
+        bob = stack.enter_context(murmur.open(tmp_path / "bob", group="team"))
+        yield alice, bob
+
+
+def converge(*swarms: Swarm) -> None:
+    for swarm in swarms:
+        swarm.wait_for(timeout=TIMEOUT_S)
+    assert len({swarm.state_hash() for swarm in swarms}) == 1
+    vectors = [swarm.version_vector for swarm in swarms]
+    assert all(vector == vectors[0] for vector in vectors)
+
+
+def test_two_swarms_converge(pair: tuple[Swarm, Swarm]) -> None:
+    alice, bob = pair
+    alice.sql("CREATE TABLE note (id INTEGER PRIMARY KEY, body TEXT, likes COUNTER)")
+    alice.sql("INSERT INTO note (id, body) VALUES (1, 'from alice')")
+    bob.put("b", b"from bob")
+    assert alice.connected_peers() == alice.peers() == []
+    info = bob.connect_peer(alice.ticket(), timeout=TIMEOUT_S)
+    assert info.replica_id == alice.replica_id
+    converge(alice, bob)
+    assert alice.get("b") == b"from bob"
+    assert bob.sql("SELECT body FROM note").fetchall() == [("from alice",)]
+
+    bob.sql("UPDATE note SET likes = likes + 2")
+    alice.sql("UPDATE note SET likes = likes + 3")
+    converge(alice, bob)
+    for swarm in pair:
+        assert swarm.sql("SELECT likes FROM note").fetchall() == [(5,)]
+
+    (row,) = alice.sql("SELECT replica_id, state, records_in FROM murmur_peers").fetchall()
+    assert row == (bob.replica_id, "connected", 2)
+    assert [peer.replica_id for peer in alice.connected_peers()] == [bob.replica_id]
+    assert alice.stats()["connected_peers"] == 1
+    histories = [
+        swarm.sql("SELECT _hlc, _op, likes FROM murmur_history('note') ORDER BY _hlc").fetchall()
+        for swarm in pair
+    ]
+    assert histories[0] == histories[1]
+
+
+def test_what_lost_is_listed(pair: tuple[Swarm, Swarm]) -> None:
+    alice, bob = pair
+    alice.put("k", b"alice's")
+    bob.put("k", b"bob's")
+    for swarm, name in ((alice, "a"), (bob, "b")):
+        swarm.sql("CREATE TABLE airline (code TEXT PRIMARY KEY, name TEXT UNIQUE)")
+        swarm.sql("INSERT INTO airline VALUES ('DL', ?)", [name])
+        swarm.sql("INSERT INTO airline VALUES (?, 'same')", [name])
+    bob.connect_peer(alice.ticket(), timeout=TIMEOUT_S)
+    converge(alice, bob)
+    found = alice.sql(
+        "SELECT kind, table_name, key FROM murmur_conflicts ORDER BY kind, key"
+    ).fetchall()
+    assert ("sibling", None) in [row[:2] for row in found]
+    assert ("row", "airline") in [row[:2] for row in found]
+    assert ("unique", "airline") in [row[:2] for row in found]
+    counted = "SELECT kind, count(*) FROM murmur_conflicts GROUP BY kind ORDER BY kind"
+    assert alice.sql(counted).fetchall() == bob.sql(counted).fetchall()
+    ((replica, time),) = alice.sql(
+        "SELECT replica, time FROM murmur_conflicts WHERE kind = 'sibling'"
+    ).fetchall()
+    assert replica in alice.version_vector
+    assert time.tzinfo is not None
+    alice.put("k", b"settled")
+    assert alice.sql("SELECT * FROM murmur_conflicts WHERE kind = 'sibling'").fetchall() == []
+
+
+def test_a_record_from_a_wild_clock_is_parked_in_sight(tmp_path: Path) -> None:
+    clock = ManualClock()
+    ahead = ManualClock(clock.now_ms() + 3_600_000)
+    with (
+        Swarm(DiskStorage(tmp_path / "a"), clock=clock) as alice,
+        Swarm(DiskStorage(tmp_path / "b"), clock=ahead) as bob,
+    ):
+        bob.put("k", b"from the future")
+        bob.sync()
+        log = bob.replica.log
+        alice.replica.apply([record for _, record in log.missing({})])
+        rows = alice.sql("SELECT replica, seq FROM murmur_parked").fetchall()
+        assert rows == [(bob.replica_id, 1)]
+        assert (alice.get("k"), alice.stats()["parked"]) == (None, 1)
+        assert alice.release_parked() == 0
+        assert alice.release_parked(force=True) == 1
+        assert alice.get("k") == b"from the future"
+        assert alice.sql("SELECT * FROM murmur_parked").fetchall() == []
+
+
+def test_groups_do_not_mix(tmp_path: Path) -> None:
+    with (
+        murmur.open(tmp_path / "a", group="team") as alice,
+        murmur.open(tmp_path / "m", group="others") as mallory,
+    ):
+        with pytest.raises((PeerError, InvalidInput)):
+            mallory.connect_peer(alice.ticket(), timeout=TIMEOUT_S)
+        assert alice.connected_peers() == mallory.connected_peers() == []
+
+
+def test_what_goes_wrong_with_peers_is_said(pair: tuple[Swarm, Swarm]) -> None:
+    alice, bob = pair
+    for ticket in ("", "nonsense", alice.ticket()[:-2]):
+        with pytest.raises(InvalidInput):
+            bob.connect_peer(ticket)
+    gone = alice.ticket()
+    alice.close()
+    with pytest.raises(Unreachable):
+        bob.connect_peer(gone, timeout=0.5)
+    bob.put("a", b"1")
+    with pytest.raises(Timeout, match="no peer"):
+        bob.wait_for(timeout=0.05)
+
+
+def test_listening_starts_the_network_at_once(tmp_path: Path) -> None:
+    with (
+        murmur.open(tmp_path / "a", listen="127.0.0.1:0") as alice,
+        murmur.open(tmp_path / "b") as bob,
+    ):
+        assert alice._node is not None
+        assert bob._node is None
+        bob.connect_peer(alice.ticket(), timeout=TIMEOUT_S)
+        alice.put("k", b"v")
+        alice.wait_for(timeout=TIMEOUT_S)
+        assert (bob.get("k"), len(alice.connected_peers())) == (b"v", 1)
+
+
+def test_peers_are_found_again_after_a_restart(tmp_path: Path) -> None:
+    with murmur.open(tmp_path / "b", listen="127.0.0.1:0") as bob:
+        with murmur.open(tmp_path / "a", listen="127.0.0.1:0") as alice:
+            alice.connect_peer(bob.ticket(), timeout=TIMEOUT_S)
+        with murmur.open(tmp_path / "a", listen="127.0.0.1:0") as alice:
+            alice.put("k", b"after the restart")
+            alice.wait_for(timeout=TIMEOUT_S)
+            assert bob.get("k") == b"after the restart"
