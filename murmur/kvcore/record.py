@@ -190,10 +190,15 @@ def digest(record: bytes) -> bytes:
     return hashlib.blake2b(record, digest_size=HASH_BYTES).digest()
 
 
-def _decode_body(
-    record: bytes, replica: bytes, seq: int, stamp: int, previous: bytes
-) -> Transaction:
-    end = len(record)
+def decode_head(record: bytes) -> tuple[Transaction, int]:
+    """The transaction of an admitted record without its operations, and how many they are."""
+    _, replica, seq, stamp, previous = _HEADER.unpack_from(record)
+    changed, at = _read_changed(record, replica, seq)
+    count, _ = _read_varint(record, at)
+    return Transaction(replica, seq, stamp, previous, changed, ()), count
+
+
+def _read_changed(record: bytes, replica: bytes, seq: int) -> tuple[dict[bytes, int], int]:
     count, at = _read_varint(record, _HEADER.size)
     changed: dict[bytes, int] = {}
     for _ in range(count):
@@ -206,6 +211,14 @@ def _decode_body(
         if other == replica and seen >= seq:
             raise Malformed(at, "the transaction claims to have seen itself")
         changed[other] = seen
+    return changed, at
+
+
+def _decode_body(
+    record: bytes, replica: bytes, seq: int, stamp: int, previous: bytes
+) -> Transaction:
+    end = len(record)
+    changed, at = _read_changed(record, replica, seq)
     count, at = _read_varint(record, at)
     operations: list[Operation] = []
     for _ in range(count):

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from murmur.kvcore import Log, Operation, View
 from murmur.kvcore.cell import Author
 from murmur.kvcore.log import ADMITTED
-from murmur.kvcore.record import decode, origin, stamp_of
+from murmur.kvcore.record import decode, decode_head, origin, stamp_of
 
 
 class Entry(NamedTuple):
@@ -46,7 +46,7 @@ def read_log(log: Log, vector: Mapping[bytes, int]) -> Iterator[Entry]:
             kind == ADMITTED,
             *origin(record),
             stamp_of(record),
-            len(decode(record).operations),
+            decode_head(record)[1],
             len(record),
         )
 
@@ -59,10 +59,10 @@ def transactions(
     for _, kind, record in _frames(log, vector):
         replica, seq = origin(record)
         if kind == ADMITTED and seq <= vector.get(replica, 0):
-            transaction = decode(record)
-            mine = seen[replica] = transaction.vector(seen.get(replica, {}))
-            if prefix in record:
-                yield Author(transaction.stamp, replica, seq, mine), transaction.operations
+            head, _ = decode_head(record)
+            mine = seen[replica] = head.vector(seen.get(replica, {}))
+            if prefix in record:  # most records are about something else: do not decode them
+                yield Author(head.stamp, replica, seq, mine), decode(record).operations
 
 
 def _frames(log: Log, vector: Mapping[bytes, int]) -> Iterator[tuple[int, int, bytes]]:
