@@ -336,7 +336,9 @@ def _rank(key: SortKey) -> Callable[[Row, Context], Any]:
             value = value_of(row, context)
             if value is None:
                 return (null_is_large, False, 0.0)
-            return (not null_is_large, value != value, value)  # NaN is above all numbers
+            if value != value:
+                return (not null_is_large, True, 0.0)  # NaN: above all numbers, equal to itself
+            return (not null_is_large, False, value)
 
         return float_rank
 

@@ -12,6 +12,7 @@ Expressions are written as SQL, parameters as $1, $2, ... whatever their style.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 
 from murmur.catalog.schema import Table
 from murmur.sql.ddl import Step
@@ -232,7 +233,7 @@ def sql_of(expr: Expr) -> str:
             return "null"
         case Literal(bool(value), _):
             return "true" if value else "false"
-        case Literal(int(value) | float(value), _):
+        case Literal(int() | float() | Decimal() as value, _):
             return str(value)
         case Literal(value, _):
             return "'" + str(value).replace("'", "''") + "'"

@@ -10,7 +10,7 @@ Every key, the primary one and each index, is a candidate. It can use conjuncts 
 `column IN (...)` and `column IS NULL` on its leading columns, then one range on the next; x may
 hold parameters and functions but no columns. The cheapest wins, by guesses that need only rank:
 
-    a conjunct =    leaves a hundredth of the rows      a range   a tenth, or a third if half open
+    column = x      leaves one row of 5,000             each bound of a range leaves a fifth
     a unique key    leaves one row                      a row through an index costs four rows
     no sort needed  spares one step per row, and under LIMIT almost everything
 
@@ -56,6 +56,7 @@ from murmur.sql.plan import (
 
 MAX_ALTERNATIVES = 1000  # of all IN lists together; more are left to the filter
 _ROWS = 1_000_000.0
+_EQUAL, _BOUND = 0.0002, 0.2
 _INDEX_COST = 4.0
 _LIMITED = 100.0  # rows that a LIMIT is taken to ask for
 
@@ -211,7 +212,7 @@ def _candidate(table: Table, index: Index | None, terms: Sequence[_Term]) -> _Ca
                 alternatives *= count
                 equal.append(term.equal)
                 used.append(term.conjunct)
-                rows *= min(1.0, 0.01 * count)
+                rows *= min(1.0, _EQUAL * count)
                 continue
         for term in here:
             if lower is None and term.lower is not None:
@@ -220,8 +221,10 @@ def _candidate(table: Table, index: Index | None, terms: Sequence[_Term]) -> _Ca
                 upper = term.upper
             else:
                 continue
-            used.append(term.conjunct)
-            rows *= 0.3
+            rows *= _BOUND
+            if table.columns[position].type.name != "DECIMAL":
+                # A bound between two values of a DECIMAL column reads as none: test it as well.
+                used.append(term.conjunct)
         break
     whole = len(equal) == len(columns) > 0
     unique = index is None or (index.unique and not any(each.null for each in equal))
