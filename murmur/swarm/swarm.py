@@ -109,7 +109,7 @@ class Swarm:
         self.group = _check_text(group, "group")
         self.path = path or storage.path
         self.name = os.path.basename(self.path) if name is None else _check_text(name, "name")
-        self.replica = Replica.open(
+        self.replica: Replica = Replica.open(
             storage,
             clock=self._clock,
             random_bytes=random_bytes,
@@ -120,7 +120,8 @@ class Swarm:
         try:
             if listen is not None:
                 self.node()
-            _remember(self)
+            if isinstance(storage, DiskStorage):
+                _remember(self)
         except BaseException:
             self.close()
             raise
@@ -215,7 +216,7 @@ class Swarm:
                 from murmur.swarm.system import SystemRelations
 
                 self._engine = LazyEngine(self.replica.log)
-                self._system = SystemRelations(self.replica, self.peers)
+                self._system = SystemRelations(self)
         return Session(
             self.replica,
             columnar=self._engine,

@@ -9,18 +9,20 @@ snapshot has it. (murmur_tables, murmur_columns and murmur_indexes are the SQL f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import weakref
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from murmur.catalog import Catalog, SqlType, conflicts
 from murmur.catalog.types import BIGINT, BOOLEAN, TEXT, TIMESTAMPTZ
-from murmur.kvcore import Replica, stamp_ms
+from murmur.errors import Closed
+from murmur.kvcore import stamp_ms
 from murmur.olap.feed import read_log, vector_of
 from murmur.sql import ResultColumn
 
 if TYPE_CHECKING:
-    from murmur.kvcore import View
+    from murmur.kvcore import Replica, View
     from murmur.sync import PeerStatus
 
 _COLUMNS: Mapping[str, tuple[tuple[str, SqlType], ...]] = {
@@ -72,16 +74,29 @@ _COLUMNS: Mapping[str, tuple[tuple[str, SqlType], ...]] = {
 }
 
 
-class SystemRelations:
-    """The relations of one swarm."""
+class Swarm(Protocol):
+    """What the relations are about."""
 
-    def __init__(self, replica: Replica, peers: Callable[[], Iterable[PeerStatus]]) -> None:
-        self._replica = replica
-        self._rows: Mapping[str, Callable[[View], Iterator[tuple[Any, ...]]]] = {
-            "murmur_peers": lambda _: _peers(peers()),
+    @property
+    def replica(self) -> Replica:
+        """The log, the parked records and the state."""
+        ...
+
+    def peers(self) -> list[PeerStatus]:
+        """All peers that are known."""
+        ...
+
+
+class SystemRelations:
+    """The relations of one swarm. It is held weakly: prepared statements outlive it otherwise."""
+
+    def __init__(self, swarm: Swarm) -> None:
+        self._swarm = weakref.ref(swarm)
+        self._rows: Mapping[str, Callable[[Swarm, View], Iterator[tuple[Any, ...]]]] = {
+            "murmur_peers": _peers,
             "murmur_conflicts": _conflicts,
-            "murmur_parked": self._parked,
-            "murmur_log": self._log,
+            "murmur_parked": _parked,
+            "murmur_log": _log,
         }
 
     def columns(self, name: str) -> tuple[ResultColumn, ...] | None:
@@ -91,34 +106,39 @@ class SystemRelations:
 
     def rows(self, name: str, view: View) -> Iterator[tuple[Any, ...]]:
         """What the relation holds, in this view."""
-        return self._rows[name](view)
-
-    def _parked(self, view: View) -> Iterator[tuple[Any, ...]]:
-        for record in self._replica.parked():
-            stamp = record.stamp
-            yield record.replica.hex(), record.seq, _hlc(stamp), _moment(stamp), record.bytes
-
-    def _log(self, view: View) -> Iterator[tuple[Any, ...]]:
-        for entry in read_log(self._replica.log, vector_of(view)):
-            yield (
-                entry.position,
-                "admitted" if entry.admitted else "parked",
-                entry.replica.hex(),
-                entry.seq,
-                _hlc(entry.stamp),
-                _moment(entry.stamp),
-                entry.operations,
-                entry.bytes,
-            )
+        swarm = self._swarm()
+        if swarm is None:
+            raise Closed("the swarm is closed")
+        return self._rows[name](swarm, view)
 
 
-def _peers(peers: Iterable[PeerStatus]) -> Iterator[tuple[Any, ...]]:
+def _peers(swarm: Swarm, view: View) -> Iterator[tuple[Any, ...]]:
     names = [name for name, _ in _COLUMNS["murmur_peers"]]
-    for peer in peers:
+    for peer in swarm.peers():
         yield tuple(getattr(peer, name) for name in names)
 
 
-def _conflicts(view: View) -> Iterator[tuple[Any, ...]]:
+def _parked(swarm: Swarm, view: View) -> Iterator[tuple[Any, ...]]:
+    for record in swarm.replica.parked():
+        stamp = record.stamp
+        yield record.replica.hex(), record.seq, _hlc(stamp), _moment(stamp), record.bytes
+
+
+def _log(swarm: Swarm, view: View) -> Iterator[tuple[Any, ...]]:
+    for entry in read_log(swarm.replica.log, vector_of(view)):
+        yield (
+            entry.position,
+            "admitted" if entry.admitted else "parked",
+            entry.replica.hex(),
+            entry.seq,
+            _hlc(entry.stamp),
+            _moment(entry.stamp),
+            entry.operations,
+            entry.bytes,
+        )
+
+
+def _conflicts(swarm: Swarm, view: View) -> Iterator[tuple[Any, ...]]:
     catalog = view.state  # type: ignore[attr-defined]
     assert isinstance(catalog, Catalog)
     for conflict in conflicts(view, catalog):

@@ -430,6 +430,9 @@ def test_closing_from_many_threads_at_once(tmp_path: Path) -> None:
 def test_a_forgotten_swarm_warns_and_lets_go(tmp_path: Path) -> None:
     swarm = murmur.open(tmp_path / "a")
     swarm.put("a", b"1")
+    swarm.sql(NOTE)
+    swarm.sql("SELECT kind, count(*) FROM murmur_log GROUP BY kind").fetchall()
+    swarm.sql("SELECT seq FROM murmur_log").fetchall()
     with pytest.warns(ResourceWarning, match="was not closed"):  # noqa: PT031 - del does it
         del swarm
         gc.collect()
