@@ -15,15 +15,15 @@ column takes its type.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from sqlglot import exp
 
 from murmur.catalog.catalog import Catalog
-from murmur.catalog.types import BIGINT, BLOB, COUNTER, SqlType
+from murmur.catalog.types import BIGINT, BLOB, SqlType
 from murmur.errors import BindError
+from murmur.sql.binder_columnar_names import Expressions, Names, Scope
 from murmur.sql.binder_names import (
     fold,
     only,
@@ -34,55 +34,14 @@ from murmur.sql.binder_names import (
 from murmur.sql.plan import KEY_COLUMN, RelationUse, ResultColumn
 
 Tree: TypeAlias = Any  # sqlglot's
-Names: TypeAlias = dict[str, SqlType | None]  # a relation's columns, in order
-
 HISTORY_FUNCTION = "murmur_history"
 RESERVED = "murmur_"
-
-# Scalar functions that sqlglot passes on by name. What it knows, it translates or refuses itself.
-_KNOWN = """
-    acosh age arg_max arg_min array_length array_position array_to_string asinh atanh bit_length
-    cardinality cbrt cot covar_pop covar_samp date_diff date_part every factorial gcd isfinite
-    isinf isnan json_array_length json_extract json_extract_string json_keys json_type
-    json_valid last_day lcm list_contains make_date make_time make_timestamp median octet_length
-    pi position regexp_count regexp_extract regexp_full_match regr_avgx regr_avgy regr_count
-    regr_intercept regr_r2 regr_slope regr_sxx regr_sxy regr_syy sha256 starts_with
-    string_to_array to_hex trunc unicode var_pop
-"""
-_FUNCTIONS = {name: name for name in _KNOWN.split()} | {
-    "every": "bool_and",
-    "uuid7": "uuidv7",
-}
-
-# Functions of sqlglot's that would reach outside of the query, or that name the session.
-_REFUSED = """
-    Columns CurrentCatalog CurrentDatabase CurrentRole CurrentSchema CurrentSchemas CurrentTime
-    CurrentUser CurrentVersion ReadCSV ReadParquet SessionParameter SessionUser
-"""
-
-# The time is the statement's and comes from outside, so these become parameters of the text.
-_TIMES = {
-    exp.CurrentTimestamp: ("now", "TIMESTAMPTZ"),
-    exp.CurrentDate: ("today", "DATE"),
-    exp.Localtimestamp: ("localtimestamp", "TIMESTAMP"),
-    exp.Localtime: ("localtime", "TIME"),
-}
 
 KEYED = "murmur keyed"  # in a table reference's meta: its relation carries row keys
 
 _SELECT = (
     "with_ distinct expressions from_ joins laterals where group having windows order limit offset"
 )
-
-
-@dataclass(slots=True)
-class _Scope:
-    """What the expressions of one SELECT can name."""
-
-    relations: dict[str, Names] = field(default_factory=dict)
-    open: set[str] = field(default_factory=set)  # relations that may have columns beyond the known
-    merged: set[str] = field(default_factory=set)  # by USING or NATURAL: not ambiguous
-    aliases: set[str] = field(default_factory=set)
 
 
 class ColumnarBinder:
@@ -93,9 +52,7 @@ class ColumnarBinder:
         self._system = system
         self._text = text
         self._uses: dict[RelationUse, RelationUse] = {}
-        self._types: dict[int, SqlType | None] = {}  # of Column nodes, by their identity
-        self._parameters: dict[int, SqlType | None] = {}
-        self.times: set[str] = set()
+        self._expressions = Expressions(text, self._query)
 
     @property
     def relations(self) -> tuple[RelationUse, ...]:
@@ -105,7 +62,12 @@ class ColumnarBinder:
     @property
     def parameters(self) -> tuple[tuple[int, SqlType | None], ...]:
         """The positions of the parameters used, with their types where a column gave one."""
-        return tuple(sorted(self._parameters.items(), key=lambda item: item[0]))
+        return tuple(sorted(self._expressions.parameters.items(), key=lambda item: item[0]))
+
+    @property
+    def times(self) -> tuple[str, ...]:
+        """The parameters of the text that stand for the statement's time."""
+        return tuple(sorted(self._expressions.times))
 
     def bind(self, query: Tree) -> tuple[Tree, Names]:
         """Resolve a whole query: the tree to make the text from, and its output columns."""
@@ -117,7 +79,7 @@ class ColumnarBinder:
 
     # Queries -------------------------------------------------------------------------------------
 
-    def _query(self, node: Tree, ctes: Mapping[str, Names], outer: list[_Scope]) -> Names:
+    def _query(self, node: Tree, ctes: Mapping[str, Names], outer: list[Scope]) -> Names:
         match node:
             case exp.Subquery():
                 only(node, self._text, "this", "with_", "order", "limit", "offset", "alias")
@@ -144,7 +106,7 @@ class ColumnarBinder:
         raise unsupported("a query is expected here", node, self._text)
 
     def _with(
-        self, node: Tree, ctes: Mapping[str, Names], outer: list[_Scope]
+        self, node: Tree, ctes: Mapping[str, Names], outer: list[Scope]
     ) -> Mapping[str, Names]:
         clause = node.args.get("with_")
         if clause is None:
@@ -168,13 +130,13 @@ class ColumnarBinder:
             known[name] = _renamed(names, renamed)
         return known
 
-    def _select(self, node: Tree, ctes: Mapping[str, Names], outer: list[_Scope]) -> Names:
+    def _select(self, node: Tree, ctes: Mapping[str, Names], outer: list[Scope]) -> Names:
         only(node, self._text, *_SELECT.split())
         if not node.expressions:
             raise unsupported("a SELECT without columns is not supported", node, self._text)
         _name_outputs(node)  # while the tree is as it was written
         ctes = self._with(node, ctes, outer)
-        scope = _Scope()
+        scope = Scope()
         scopes = [scope, *outer]
         if from_ := node.args.get("from_"):
             only(from_, self._text, "this")
@@ -187,17 +149,17 @@ class ColumnarBinder:
             fold(item.args["alias"]) for item in node.expressions if isinstance(item, exp.Alias)
         }
         for item in node.expressions:
-            self._expression(item, ctes, scopes)
+            self._expressions.resolve(item, ctes, scopes)
         for key in ("where", "having"):
             if clause := node.args.get(key):
-                self._expression(clause.this, ctes, scopes)
+                self._expressions.resolve(clause.this, ctes, scopes)
         if group := node.args.get("group"):
             only(group, self._text, "expressions", "rollup", "cube", "grouping_sets")
-            self._expression(group, ctes, scopes, aliases=True)
+            self._expressions.resolve(group, ctes, scopes, aliases=True)
         for window in node.args.get("windows") or ():
-            self._expression(window, ctes, scopes)
+            self._expressions.resolve(window, ctes, scopes)
         if (distinct := node.args.get("distinct")) and (on := distinct.args.get("on")):
-            self._expression(on, ctes, scopes, aliases=True)
+            self._expressions.resolve(on, ctes, scopes, aliases=True)
         self._end(node, ctes, outer, {}, scopes)
         return self._outputs(node, scope)
 
@@ -205,23 +167,23 @@ class ColumnarBinder:
         self,
         node: Tree,
         ctes: Mapping[str, Names],
-        outer: list[_Scope],
+        outer: list[Scope],
         names: Names,
-        scopes: list[_Scope] | None = None,
+        scopes: list[Scope] | None = None,
     ) -> None:
         """ORDER BY, LIMIT and OFFSET, which see the output columns."""
         if scopes is None:
-            scopes = [_Scope({"": names}), *outer]
+            scopes = [Scope({"": names}), *outer]
         if order := node.args.get("order"):
             only(order, self._text, "expressions")
             for term in order.expressions:
                 only(term, self._text, "this", "desc", "nulls_first")
-                self._expression(term.this, ctes, scopes, aliases=True)
+                self._expressions.resolve(term.this, ctes, scopes, aliases=True)
         for key in ("limit", "offset"):
             if clause := node.args.get(key):
                 self._limit(clause, ctes, outer)
 
-    def _limit(self, clause: Tree, ctes: Mapping[str, Names], outer: list[_Scope]) -> None:
+    def _limit(self, clause: Tree, ctes: Mapping[str, Names], outer: list[Scope]) -> None:
         if isinstance(clause, exp.Fetch):
             only(clause, self._text, "direction", "count", "limit_options")
             if options := clause.args.get("limit_options"):
@@ -229,18 +191,18 @@ class ColumnarBinder:
         else:
             only(clause, self._text, "expression")
         for placeholder in clause.find_all(exp.Placeholder):
-            self._parameters[int(placeholder.this)] = BIGINT
+            self._expressions.parameters[int(placeholder.this)] = BIGINT
         count = clause.args.get("count") or clause.args.get("expression")
         if count is not None:
-            self._expression(count, ctes, [_Scope(), *outer])
+            self._expressions.resolve(count, ctes, [Scope(), *outer])
 
-    def _values(self, node: Tree, ctes: Mapping[str, Names], outer: list[_Scope]) -> Names:
+    def _values(self, node: Tree, ctes: Mapping[str, Names], outer: list[Scope]) -> Names:
         widths = set()
         for row in node.expressions:
             cells = row.expressions if isinstance(row, exp.Tuple) else [row]
             widths.add(len(cells))
             for cell in cells:
-                self._expression(cell, ctes, [_Scope(), *outer])
+                self._expressions.resolve(cell, ctes, [Scope(), *outer])
         if len(widths) != 1:
             raise unbound("VALUES rows differ in length", node, self._text)
         names: Names = {f"column{i + 1}": None for i in range(widths.pop())}
@@ -255,7 +217,7 @@ class ColumnarBinder:
     # Relations -----------------------------------------------------------------------------------
 
     def _join(
-        self, join: Tree, ctes: Mapping[str, Names], scope: _Scope, outer: list[_Scope]
+        self, join: Tree, ctes: Mapping[str, Names], scope: Scope, outer: list[Scope]
     ) -> None:
         only(join, self._text, "this", "on", "using", "side", "kind", "method")
         kind, method = join.args.get("kind") or "", join.args.get("method") or ""
@@ -273,10 +235,10 @@ class ColumnarBinder:
                     raise unbound(message, column, self._text)
             scope.merged.add(name)
         if on := join.args.get("on"):
-            self._expression(on, ctes, [scope, *outer])
+            self._expressions.resolve(on, ctes, [scope, *outer])
 
     def _relation(
-        self, node: Tree, ctes: Mapping[str, Names], scope: _Scope, outer: list[_Scope]
+        self, node: Tree, ctes: Mapping[str, Names], scope: Scope, outer: list[Scope]
     ) -> Names:
         """Bring a relation of FROM into scope; its columns."""
         open_ = False
@@ -288,7 +250,7 @@ class ColumnarBinder:
                 open_ = True
             case exp.Table() if isinstance(node.this, exp.ExplodingGenerateSeries):
                 only(node, self._text, "this", "alias")
-                self._expression(node.this, ctes, [_Scope(), *outer])
+                self._expressions.resolve(node.this, ctes, [Scope(), *outer])
                 names, default = {"generate_series": None}, "generate_series"
             case exp.Subquery() if isinstance(node.this, exp.Table):
                 only(node, self._text, "this")  # a parenthesised join, without an alias
@@ -302,7 +264,7 @@ class ColumnarBinder:
             case exp.Unnest():
                 only(node, self._text, "expressions", "alias")
                 for item in node.expressions:
-                    self._expression(item, ctes, [scope, *outer])
+                    self._expressions.resolve(item, ctes, [scope, *outer])
                 names, default = {"unnest": None}, "unnest"
             case _:
                 raise unbound("there is no such relation", node, self._text)
@@ -320,7 +282,7 @@ class ColumnarBinder:
             default = fold(alias.this)
         return self._enter(scope, default, names, node, open_=open_)
 
-    def _enter(self, scope: _Scope, name: str, names: Names, node: Tree, *, open_: bool) -> Names:
+    def _enter(self, scope: Scope, name: str, names: Names, node: Tree, *, open_: bool) -> Names:
         if not name:
             name = " " * (len(scope.relations) + 1)  # a subquery without an alias
         if name in scope.relations:
@@ -331,7 +293,7 @@ class ColumnarBinder:
         return names
 
     def _joined(
-        self, table: Tree, ctes: Mapping[str, Names], scope: _Scope, outer: list[_Scope]
+        self, table: Tree, ctes: Mapping[str, Names], scope: Scope, outer: list[Scope]
     ) -> Names:
         joins = table.args.pop("joins", None) or []
         names = dict(self._relation(table, ctes, scope, outer))
@@ -344,7 +306,7 @@ class ColumnarBinder:
         return names
 
     def _lateral(
-        self, node: Tree, ctes: Mapping[str, Names], scope: _Scope, outer: list[_Scope]
+        self, node: Tree, ctes: Mapping[str, Names], scope: Scope, outer: list[Scope]
     ) -> Names:
         only(node, self._text, "this", "alias")
         alias = node.args.get("alias")
@@ -403,133 +365,9 @@ class ColumnarBinder:
             identifier = exp.to_identifier(name, quoted=True)
             node.set("alias", exp.TableAlias(this=identifier))
 
-    # Expressions ---------------------------------------------------------------------------------
-
-    def _expression(
-        self,
-        root: Tree,
-        ctes: Mapping[str, Names],
-        scopes: list[_Scope],
-        *,
-        aliases: bool = False,
-    ) -> None:
-        """Resolve every name of an expression; subqueries see the scopes around them."""
-        placeholders = []
-        for node in list(self._outside_queries(root)):
-            if isinstance(node, exp.Query):
-                self._query(node, ctes, scopes)
-            elif isinstance(node, exp.Column):
-                self._column(node, scopes, aliases=aliases)
-            elif isinstance(node, exp.Placeholder):
-                placeholders.append(node)
-            elif isinstance(node, exp.Dot):
-                raise unsupported("a name has at most two parts here", node, self._text)
-            elif isinstance(node, exp.Star) and not isinstance(
-                node.parent, exp.Select | exp.Column | exp.Count
-            ):
-                raise unbound("* cannot stand here", node, self._text)
-            elif isinstance(node, exp.DataType):
-                self._type(node)
-            elif isinstance(node, exp.Func):
-                self._function(node)
-        for node in placeholders:  # now that the columns beside them have types
-            self._placeholder(node)
-
-    def _outside_queries(self, root: Tree) -> Iterator[Tree]:
-        pending = [root]
-        while pending:
-            node = pending.pop()
-            yield node
-            if not isinstance(node, exp.Query) and not (
-                isinstance(node, exp.Column) and not isinstance(node.this, exp.Star)
-            ):
-                pending += list(node.iter_expressions())
-
-    def _column(self, node: Tree, scopes: list[_Scope], *, aliases: bool) -> None:
-        only(node, self._text, "this", "table")
-        qualifier = node.args.get("table")
-        if isinstance(node.this, exp.Star):
-            only(node.this, self._text)
-            name = fold(qualifier)
-            if name not in scopes[0].relations:
-                raise unbound(f'there is no table "{name}" in FROM', node, self._text)
-            return
-        name = fold(node.this)
-        if qualifier is not None:
-            self._types[id(node)] = self._qualified(node, name, fold(qualifier), scopes)
-            return
-        if aliases and name in scopes[0].aliases:
-            return
-        for scope in scopes:
-            found = [each for each, names in scope.relations.items() if name in names]
-            if len(found) > 1 and name not in scope.merged:
-                raise unbound(f'column "{name}" is ambiguous', node, self._text)
-            if found:
-                self._types[id(node)] = scope.relations[found[0]][name]
-                if len(found) == 1 and found[0].strip():
-                    # Said, because the engine would rather take a table of this name as a value.
-                    node.set("table", exp.to_identifier(found[0], quoted=True))
-                return
-            if scope.open and name.startswith("_"):
-                return
-        message = f'there is no column "{name}"'
-        if name in scopes[0].aliases:
-            message += " in FROM, and an output column cannot be used here"
-        raise unbound(message, node, self._text)
-
-    def _qualified(
-        self, node: Tree, name: str, qualifier: str, scopes: list[_Scope]
-    ) -> SqlType | None:
-        for scope in scopes:
-            if qualifier in scope.relations:
-                names = scope.relations[qualifier]
-                if name in names:
-                    return names[name]
-                if qualifier in scope.open and name.startswith("_"):
-                    return None
-                message = f'there is no column "{name}" in "{qualifier}"'
-                raise unbound(message, node, self._text)
-        raise unbound(f'there is no table "{qualifier}" in FROM', node, self._text)
-
-    def _placeholder(self, node: Tree) -> None:
-        """Name the parameter, and give it the type of the column that it is compared with."""
-        position = int(node.this)
-        self._parameters.setdefault(position, None)
-        parent = node.parent
-        if isinstance(parent, exp.Predicate | exp.Between | exp.In) and not isinstance(
-            parent, exp.Like | exp.ILike
-        ):
-            for sibling in parent.iter_expressions():
-                if isinstance(sibling, exp.Column) and not isinstance(sibling.this, exp.Star):
-                    type_ = self._types.get(id(sibling))
-                    if type_ is not None:
-                        self._parameters[position] = BIGINT if type_ == COUNTER else type_
-        node.set("this", f"p{position}")
-
-    def _type(self, node: Tree) -> None:
-        """A type that sqlglot does not know is COUNTER, which reads as BIGINT, or nothing."""
-        if node.this is exp.DType.USERDEFINED:
-            if fold(node.args["kind"]) != "counter":
-                raise unbound("there is no such type", node, self._text)
-            node.replace(exp.DataType.build("BIGINT"))
-
-    def _function(self, node: Tree) -> None:
-        if isinstance(node, exp.Anonymous):
-            name = str(node.name).lower()
-            known = _FUNCTIONS.get(name)
-            if known is None:
-                raise unbound(f"there is no function {name}()", node, self._text)
-            node.set("this", known)
-        elif (time := _TIMES.get(type(node))) is not None:
-            only(node, self._text)
-            self.times.add(time[0])
-            node.replace(exp.cast(exp.Placeholder(this=time[0]), time[1]))
-        elif type(node).__name__ in _REFUSED.split():
-            raise unsupported(f"{node.sql_name()} is not supported", node, self._text)
-
     # Outputs -------------------------------------------------------------------------------------
 
-    def _outputs(self, select: Tree, scope: _Scope) -> Names:
+    def _outputs(self, select: Tree, scope: Scope) -> Names:
         """The output columns. Of two equal names the first counts."""
         names: Names = {}
         for item in select.expressions:
@@ -543,7 +381,8 @@ class ColumnarBinder:
                 names = names | {k: v for k, v in columns.items() if k not in names}
             else:
                 names.setdefault(
-                    fold(item.args.get("alias") or item.this), self._types.get(id(value))
+                    fold(item.args.get("alias") or item.this),
+                    self._expressions.types.get(id(value)),
                 )
         return names
 

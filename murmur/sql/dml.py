@@ -88,11 +88,11 @@ def compile_insert(plan: Insert) -> Program:
                     continue  # DO NOTHING, or the WHERE of DO UPDATE is not TRUE
             if key is None:
                 key = insert(tx, context, values, statement)
+                if key_id is not None:
+                    written.last_key = values[key_id]
             if touched is not None:
                 touched.add(key)
             written.count += 1
-            if key_id is not None:
-                written.last_key = values.get(key_id, written.last_key)
             if returned is not None:
                 written.rows.append(returned(_row(tx, table, key), context))
         if statement is not None:

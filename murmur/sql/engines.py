@@ -43,7 +43,7 @@ def plan_columnar(tree: Tree, binding: Binding, reason: str) -> ColumnarQuery:
         sql=text,
         relations=binder.relations,
         parameters=tuple(position for position, _ in binder.parameters),
-        times=tuple(sorted(binder.times)),
+        times=binder.times,
         columns=tuple(ResultColumn(name, sql_type) for name, sql_type in names.items()),
         reason=reason,
     )

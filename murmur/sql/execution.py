@@ -59,12 +59,6 @@ class Context(expressions.Context):
         """The answer of the columnar engine, as rows of Python values."""
         return self.engine_for(query).rows(self.run_columnar(query, view))
 
-    def explain_columnar(self, query: ColumnarQuery, view: View) -> str:
-        """The columnar engine's own plan."""
-        engine = self.engine_for(query)
-        parameters = self.columnar_parameters(query)
-        return engine.explain(query.sql, parameters, self.relations(query, view))
-
     def engine_for(self, query: ColumnarQuery) -> ColumnarEngine:
         """The columnar engine, if there is one."""
         if self.columnar is None:

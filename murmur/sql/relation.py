@@ -40,9 +40,3 @@ class ColumnarEngine(Protocol):
     def rows(self, table: Any) -> Iterator[tuple[Any, ...]]:
         """An answer's rows as Python values, what the row engine would give."""
         ...
-
-    def explain(
-        self, sql: str, parameters: Mapping[str, object], relations: Mapping[str, Relation]
-    ) -> str:
-        """The engine's own plan, as text."""
-        ...

@@ -37,11 +37,6 @@ class Recorder:
     def rows(self, table: Any) -> Iterator[tuple[Any, ...]]:
         return iter(table)
 
-    def explain(
-        self, sql: str, parameters: Mapping[str, object], relations: Mapping[str, Relation]
-    ) -> str:
-        return sql
-
 
 SCHEMA = (
     "CREATE TABLE author (id INTEGER PRIMARY KEY, name TEXT, born DATE)",

@@ -98,6 +98,9 @@ def test_writes_count_rows_and_tell_the_last_integer_key(session: Session) -> No
     assert (outcome.rowcount, outcome.lastrowid, outcome.columns) == (2, 5, None)
     generated = session.execute("INSERT INTO t (a) VALUES ('z')").lastrowid
     assert fetch(session, "SELECT max(id) FROM t") == [(generated,)]
+    upsert = "INSERT INTO t VALUES (2, 'x') ON CONFLICT (id) DO UPDATE SET a = 'y'"
+    outcome = session.execute(upsert)
+    assert (outcome.rowcount, outcome.lastrowid) == (1, None)
     assert session.execute("UPDATE t SET a = 'w' WHERE id < 6").rowcount == 3
     assert session.execute("DELETE FROM t").rowcount == 5
     outcome = session.execute("CREATE TABLE u (x TEXT)")

@@ -1,0 +1,204 @@
+"""The names in the expressions of a columnar query: columns, functions, parameters, the time.
+
+    resolve(`n.likes > ? AND now() > at`, scopes)
+      ->  "n"."likes" > $p0 AND CAST($now AS TIMESTAMPTZ) > "n"."at"        ? is a BIGINT
+
+A column is looked for in the innermost SELECT and then outwards, as SQL does, and gets the name of
+its relation in front: the engine would rather take a relation of that name for a value. A function
+is one that sqlglot translates, or one of the list here; every other is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from sqlglot import exp
+
+from murmur.catalog.types import BIGINT, COUNTER, SqlType
+from murmur.sql.binder_names import fold, only, unbound, unsupported
+
+Tree: TypeAlias = Any  # sqlglot's
+Names: TypeAlias = dict[str, SqlType | None]  # a relation's columns, in order
+
+# Scalar functions that sqlglot passes on by name. What it knows, it translates or refuses itself.
+_KNOWN = """
+    acosh age arg_max arg_min array_length array_position array_to_string asinh atanh bit_length
+    cardinality cbrt cot covar_pop covar_samp date_diff date_part every factorial gcd isfinite
+    isinf isnan json_array_length json_extract json_extract_string json_keys json_type
+    json_valid last_day lcm list_contains make_date make_time make_timestamp median octet_length
+    pi position regexp_extract regexp_full_match regr_avgx regr_avgy regr_count regr_intercept
+    regr_r2 regr_slope regr_sxx regr_sxy regr_syy sha256 starts_with string_to_array timezone
+    to_hex trunc unicode uuidv4 uuidv7 var_pop
+"""
+_FUNCTIONS = {name: name for name in _KNOWN.split()} | {
+    "every": "bool_and",
+    "jsonb_array_length": "json_array_length",
+    "uuid7": "uuidv7",
+}
+
+# Functions of sqlglot's that would reach outside of the query, or that name the session.
+_REFUSED = """
+    Columns CurrentCatalog CurrentDatabase CurrentRole CurrentSchema CurrentSchemas CurrentTime
+    CurrentUser CurrentVersion ReadCSV ReadParquet SessionParameter SessionUser
+"""
+
+_NOW = ("statement_timestamp", "transaction_timestamp")
+_TIMES = {
+    exp.CurrentTimestamp: ("now", "TIMESTAMPTZ"),
+    exp.CurrentDate: ("today", "DATE"),
+    exp.Localtimestamp: ("localtimestamp", "TIMESTAMP"),
+    exp.Localtime: ("localtime", "TIME"),
+}
+
+
+@dataclass(slots=True)
+class Scope:
+    """What the expressions of one SELECT can name."""
+
+    relations: dict[str, Names] = field(default_factory=dict)
+    open: set[str] = field(default_factory=set)  # relations that may have columns beyond the known
+    merged: set[str] = field(default_factory=set)  # by USING or NATURAL: not ambiguous
+    aliases: set[str] = field(default_factory=set)
+
+
+class Expressions:
+    """Resolves the expressions of one query, in place; `subquery` binds a query inside one."""
+
+    def __init__(
+        self, text: str, subquery: Callable[[Tree, Mapping[str, Names], list[Scope]], Names]
+    ) -> None:
+        self._text = text
+        self._subquery = subquery
+        self.types: dict[int, SqlType | None] = {}  # of Column nodes, by their identity
+        self.parameters: dict[int, SqlType | None] = {}  # by position
+        self.times: set[str] = set()
+
+    def resolve(
+        self,
+        root: Tree,
+        ctes: Mapping[str, Names],
+        scopes: list[Scope],
+        *,
+        aliases: bool = False,
+    ) -> None:
+        """Resolve every name of an expression; subqueries see the scopes around them."""
+        placeholders = []
+        for node in list(self._outside_queries(root)):
+            if isinstance(node, exp.Query):
+                self._subquery(node, ctes, scopes)
+            elif isinstance(node, exp.Column):
+                self._column(node, scopes, aliases=aliases)
+            elif isinstance(node, exp.Placeholder):
+                placeholders.append(node)
+            elif isinstance(node, exp.Dot):
+                raise unsupported("a name has at most two parts here", node, self._text)
+            elif isinstance(node, exp.Star) and not isinstance(
+                node.parent, exp.Select | exp.Column | exp.Count
+            ):
+                raise unbound("* cannot stand here", node, self._text)
+            elif isinstance(node, exp.DataType):
+                self._type(node)
+            elif isinstance(node, exp.Func):
+                self._function(node)
+        for node in placeholders:  # now that the columns beside them have types
+            self._placeholder(node)
+
+    def _outside_queries(self, root: Tree) -> Iterator[Tree]:
+        pending = [root]
+        while pending:
+            node = pending.pop()
+            yield node
+            if not isinstance(node, exp.Query) and not (
+                isinstance(node, exp.Column) and not isinstance(node.this, exp.Star)
+            ):
+                pending += list(node.iter_expressions())
+
+    def _column(self, node: Tree, scopes: list[Scope], *, aliases: bool) -> None:
+        only(node, self._text, "this", "table")
+        qualifier = node.args.get("table")
+        if isinstance(node.this, exp.Star):
+            only(node.this, self._text)
+            name = fold(qualifier)
+            if name not in scopes[0].relations:
+                raise unbound(f'there is no table "{name}" in FROM', node, self._text)
+            return
+        name = fold(node.this)
+        if qualifier is not None:
+            self.types[id(node)] = self._qualified(node, name, fold(qualifier), scopes)
+            return
+        if aliases and name in scopes[0].aliases:
+            return
+        for scope in scopes:
+            found = [each for each, names in scope.relations.items() if name in names]
+            if len(found) > 1 and name not in scope.merged:
+                raise unbound(f'column "{name}" is ambiguous', node, self._text)
+            if found:
+                self.types[id(node)] = scope.relations[found[0]][name]
+                if len(found) == 1 and found[0].strip():
+                    # Said, because the engine would rather take a table of this name as a value.
+                    node.set("table", exp.to_identifier(found[0], quoted=True))
+                return
+            if scope.open and name.startswith("_"):
+                return
+        message = f'there is no column "{name}"'
+        if name in scopes[0].aliases:
+            message += " in FROM, and an output column cannot be used here"
+        raise unbound(message, node, self._text)
+
+    def _qualified(
+        self, node: Tree, name: str, qualifier: str, scopes: list[Scope]
+    ) -> SqlType | None:
+        for scope in scopes:
+            if qualifier in scope.relations:
+                names = scope.relations[qualifier]
+                if name in names:
+                    return names[name]
+                if qualifier in scope.open and name.startswith("_"):
+                    return None
+                message = f'there is no column "{name}" in "{qualifier}"'
+                raise unbound(message, node, self._text)
+        raise unbound(f'there is no table "{qualifier}" in FROM', node, self._text)
+
+    def _placeholder(self, node: Tree) -> None:
+        """Name the parameter, and give it the type of the column that it is compared with."""
+        position = int(node.this)
+        self.parameters.setdefault(position, None)
+        parent = node.parent
+        if isinstance(parent, exp.Predicate | exp.Between | exp.In) and not isinstance(
+            parent, exp.Like | exp.ILike
+        ):
+            for sibling in parent.iter_expressions():
+                if isinstance(sibling, exp.Column) and not isinstance(sibling.this, exp.Star):
+                    type_ = self.types.get(id(sibling))
+                    if type_ is not None:
+                        self.parameters[position] = BIGINT if type_ == COUNTER else type_
+        node.set("this", f"p{position}")
+
+    def _type(self, node: Tree) -> None:
+        """A type that sqlglot does not know is COUNTER, which reads as BIGINT, or nothing."""
+        if node.this is exp.DType.USERDEFINED:
+            if fold(node.args["kind"]) != "counter":
+                raise unbound("there is no such type", node, self._text)
+            node.replace(exp.DataType.build("BIGINT"))
+
+    def _function(self, node: Tree) -> None:
+        if isinstance(node, exp.Anonymous):
+            name = str(node.name).lower()
+            if name in _NOW and not node.expressions:
+                self._time(node, "now", "TIMESTAMPTZ")
+                return
+            if name not in _FUNCTIONS:
+                raise unbound(f"there is no function {name}()", node, self._text)
+            node.set("this", _FUNCTIONS[name])
+        elif (time := _TIMES.get(type(node))) is not None:
+            only(node, self._text)
+            self._time(node, *time)
+        elif type(node).__name__ in _REFUSED.split():
+            raise unsupported(f"{node.sql_name()} is not supported", node, self._text)
+
+    def _time(self, node: Tree, name: str, type_name: str) -> None:
+        """The time is the statement's and comes from outside: a parameter of the text."""
+        self.times.add(name)
+        node.replace(exp.cast(exp.Placeholder(this=name), type_name))
