@@ -6,6 +6,7 @@ import argparse
 import math
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from murmur.cli.check import run_check
 from murmur.cli.directory import DEFAULT_GROUP
@@ -20,7 +21,7 @@ from murmur.cli.failure import (
 )
 from murmur.cli.formats import FORMATS
 from murmur.cli.keys import run_delete, run_get, run_put, run_scan
-from murmur.cli.output import abandon_stdout
+from murmur.cli.output import abandon_stdout, hold_standard_streams
 from murmur.cli.query import run_sql
 from murmur.cli.serve import run_serve
 from murmur.cli.shell import run_shell
@@ -44,25 +45,37 @@ Verb = Callable[[argparse.Namespace], int]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
+    hold_standard_streams()
     try:
-        arguments = make_parser().parse_args(argv)
-        run: Verb = arguments.run
-        code = run(arguments)
+        code = _run(argv)
         sys.stdout.flush()
-    except SystemExit as stop:  # of argparse: --help and --version, or wrong arguments
-        return stop.code if isinstance(stop.code, int) else NOT_BEGUN
     except BrokenPipeError:
         abandon_stdout()
         return BROKEN_PIPE
+    except OSError as error:  # the output could not be written to its end
+        complain(describe(error))
+        abandon_stdout()
+        return FAILED
+    return code
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    try:
+        arguments = make_parser().parse_args(argv)
+        run: Verb = arguments.run
+        return run(arguments)
+    except SystemExit as stop:  # of argparse: --help and --version, or wrong arguments
+        return stop.code if isinstance(stop.code, int) else NOT_BEGUN
     except KeyboardInterrupt:
         return INTERRUPTED
     except Fault as fault:
         complain(str(fault))
         return fault.code
+    except BrokenPipeError:
+        raise
     except (MurmurError, OSError) as error:
         complain(describe(error))
         return FAILED
-    return code
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -74,7 +87,9 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"murmur {_version()}")
-    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    verbs = parser.add_subparsers(
+        title="verbs", metavar="VERB", required=True, parser_class=_VerbParser
+    )
     for add in (_shell, _sql, _serve, _check, _ticket, _put, _get, _delete, _scan):
         add(verbs)
     return parser
@@ -89,10 +104,26 @@ class _Parser(argparse.ArgumentParser):
         sys.exit(NOT_BEGUN)
 
 
+class _VerbParser(_Parser):
+    """Lets options stand between arguments: `scan DIR --reverse PREFIX`."""
+
+    _mixing = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse options first, then what they leave."""
+        if self._mixing:
+            return super().parse_known_args(args, namespace)
+        self._mixing = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._mixing = False
+
+
 Verbs = argparse._SubParsersAction  # its only name
 
 
-def _add(verbs: Verbs[_Parser], name: str, summary: str, run: Verb) -> _Parser:
+def _add(verbs: Verbs[_VerbParser], name: str, summary: str, run: Verb) -> _VerbParser:
     parser = verbs.add_parser(
         name,
         help=summary,
@@ -106,7 +137,7 @@ def _add(verbs: Verbs[_Parser], name: str, summary: str, run: Verb) -> _Parser:
     return parser
 
 
-def _group(parser: _Parser) -> None:
+def _group(parser: _VerbParser) -> None:
     parser.add_argument(
         "--group",
         default=DEFAULT_GROUP,
@@ -116,7 +147,7 @@ def _group(parser: _Parser) -> None:
     )
 
 
-def _listen(parser: _Parser, *, required: bool = False) -> None:
+def _listen(parser: _VerbParser, *, required: bool = False) -> None:
     parser.add_argument(
         "--listen",
         required=required,
@@ -126,7 +157,7 @@ def _listen(parser: _Parser, *, required: bool = False) -> None:
     )
 
 
-def _shell(verbs: Verbs[_Parser]) -> None:
+def _shell(verbs: Verbs[_VerbParser]) -> None:
     parser = _add(
         verbs,
         "shell",
@@ -142,7 +173,7 @@ def _shell(verbs: Verbs[_Parser]) -> None:
     )
 
 
-def _sql(verbs: Verbs[_Parser]) -> None:
+def _sql(verbs: Verbs[_VerbParser]) -> None:
     parser = _add(
         verbs,
         "sql",
@@ -164,7 +195,7 @@ def _sql(verbs: Verbs[_Parser]) -> None:
     )
 
 
-def _serve(verbs: Verbs[_Parser]) -> None:
+def _serve(verbs: Verbs[_VerbParser]) -> None:
     parser = _add(
         verbs,
         "serve",
@@ -191,7 +222,7 @@ def _serve(verbs: Verbs[_Parser]) -> None:
     )
 
 
-def _check(verbs: Verbs[_Parser]) -> None:
+def _check(verbs: Verbs[_VerbParser]) -> None:
     parser = _add(
         verbs,
         "check",
@@ -204,7 +235,7 @@ def _check(verbs: Verbs[_Parser]) -> None:
     )
 
 
-def _ticket(verbs: Verbs[_Parser]) -> None:
+def _ticket(verbs: Verbs[_VerbParser]) -> None:
     parser = _add(
         verbs,
         "ticket",
@@ -215,18 +246,18 @@ def _ticket(verbs: Verbs[_Parser]) -> None:
     _listen(parser)
 
 
-def _key(parser: _Parser) -> None:
+def _key(parser: _VerbParser) -> None:
     parser.add_argument("key", metavar="KEY", help="the key, text")
     _hex(parser)
 
 
-def _hex(parser: _Parser) -> None:
+def _hex(parser: _VerbParser) -> None:
     parser.add_argument(
         "--hex", action="store_true", help="keys are bytes, written as hexadecimal digits"
     )
 
 
-def _put(verbs: Verbs[_Parser]) -> None:
+def _put(verbs: Verbs[_VerbParser]) -> None:
     parser = _add(
         verbs,
         "put",
@@ -239,7 +270,7 @@ def _put(verbs: Verbs[_Parser]) -> None:
     )
 
 
-def _get(verbs: Verbs[_Parser]) -> None:
+def _get(verbs: Verbs[_VerbParser]) -> None:
     parser = _add(
         verbs,
         "get",
@@ -249,14 +280,14 @@ def _get(verbs: Verbs[_Parser]) -> None:
     _key(parser)
 
 
-def _delete(verbs: Verbs[_Parser]) -> None:
+def _delete(verbs: Verbs[_VerbParser]) -> None:
     parser = _add(
         verbs, "delete", "delete a key", lambda a: run_delete(a.dir, a.key, hexadecimal=a.hex)
     )
     _key(parser)
 
 
-def _scan(verbs: Verbs[_Parser]) -> None:
+def _scan(verbs: Verbs[_VerbParser]) -> None:
     parser = _add(
         verbs,
         "scan",

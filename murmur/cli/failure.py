@@ -14,6 +14,7 @@ traceback.
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 
 from murmur.errors import MurmurError
 
@@ -40,7 +41,9 @@ def describe(error: MurmurError | OSError | Fault) -> str:
 
 
 def complain(message: str) -> None:
-    """Write one message to stderr."""
+    """Write one message to stderr, after what stdout still holds."""
+    with suppress(OSError, ValueError):  # if that fails it is reported at the end
+        sys.stdout.flush()
     note(f"murmur: {message}")
 
 

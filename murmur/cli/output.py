@@ -64,6 +64,24 @@ class Output:
         return True
 
 
+def hold_standard_streams() -> None:
+    """Open what was closed: otherwise a file of the database could become standard output."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            if not _is_open(number):
+                os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
+def _is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
+
+
 def abandon_stdout() -> None:
     """Let what is still to be written go nowhere: whoever read it is gone."""
     with suppress(OSError, io.UnsupportedOperation, ValueError):

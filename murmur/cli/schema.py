@@ -9,7 +9,7 @@
     CREATE INDEX note_body_idx ON note (body DESC);
 
 Parents come before their children; a foreign key whose parent comes later (a cycle) is added at the
-end by ALTER TABLE.
+end by ALTER TABLE. So is one from a narrow column to a BIGINT: CREATE TABLE would widen the column.
 
 Invariant: run in an empty database, the statements make the same tables under the same names.
 """
@@ -37,10 +37,11 @@ def create_statements(catalog: Catalog, tables: Sequence[Table]) -> Iterator[str
         now = []
         for foreign_key in table.foreign_keys:
             parent = foreign_key.parent_table_id
-            if parent in made or parent not in wanted:
-                now.append(foreign_key)
-            else:
+            waits = parent in wanted and parent not in made
+            if waits or _would_widen(catalog, table, foreign_key):
                 later.append((table, foreign_key))
+            else:
+                now.append(foreign_key)
         yield _create_table(catalog, table, now)
         for index in table.indexes:
             if not index.constraint:
@@ -55,6 +56,17 @@ def quote(name: str) -> str:
     if _SIMPLE.fullmatch(name) and name not in _RESERVED:
         return name
     return '"' + name.replace('"', '""') + '"'
+
+
+def _would_widen(catalog: Catalog, table: Table, foreign_key: ForeignKey) -> bool:
+    parent = catalog.table_by_id(foreign_key.parent_table_id)
+    assert parent is not None  # the catalog shows no foreign key without its parent
+    pairs = zip(foreign_key.column_ids, foreign_key.parent_column_ids, strict=True)
+    return any(
+        table.column_by_id(child).type.name in ("SMALLINT", "INTEGER")
+        and parent.column_by_id(key).type.name == "BIGINT"
+        for child, key in pairs
+    )
 
 
 def _parents_first(tables: Sequence[Table]) -> list[Table]:
@@ -138,7 +150,7 @@ def _renamed(match: re.Match[str], new: dict[str, str]) -> str:
 
 def _foreign_key(catalog: Catalog, table: Table, foreign_key: ForeignKey) -> str:
     parent = catalog.table_by_id(foreign_key.parent_table_id)
-    assert parent is not None  # the catalog shows no foreign key without its parent
+    assert parent is not None
     action = "" if foreign_key.on_delete == "NO ACTION" else f" ON DELETE {foreign_key.on_delete}"
     return (
         f"CONSTRAINT {quote(foreign_key.name)} "

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from murmur.catalog import Catalog
     from murmur.swarm import Swarm
 
+DELIVERY_S = 5.0  # for peers to take what was written
+
 # Without a semicolon these words mean the commands, as people expect who come from elsewhere.
 _WORDS = {"quit": ".quit", "exit": ".exit", "help": ".help"}
 
@@ -131,6 +133,7 @@ class Shell:
                 self._splitter.clear()
                 self.output.text("\n")
         self.output.flush()
+        self._deliver()
         return FAILED if self._failed and not self._interactive else DONE
 
     def close(self) -> None:
@@ -197,6 +200,15 @@ class Shell:
             self.output.text("\n")
         elif statement is not None:
             self._execute(statement)
+
+    def _deliver(self) -> None:
+        """Let connected peers have what was written: the network ends with the shell."""
+        if not self.swarm.connected_peers():
+            return
+        try:
+            self.swarm.wait_for(timeout=DELIVERY_S)
+        except MurmurError as error:
+            note(f"murmur: {describe(error)}; the rest follows with the next connection")
 
     def _execute(self, statement: Statement) -> None:
         started = self._monotonic()

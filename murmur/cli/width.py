@@ -23,7 +23,7 @@ def width(text: str) -> int:
 
 def cut(text: str, columns: int, ellipsis: str = ELLIPSIS) -> str:
     """The text, or as much of its beginning as fits with an ellipsis."""
-    if len(text) <= columns and width(text) <= columns:
+    if width(text) <= columns:
         return text
     room = columns - width(ellipsis)
     for at, character in enumerate(text):
