@@ -52,14 +52,14 @@ class State(NamedTuple):
 class Head:
     """The newest state of a tree."""
 
-    __slots__ = ("changed", "lock", "state")
+    __slots__ = ("_waiting", "lock", "state")
 
     def __init__(self, version: Version) -> None:
         sequence = version.last_sequence
         self.state = State(sequence, None, Memtable(sequence), (), version)
         # Reentrant: the garbage collector may close a forgotten snapshot in whoever holds it.
         self.lock = threading.RLock()
-        self.changed = threading.Condition(self.lock)  # notified of all but publish
+        self._waiting: list[threading.Lock] = []
 
     def publish(self, sequence: int, attachment: object) -> None:
         """Let readers see what was written to the memtable at this sequence."""
@@ -73,7 +73,7 @@ class Head:
         memtable.freeze(sequence)
         newest = Frozen(memtable, mark, sequence)
         self.state = State(sequence, attachment, Memtable(sequence), (newest, *frozen), version)
-        self.changed.notify_all()
+        self.notify()
         return newest
 
     def install(self, version: Version, flushed: Frozen | None) -> None:
@@ -84,7 +84,25 @@ class Head:
                 assert frozen[-1] is flushed, "memtables are flushed in their order"
                 frozen = frozen[:-1]
             self.state = State(sequence, attachment, memtable, frozen, version)
-            self.changed.notify_all()
+            self.notify()
+
+    def waiter(self) -> threading.Lock:
+        """A lock that the next `notify` releases: to be acquired when this one is not held.
+
+        A Condition would be the usual thing, but an interrupt in its `wait` can leave it unlocked
+        for whoever believes to hold it.
+        """
+        waiter = threading.Lock()
+        waiter.acquire()
+        self._waiting.append(waiter)
+        return waiter
+
+    def notify(self) -> None:
+        """Wake all who wait for something else than a publication; under the lock."""
+        for waiter in self._waiting:
+            if waiter.locked():  # else it was woken before, and an interrupt kept it in the list
+                waiter.release()
+        self._waiting.clear()
 
     def pin(self) -> State:
         """The state; its sequence stays readable in its memtable until it is unpinned."""

@@ -21,6 +21,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from murmur.errors import Closed, Poisoned
 from murmur.kvcore.compaction import LEVEL0_TABLES, Plan, everything, pick, run_plan
@@ -31,6 +32,8 @@ from murmur.kvcore.version import Version
 PENDING = 2  # frozen memtables; a third has to wait
 LEVEL0_STOP = 4 * LEVEL0_TABLES  # a compaction is not interrupted for more: the writer shall wait
 FULL = {errno.ENOSPC, errno.EDQUOT}
+
+T = TypeVar("T")
 
 
 class _Stopped(BaseException):
@@ -86,60 +89,67 @@ class Upkeep:
     def rotate(self, mark: bytes) -> Frozen:
         """Freeze the memtable, when there is room for one more."""
         head = self._head
-        with head.lock:
-            self._retry()
-            self._wait(lambda: len(head.state.frozen) < PENDING)
-            frozen = head.rotate(mark)
-            self._start()
-            return frozen
+
+        def attempt() -> Frozen | None:
+            return head.rotate(mark) if len(head.state.frozen) < PENDING else None
+
+        self._retry()
+        frozen = self._until(attempt)
+        self._start()
+        return frozen
 
     def wait_for(self, frozen: Frozen) -> None:
         """Return when the memtable is installed."""
-        with self._head.lock:
-            self._wait(lambda: all(other is not frozen for other in self._head.state.frozen))
+        self._until(lambda: all(other is not frozen for other in self._head.state.frozen) or None)
 
     def compact(self) -> None:
         """Merge all tables into one level."""
-        with self._head.lock:
-            self._retry()
-            self._compact_wanted = True
-            self._start()
-            self._wait(lambda: not self._compact_wanted)
-            if self._compaction_full is not None:
-                raise self._compaction_full
+        self._compact_wanted = True
+        self._retry()
+        self._start()
+        self._until(lambda: not self._compact_wanted or None)
+        if self._compaction_full is not None:
+            raise self._compaction_full
 
     def released(self) -> None:
         """A snapshot was closed: perhaps nobody needs some files any more."""
         if self._thread is not None and self._store.sweepable():
             with self._head.lock:
-                self._head.changed.notify_all()
+                self._head.notify()
 
     def close(self) -> None:
         """Stop, without finishing what is going on."""
         with self._head.lock:
             self._stopping = True
-            self._head.changed.notify_all()
+            self._head.notify()
         if self._thread is not None and self._thread.ident is not None:
             self._thread.join()
 
     def _retry(self) -> None:
-        self._flush_full = self._compaction_full = None
-        self._head.changed.notify_all()
+        with self._head.lock:
+            self._flush_full = self._compaction_full = None
+            self._head.notify()
 
-    def _wait(self, done: Callable[[], bool]) -> None:
-        """Wait, under the lock, until it is done; raise if it will not be."""
-        while not done():
-            self.usable()
-            if self._stopping:
-                raise Closed("the tree is closed")
-            if self._flush_full is not None:
-                raise self._flush_full
-            self._head.changed.wait()
+    def _until(self, attempt: Callable[[], T | None]) -> T:
+        """Attempt something, under the lock, until it succeeds; raise if it never will."""
+        while True:
+            with self._head.lock:
+                result = attempt()
+                if result is not None:
+                    return result
+                self.usable()
+                if self._stopping:
+                    raise Closed("the tree is closed")
+                if self._flush_full is not None:
+                    raise self._flush_full
+                waiter = self._head.waiter()
+            waiter.acquire()
 
     def _start(self) -> None:
-        if self._thread is None or self._thread.ident is None:  # None: interrupted while starting
-            self._thread = threading.Thread(target=self._run, name="murmur-tree", daemon=True)
-            self._thread.start()
+        with self._head.lock:
+            if self._thread is None or self._thread.ident is None:  # interrupted while starting
+                self._thread = threading.Thread(target=self._run, name="murmur-tree", daemon=True)
+                self._thread.start()
 
     # -- in the thread
 
@@ -154,11 +164,13 @@ class Upkeep:
         except BaseException as error:
             with self._head.lock:
                 self._failure = error
-                self._head.changed.notify_all()
+                self._head.notify()
 
     def _next_job(self) -> Callable[[], None] | None:
-        with self._head.lock:
-            while not self._stopping:
+        while True:
+            with self._head.lock:
+                if self._stopping:
+                    return None
                 if self._head.state.frozen and self._flush_full is None:
                     return self._flush_oldest
                 if self._compact_wanted:
@@ -168,8 +180,8 @@ class Upkeep:
                         return self._compact_some
                     if self._store.sweepable():
                         return self._sweep
-                self._head.changed.wait()
-        return None
+                waiter = self._head.waiter()
+            waiter.acquire()
 
     def _flush_oldest(self) -> None:
         try:
@@ -179,7 +191,7 @@ class Upkeep:
                 raise
             with self._head.lock:
                 self._flush_full = error
-                self._head.changed.notify_all()
+                self._head.notify()
 
     def _flush(self, frozen: Frozen) -> None:
         self._before_install(frozen.mark)
@@ -202,7 +214,7 @@ class Upkeep:
             self._compact(plan)
         with self._head.lock:
             self._compact_wanted = False
-            self._head.changed.notify_all()
+            self._head.notify()
 
     def _compact_some(self) -> None:
         plan = self._plan
