@@ -32,7 +32,8 @@ with murmur.open(sys.argv[1], group="bench") as swarm:
 SQLITE_PEER = """
 import socket, struct, sys, apsw
 connection = apsw.Connection(sys.argv[1])
-connection.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL")
+connection.pragma("journal_mode", "wal")
+connection.pragma("synchronous", "normal")
 connection.execute("CREATE TABLE kv (key TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID")
 server = socket.create_server(("127.0.0.1", 0))
 print(server.getsockname()[1], flush=True)
@@ -46,7 +47,7 @@ while True:
     row = (stream.read(key).decode(), stream.read(value))
     connection.execute("INSERT OR REPLACE INTO kv VALUES (?, ?)", row)
     count += 1
-connection.execute("PRAGMA wal_checkpoint(FULL)")
+connection.wal_checkpoint()
 print(count, flush=True)
 """
 
