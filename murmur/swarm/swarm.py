@@ -15,11 +15,14 @@ All methods may be called from any thread. A handle that was inherited over a fo
 
 from __future__ import annotations
 
+import atexit
 import os
+import sys
 import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from murmur.catalog import CatalogDerivation
@@ -117,6 +120,7 @@ class Swarm:
             durability=durability,
         )
         self._closed = False
+        _open_here.add(self)
         try:
             if listen is not None:
                 self.node()
@@ -386,8 +390,17 @@ class Swarm:
         self.close()
 
     def __del__(self) -> None:
-        if not getattr(self, "_closed", True) and os.getpid() == self._pid:
-            warnings.warn(f"{self!r} was not closed", ResourceWarning, stacklevel=2, source=self)
+        # At the very end of the interpreter threads cannot be waited for; atexit has been here.
+        if not getattr(self, "_closed", True) and not sys.is_finalizing():
+            self._abandon()
+
+    def _abandon(self) -> None:
+        """Close what its owner has not closed."""
+        try:
+            if os.getpid() == self._pid:
+                text = f"{self!r} was not closed"
+                warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
+        finally:
             self.close()
 
     def __repr__(self) -> str:
@@ -529,6 +542,7 @@ def _end(session: Session, text: str) -> None:
 
 # Swarms of this process ------------------------------------------------
 
+_open_here: weakref.WeakSet[Swarm] = weakref.WeakSet()
 _open_swarms: weakref.WeakValueDictionary[str, Swarm] = weakref.WeakValueDictionary()
 _leases: dict[str, int] = {}  # connections to swarms that `connect` has opened
 _registry_lock = threading.RLock()
@@ -563,6 +577,14 @@ def borrow(
         borrowed.close()
 
     return swarm, give_back
+
+
+@atexit.register
+def _close_all() -> None:
+    with ExitStack() as ending:
+        for swarm in list(_open_here):
+            if not swarm.closed:
+                ending.callback(swarm._abandon)
 
 
 def _remember(swarm: Swarm) -> None:

@@ -440,6 +440,34 @@ def test_a_forgotten_swarm_warns_and_lets_go(tmp_path: Path) -> None:
         assert again.get("a") == b"1"
 
 
+FORGETFUL = """
+import murmur, sys
+swarm = murmur.open(sys.argv[1])
+swarm.sql("CREATE TABLE t (id INTEGER PRIMARY KEY)")
+swarm.sql("SELECT id, count(*) FROM t GROUP BY id").fetchall()
+swarm.ticket()
+swarm.put("a", b"1")
+connection = murmur.connect(swarm)
+connection.execute("INSERT INTO t VALUES (1)")
+"""
+
+
+def test_a_program_that_forgets_to_close_ends_all_the_same(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "always::ResourceWarning", "-c", FORGETFUL, str(tmp_path / "a")],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert "was not closed" in done.stderr
+    assert "Traceback" not in done.stderr
+    with murmur.open(tmp_path / "a") as swarm:
+        assert swarm.get("a") == b"1"
+        assert swarm.sql("SELECT count(*) FROM t").fetchall() == [(0,)]
+        assert swarm.replica.torn is None
+
+
 def test_the_directory_has_one_owner(tmp_path: Path) -> None:
     with murmur.open(tmp_path / "a"):
         with pytest.raises(Locked, match=str(os.getpid())):
