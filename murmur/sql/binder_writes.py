@@ -79,7 +79,10 @@ def bind_insert(tree: Tree, binding: Binding) -> Insert:
     else:
         rows, query = _source(tree, table, columns, binding)
         width = len(rows[0]) if rows else _width(query)
-        if named is None and width is not None:
+        if width is not None and width < len(columns):
+            if named is not None:
+                message = f"{width} values for {len(columns)} columns"
+                raise unbound(message, named[width], text)
             columns = columns[:width]  # the last ones take their defaults
     conflict = tree.args.get("conflict")
     returning = tree.args.get("returning")
@@ -93,6 +96,7 @@ def bind_insert(tree: Tree, binding: Binding) -> Insert:
         generated=generated,
         conflict=None if conflict is None else _conflict(conflict, table, name, binding),
         returning=_returning(returning, table, name, binding),
+        named=named is not None,
     )
 
 
@@ -120,7 +124,10 @@ def _source(
     with_ = tree.args.get("with_")
     if isinstance(source, exp.Values) and with_ is None and _is_plain(source):
         try:
-            return tuple(_row(row, table, columns, binding) for row in source.expressions), None
+            rows = tuple(_row(row, table, columns, binding) for row in source.expressions)
+            if len({len(row) for row in rows}) > 1:
+                raise unbound("VALUES rows differ in length", source, binding.text)
+            return rows, None
         except NeedsColumnar:
             binding.types[:] = [None] * len(binding.types)
     if not isinstance(source, exp.Query | exp.Values):

@@ -26,7 +26,7 @@ from murmur.catalog.rows import (
     update_row,
 )
 from murmur.catalog.schema import Column, Index, Table
-from murmur.errors import ConstraintViolation
+from murmur.errors import BindError, ConstraintViolation
 from murmur.kvcore.transaction import Transaction
 from murmur.sql.checks import checks_of
 from murmur.sql.compile import compile_expression, compile_predicate, compile_projection
@@ -121,7 +121,10 @@ def _row_source(plan: Insert) -> RowSource:
 
         def from_query(tx: Transaction, context: Context) -> list[Values]:
             # Read to the end first: the query may read the table that is written to.
-            rows = [dict(zip(names, row, strict=False)) for row in read(tx, context)]
+            found = list(read(tx, context))
+            if found and len(found[0]) != len(names) and (plan.named or len(found[0]) > len(names)):
+                raise BindError(f"the query has {len(found[0])} columns, the INSERT {len(names)}")
+            rows = [dict(zip(names, row, strict=False)) for row in found]
             for values in rows:
                 fill(values, context)
             return rows

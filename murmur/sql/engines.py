@@ -10,6 +10,7 @@ is no columnar engine that refusal is the answer.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from murmur.errors import DatabaseError
@@ -54,6 +55,8 @@ def plan_alternative(query: RowQuery, tree: Tree, binding: Binding) -> ColumnarQ
     if query.whole is None:
         return None
     try:
-        return plan_columnar(tree, binding, "full scan of a large table")
+        # What the row engine's binder has learnt of the parameters stays as it is.
+        own = replace(binding, types=list(binding.types))
+        return plan_columnar(tree, own, "full scan of a large table")
     except DatabaseError:
         return None  # a function that only the row engine has, say: its plan stands

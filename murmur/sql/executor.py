@@ -136,11 +136,8 @@ def _single_lookup(access: KeyLookup) -> Reader:
     values_of = compile_projection([equal.alternatives[0] for equal in access.span.equal])
 
     def lookup(view: View, context: Context) -> tuple[Row, ...]:
-        values = values_of((), context)
-        if None in values:
-            return ()
         try:
-            key = key_of(table, values)
+            key = key_of(table, values_of((), context))
         except DataError:
             return ()  # a value that the column cannot hold equals nothing
         row = get_row(view, table, key)

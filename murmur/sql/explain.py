@@ -11,11 +11,21 @@ Expressions are written as SQL, parameters as $1, $2, ... whatever their style.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
 from murmur.catalog.schema import Table
-from murmur.sql.ddl import Step
+from murmur.sql.ddl import (
+    AddColumn,
+    AddConstraint,
+    CreateIndex,
+    CreateTable,
+    DropColumn,
+    DropConstraint,
+    RenameColumn,
+    Step,
+)
 from murmur.sql.expressions import (
     And,
     Arithmetic,
@@ -91,7 +101,21 @@ def explain(plan: Plan | None, steps: Sequence[Step] = ()) -> list[str]:
 
 
 def _step(step: Step) -> str:
-    return str(step.action)
+    """CreateTable(...) -> create table note"""
+    action = step.action
+    words = re.sub("(?<!^)([A-Z])", r" \1", type(action).__name__).lower()
+    match action:
+        case CreateTable(definition):
+            return f"{words} {definition.name}"
+        case AddColumn(table, column):
+            return f"{words} {column.name} of {table}"
+        case AddConstraint(table):
+            return f"{words} of {table}"
+        case RenameColumn(table, name) | DropColumn(table, name) | DropConstraint(table, name):
+            return f"{words} {name} of {table}"
+        case CreateIndex(name, table):
+            return f"{words} {name} on {table}".replace("  ", " ")
+    return f"{words} {action.name}"
 
 
 def _source(source: Rows | ColumnarQuery) -> Iterator[str]:

@@ -294,6 +294,7 @@ class Insert:
     generated: Column | None  # the key that fills itself
     conflict: OnConflict | None
     returning: Returning | None
+    named: bool = False  # the columns were written out: each of them needs a value
 
 
 @dataclass(frozen=True, slots=True)

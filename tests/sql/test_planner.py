@@ -23,7 +23,8 @@ def session() -> Session:
     session.execute("CREATE INDEX t_e ON t (e)")
     session.execute("CREATE INDEX t_s ON t (s)")
     session.execute("CREATE TABLE single (id UUID PRIMARY KEY, x INT)")
-    session.execute("CREATE TABLE keyless (x INT)")
+    session.execute("CREATE TABLE keyless (x INT, y INT)")
+    session.execute("CREATE INDEX keyless_x ON keyless (x)")
     return session
 
 
@@ -121,7 +122,14 @@ def test_a_long_list_stays_in_the_filter(session: Session) -> None:
 def test_writes_use_the_same_paths(session: Session) -> None:
     assert path(session, "UPDATE t SET b = 1 WHERE c = 'x'") == "index range t_c on t (c = 'x')"
     assert path(session, "DELETE FROM t WHERE k = 1 AND l = 'x'").startswith("key lookup")
-    assert path(session, "DELETE FROM keyless WHERE x = 1") == "full scan keyless"
+    assert path(session, "DELETE FROM keyless WHERE y = 1") == "full scan keyless"
+
+
+def test_without_a_key_an_index_orders_no_more_than_its_columns(session: Session) -> None:
+    ordered = "SELECT x FROM keyless ORDER BY x LIMIT 3"
+    assert path(session, ordered) == "index range keyless_x on keyless"
+    more = "SELECT x FROM keyless ORDER BY x, y LIMIT 3"
+    assert path(session, more) == "full scan keyless + sort"
 
 
 VALUES = (None, -40_000, -3, 0, 1, 2, 3, 40_000)
