@@ -166,6 +166,15 @@ def test_ids_are_fixed() -> None:
         ),
         (
             TableDefinition(
+                "t",
+                (ColumnDefinition("p", INTEGER),),
+                ("p",),
+                foreign_keys=(ForeignKeyDefinition(("p",), "note", on_delete="SET NULL"),),
+            ),
+            'column "p" is NOT NULL',  # a primary key always is
+        ),
+        (
+            TableDefinition(
                 "t", NOTE.columns, foreign_keys=(ForeignKeyDefinition(("id", "stars"), "note"),)
             ),
             "has 2 columns and references 1",
@@ -362,6 +371,7 @@ def test_what_a_dropped_column_takes_with_it() -> None:
         table = table_of(tx, "note")
         assert [index.name for index in table.indexes] == ["note_body_idx"]
         assert table.checks == ()
+        assert catalog_of(tx).disputes == ()  # they are gone, not asleep
         with pytest.raises(InvalidInput, match="in the primary key"):
             drop_column(tx, "note", "id")
 
@@ -371,6 +381,9 @@ def test_what_others_lean_on_stays() -> None:
     define(replica, NOTE)
     reference = ForeignKeyDefinition(("stars",), "note", ("stars",))
     with replica.begin() as tx:
+        create_index(tx, "note", [("stars", False)])  # not unique: nothing to lean on
+        with pytest.raises(InvalidInput, match="no primary key or unique constraint"):
+            add_foreign_key(tx, "note", reference)
         create_index(tx, "note", [("stars", False)], unique=True, name="stars")
         create_table(tx, TableDefinition("memo", NOTE.columns, ("id",), foreign_keys=(reference,)))
         with pytest.raises(InvalidInput, match='"memo_stars_fkey" depends on index "stars"'):
@@ -381,6 +394,7 @@ def test_what_others_lean_on_stays() -> None:
             drop_table(tx, "note")
         assert drop_table(tx, "note", cascade=True)
         assert table_of(tx, "memo").foreign_keys == ()
+        assert catalog_of(tx).disputes == ()  # it is gone, not asleep
 
 
 def test_dropping_a_constraint() -> None:

@@ -55,6 +55,11 @@ def together(*replicas: Replica) -> None:
         assert catalog_of(other).disputes == catalog_of(first).disputes
 
 
+def later(replica: Replica) -> None:
+    """What the replica writes from now on is later than what anybody has written."""
+    replica.clock.advance(10_000)  # type: ignore[attr-defined]
+
+
 def names(replica: Replica, table: str) -> list[str]:
     return [column.name for column in table_of(replica, table).columns]
 
@@ -124,12 +129,25 @@ def test_tables_with_different_keys_stay_two_tables() -> None:
     assert seen(alice, "u") == [("one",)]
 
 
+def test_a_name_stays_with_the_table_that_had_it_first_whoever_makes_it_again() -> None:
+    alice, bob, carol = apart(3)
+    first = TableDefinition("t", (ID,), ("id",))
+    define(alice, first)
+    define(bob, TableDefinition("t", (ColumnDefinition("id", TEXT),), ("id",)))
+    together(alice, bob)
+    kept = table_of(alice, "t").id
+    define(carol, first)  # the latest of the three
+    together(alice, bob, carol)
+    assert table_of(carol, "t").id == kept == table_of(alice, "t").id
+
+
 def test_renames_to_one_name() -> None:
     alice, bob = apart()
     define(alice, TableDefinition("a", (ID,), ("id",)), TableDefinition("b", (ID,), ("id",)))
     together(alice, bob)
     a, b = table_of(alice, "a").id, table_of(alice, "b").id
     transact(alice, lambda tx: rename_table(tx, "a", "c"))
+    later(bob)
     transact(bob, lambda tx: rename_table(tx, "b", "c"))
     together(alice, bob)
     assert table_of(bob, "c").id == a
@@ -157,7 +175,8 @@ def test_different_renames_of_one_table_the_later_stands() -> None:
     define(alice, NOTE)
     together(alice, bob)
     transact(alice, lambda tx: rename_table(tx, "note", "a"))
-    transact(bob, lambda tx: rename_table(tx, "note", "b"))  # bob's clock is ahead
+    later(bob)
+    transact(bob, lambda tx: rename_table(tx, "note", "b"))
     together(alice, bob)
     assert [table.name for table in catalog_of(alice).tables] == ["b"]
 
@@ -167,7 +186,8 @@ def test_a_primary_key_column_never_loses_its_name() -> None:
     define(bob, NOTE)
     together(alice, bob)
     transact(alice, lambda tx: add_column(tx, "note", ColumnDefinition("key", TEXT)))
-    transact(bob, lambda tx: rename_column(tx, "note", "id", "key"))  # later
+    later(bob)
+    transact(bob, lambda tx: rename_column(tx, "note", "id", "key"))
     together(alice, bob)
     table = table_of(alice, "note")
     shown = table.column("key")

@@ -159,11 +159,12 @@ def test_a_row_ranks_by_its_latest_claim_not_by_its_age() -> None:
     transact(alice, lambda tx: insert(tx, "user", id=1, email="x"))
     transact(bob, lambda tx: insert(tx, "user", id=2, email="y"))
     exchange(alice, bob)
-    transact(alice, lambda tx: update(tx, "user", 1, email="z"))
-    bob.clock.advance(1000)  # type: ignore[attr-defined]
     transact(bob, lambda tx: update(tx, "user", 2, email="z"))
+    alice.clock.advance(10_000)  # type: ignore[attr-defined]
+    transact(alice, lambda tx: update(tx, "user", 1, email="z"))
     (conflict,) = meet(alice, bob)
-    assert conflict.key == "(id)=(2)"
+    assert conflict.key == "(id)=(1)"
+    assert conflict.replica == alice.id
 
 
 def test_three_rows_with_one_value() -> None:
@@ -221,6 +222,7 @@ def test_writes_to_a_table_that_was_dropped_elsewhere() -> None:
     alice, bob = two_with(NOTE)
     for number in (1, 2):
         transact(alice, lambda tx, n=number: insert(tx, "note", id=n, body="known"))
+    transact(alice, lambda tx: update(tx, "note", 2, body="edited before"))
     exchange(alice, bob)
     with alice.begin() as tx:
         insert(tx, "note", id=3, body="by the same transaction")

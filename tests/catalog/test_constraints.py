@@ -24,7 +24,7 @@ from murmur.catalog import (
 )
 from murmur.catalog.constraints import RowCheck
 from murmur.catalog.schema import Action
-from murmur.catalog.types import BIGINT, INTEGER, SMALLINT, TEXT, varchar
+from murmur.catalog.types import BIGINT, DOUBLE, INTEGER, SMALLINT, TEXT, varchar
 from murmur.errors import Conflict, ConstraintViolation
 from murmur.kvcore import Replica, Transaction
 from tests.catalog.harness import (
@@ -109,6 +109,16 @@ def test_a_value_is_free_again_after_delete_and_update(replica: Replica) -> None
         update(tx, "user", 2, email="y")
         insert(tx, "user", id=3, email="x")
     assert [each[:2] for each in seen(replica, "user")] == [(2, "y"), (3, "x")]
+
+
+def test_a_value_may_become_one_that_is_equal(replica: Replica) -> None:
+    columns = (ID, ColumnDefinition("d", DOUBLE))
+    uniques = (UniqueDefinition(("d",)),)
+    define(replica, TableDefinition("t", columns, ("id",), uniques=uniques))
+    with replica.begin() as tx:
+        insert(tx, "t", id=1, d=0.0)
+        update(tx, "t", 1, d=-0.0)
+        refused("t_d_key", insert, tx, "t", id=2, d=0.0)
 
 
 def test_values_are_exchanged_in_three_steps(replica: Replica) -> None:
@@ -300,6 +310,18 @@ def test_cascade(replica: Replica) -> None:
             insert(tx, "node", id=number, parent=number - 1)
         assert delete(tx, "node", 1)
         assert rows(tx, "node") == [(0, None)]
+
+
+def test_cascade_to_a_row_by_two_ways(replica: Replica) -> None:
+    columns = (ID, ColumnDefinition("a", INTEGER), ColumnDefinition("b", INTEGER))
+    references = tuple(ForeignKeyDefinition((name,), "t", on_delete="CASCADE") for name in "ab")
+    define(replica, TableDefinition("t", columns, ("id",), foreign_keys=references))
+    with replica.begin() as tx:
+        insert(tx, "t", id=1)
+        insert(tx, "t", id=2, a=1, b=1)
+        insert(tx, "t", id=3, a=2, b=1)
+        assert delete(tx, "t", 1)
+        assert rows(tx, "t") == []
 
 
 def test_set_null(replica: Replica) -> None:
