@@ -228,6 +228,7 @@ class Replica:
 
     def check(self) -> Iterator[Problem]:
         """Verify every file, and the whole state against the log; what is wrong, if anything is."""
+        self._usable()
         with self._lock:
             self._enter()
             position = self._published.position
@@ -258,6 +259,7 @@ class Replica:
 
     def write(self, operations: Sequence[Operation]) -> tuple[bytes, int]:
         """Commit blind puts and deletes of registers, covering all that is there; the dot."""
+        self._usable()
         with self._lock:
             self._enter()
             position, dot = self._commit(operations, self._published.vector)
@@ -270,6 +272,7 @@ class Replica:
         operations = transaction.operations()
         if not operations:
             return None
+        self._usable()
         with self._lock:
             self._enter()
             for sequence, keys in self._recent:
@@ -294,6 +297,7 @@ class Replica:
         Raises ProtocolViolation for bytes that are not records (nothing is stored), and for a fork
         (what came before it is stored).
         """
+        self._usable()
         decoded: deque[tuple[bytes, Decoded]] = deque()
         for record in records:
             try:
@@ -311,6 +315,7 @@ class Replica:
 
     def release_parked(self, *, force: bool = False) -> int:
         """Admit parked records whose time has come, or all with `force`; how many were admitted."""
+        self._usable()
         with self._lock:
             self._enter()
             due = deque(
@@ -338,6 +343,7 @@ class Replica:
 
     def flush(self) -> None:
         """Write the memtable to an sstable, so that the next opening replays nothing."""
+        self._usable()
         with self._lock:
             self._enter()
             self._tree.flush(self._mark())
@@ -349,6 +355,7 @@ class Replica:
 
     def checkpoint(self, directory: str) -> None:
         """Flush, and make a consistent copy of the tree in `directory` by hard links."""
+        self._usable()
         with self._lock:
             self._enter()
             self._tree.flush(self._mark())
@@ -409,6 +416,7 @@ class Replica:
         return published
 
     def _usable(self) -> None:
+        # Before any lock is waited for: in a forked child nobody would ever release it.
         if self._closed:
             raise Closed(f"{self.storage.path} is closed; open it again")
         if os.getpid() != self._pid:

@@ -16,7 +16,9 @@ Invariants:
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from typing import NamedTuple
 
 from murmur.kvcore.memtable import Memtable
@@ -52,7 +54,7 @@ class State(NamedTuple):
 class Head:
     """The newest state of a tree."""
 
-    __slots__ = ("_waiting", "lock", "state")
+    __slots__ = ("__weakref__", "_waiting", "lock", "state")
 
     def __init__(self, version: Version) -> None:
         sequence = version.last_sequence
@@ -60,6 +62,7 @@ class Head:
         # Reentrant: the garbage collector may close a forgotten snapshot in whoever holds it.
         self.lock = threading.RLock()
         self._waiting: list[threading.Lock] = []
+        _heads.add(self)
 
     def publish(self, sequence: int, attachment: object) -> None:
         """Let readers see what was written to the memtable at this sequence."""
@@ -131,3 +134,13 @@ class Head:
             return []
         with self.lock:
             return sorted(pins)
+
+
+def _after_fork() -> None:
+    """In a forked child: nobody is left to release a lock, and snapshots are still let go of."""
+    for head in tuple(_heads):
+        head.lock = threading.RLock()
+
+
+_heads: weakref.WeakSet[Head] = weakref.WeakSet()
+os.register_at_fork(after_in_child=_after_fork)

@@ -30,6 +30,7 @@ import fcntl
 import os
 import posixpath
 import struct
+import weakref
 from typing import NamedTuple, Protocol
 
 from murmur.errors import Locked
@@ -315,6 +316,9 @@ class _DiskReadFile:
 class _DiskLock:
     """flock(2) holds while the descriptor is open, so it ends with the process, however that ends.
 
+    A fork copies the descriptor, and with it the lock: the child closes its copy at once, so that
+    the directory is free when the owner has let go of it, whatever became of the child.
+
     The pid in the file only serves the message. The file stays: removing it would let two
     processes lock two files of one name.
     """
@@ -333,12 +337,22 @@ class _DiskLock:
             os.close(fd)
             raise
         self._fd = fd
+        _locks.add(self)
 
     def close(self) -> None:
         # Not LOCK_UN: in a forked child that would take the lock from the parent.
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+
+def _after_fork() -> None:
+    for lock in tuple(_locks):
+        lock.close()
+
+
+_locks: weakref.WeakSet[_DiskLock] = weakref.WeakSet()
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def locked(directory: str, owner: str) -> Locked:

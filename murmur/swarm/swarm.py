@@ -186,7 +186,7 @@ class Swarm:
         Conflict if somebody has changed what it read and wrote; an exception rolls it back.
         """
         self.check_usable()
-        return SwarmTransaction(self.new_session())
+        return SwarmTransaction(self)
 
     # SQL ---------------------------------------------------------------
 
@@ -444,9 +444,10 @@ class Batch:
 class SwarmTransaction:
     """Reads of one snapshot, and writes that commit together; see `Swarm.transaction`."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        session.begin()
+    def __init__(self, swarm: Swarm) -> None:
+        self._swarm = swarm
+        self._session = swarm.new_session()
+        self._session.begin()
 
     def put(self, key: Key, value: bytes) -> None:
         """Set the value of a key."""
@@ -508,6 +509,7 @@ class SwarmTransaction:
             self.rollback()
 
     def _open(self) -> Any:
+        self._swarm.check_usable()
         transaction = self._session.transaction
         if transaction is None:
             raise Closed("the transaction has ended; begin another one")
