@@ -59,11 +59,11 @@ def run_beside(readers: list[Callable[[], None]], write: Callable[[], None]) -> 
 
 def test_readers_see_whole_batches_beside_writes_flushes_and_compactions() -> None:
     tree = Tree.open(
-        MemoryStorage(), memtable_bytes=20 * KB, table_bytes=8 * KB, cache_bytes=16 * KB
+        MemoryStorage(), memtable_bytes=100 * KB, table_bytes=8 * KB, cache_bytes=16 * KB
     )
-    keys = [b"%03d" % number for number in range(50)]
+    keys = [b"%03d" % number for number in range(400)]
     tree.write([(key, b"%06d" % 0) for key in keys], 0)
-    batches = 400
+    batches = 300
 
     def write() -> None:
         rng = Random(1)
@@ -158,7 +158,8 @@ def test_closing_releases_whoever_waits() -> None:
     proceed.set()
     closing.join()
     assert [type(error).__name__ for error in errors] == ["Closed"]
-    assert not any(thread.name == "murmur-tree" for thread in threading.enumerate())
+    assert tree._upkeep._thread is not None
+    assert not tree._upkeep._thread.is_alive()
     tree = Tree.open(storage)
     assert tree.mark == b"", "the flush was left off"
     tree.close()
