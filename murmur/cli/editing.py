@@ -13,6 +13,7 @@ KeyboardInterrupt for Ctrl-C.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, BinaryIO, Protocol
@@ -125,7 +126,8 @@ class ReadlineLines:
 
     def _complete(self, start: str, number: int) -> str | None:
         if number == 0:
-            self._found = [word for word in self._words() if word.startswith(start.lower())]
+            found = {word for word in self._words() if word.startswith(start.lower())}
+            self._found = sorted(found)
         return self._found[number] if number < len(self._found) else None
 
 
@@ -173,7 +175,10 @@ def _editor(history: History, words: Words, complete: Complete) -> PromptSession
         history=Kept(),
         multiline=True,
         key_bindings=keys,
-        prompt_continuation=CONTINUATION,
-        completer=WordCompleter(lambda: sorted(words()), ignore_case=True, WORD=True),
+        # A line that is only too long for the screen goes on without it.
+        prompt_continuation=lambda width, line, wraps: "" if wraps else CONTINUATION,
+        completer=WordCompleter(
+            lambda: sorted(set(words())), ignore_case=True, pattern=re.compile(r"\.?\w+")
+        ),
         complete_while_typing=False,
     )

@@ -120,6 +120,7 @@ class Shell:
         """Run all lines; the exit code."""
         while not self._leaving:
             self.output.flush()
+            text = None
             try:
                 text = lines.read(self._prompt())
                 if text is None:
@@ -132,6 +133,8 @@ class Shell:
                     raise
                 self._splitter.clear()
                 self.output.text("\n")
+                if text is not None:
+                    note("interrupted")
         self.output.flush()
         self._deliver()
         return FAILED if self._failed and not self._interactive else DONE

@@ -156,9 +156,9 @@ class Terminal:
         """Press keys."""
         os.write(self._master, keys.encode())
 
-    def expect(self, pattern: str) -> str:
+    def expect(self, pattern: str, *, patience_s: float = PATIENCE_S) -> str:
         """Wait until the pattern is found; what was shown up to there is taken away."""
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + patience_s
         while True:
             found = re.search(pattern, self._plain(), re.DOTALL)
             if found:
