@@ -282,10 +282,17 @@ def _apply_record(
             ]
         elif operation.kind == COUNT:
             assert isinstance(body, Counts)
+            # Of a life that the author cannot have seen it says nothing: else the order decides.
             for add in body.adds:
-                lives = [_added(life, add, replica) for life in lives]
+                lives = [
+                    _added(life, add, replica) if vector.get(life.replica, 0) >= life.seq else life
+                    for life in lives
+                ]
             for reset in body.resets:
-                lives = [_reset(life, reset, rank) for life in lives]
+                lives = [
+                    _reset(life, reset, rank) if vector.get(life.replica, 0) >= life.seq else life
+                    for life in lives
+                ]
     lives.sort(key=_rank, reverse=True)
     return encode_record(lives)
 
