@@ -23,6 +23,7 @@ from typing import Protocol
 
 COUNTER_BITS = 16
 MAX_STAMP = (1 << 64) - 1
+LAST_STAMP = (1 << 63) - 1  # year 6429: nothing beyond is admitted, lest no stamp be left to issue
 MAX_SKEW_MS = 60_000
 
 

@@ -31,7 +31,7 @@ from typing import NamedTuple
 from murmur.errors import Closed, Conflict, Corruption, Forked, InvalidInput, ProtocolViolation
 from murmur.kvcore.admission import Group
 from murmur.kvcore.causality import VersionVector, dominates
-from murmur.kvcore.clock import MAX_SKEW_MS, Clock, HybridClock, SystemClock
+from murmur.kvcore.clock import LAST_STAMP, MAX_SKEW_MS, Clock, HybridClock, SystemClock
 from murmur.kvcore.derivation import Derivation
 from murmur.kvcore.lineage import close_lineage, open_lineage
 from murmur.kvcore.log import ADMITTED, PARKED, Log, TornTail
@@ -314,7 +314,10 @@ class Replica:
         return Applied(admitted, self.parking.count - before, self._waiting.count)
 
     def release_parked(self, *, force: bool = False) -> int:
-        """Admit parked records whose time has come, or all with `force`; how many were admitted."""
+        """Admit parked records whose time has come, or all with `force`; how many were admitted.
+
+        Those stamped beyond LAST_STAMP stay parked for ever: after them no clock could go on.
+        """
         self._usable()
         with self._lock:
             self._enter()
@@ -475,7 +478,7 @@ class Replica:
                 raise ProtocolViolation(f"{replica.hex()}:{seq} is stamped before its predecessor")
             vector = decoded.vector(tip.vector)
             if dominates(group.vector, vector):
-                if not unpark and self._hlc.is_wild(stamp):
+                if stamp > LAST_STAMP or (not unpark and self._hlc.is_wild(stamp)):
                     if not self.parking.holds(replica, seq):
                         group.park.append(record)
                     return False
