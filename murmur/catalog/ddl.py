@@ -32,6 +32,7 @@ from murmur.catalog.definitions import (
 )
 from murmur.catalog.drafts import (
     check_name,
+    check_width,
     draft_check,
     draft_column,
     draft_foreign_key,
@@ -126,6 +127,7 @@ def add_column(
         if if_not_exists:
             return False
         raise InvalidInput(f'column "{column.name}" of table "{table_name}" already exists')
+    check_width(table_name, len(table.columns) + 1)
     record = catalog.records[table.id]
     known = [*record.columns, *(dropped for dropped, _ in record.dropped_columns)]
     taken = {each.id for each in known}

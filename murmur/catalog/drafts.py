@@ -30,6 +30,7 @@ from murmur.catalog.schema import (
 )
 from murmur.catalog.types import SqlType
 from murmur.errors import InvalidInput
+from murmur.kvcore.record import MAX_FIELDS
 
 # Types whose equal values have equal stored forms and key bytes, read by either.
 _SAME_KEYS = ({"SMALLINT", "INTEGER", "BIGINT"}, {"TEXT", "VARCHAR"}, {"REAL", "DOUBLE"})
@@ -205,6 +206,12 @@ def no_table(name: str) -> InvalidInput:
     return InvalidInput(f'table "{name}" does not exist')
 
 
+def check_width(table: str, columns: int) -> None:
+    """Refuse more columns than a record can hold fields."""
+    if columns > MAX_FIELDS:
+        raise InvalidInput(f'table "{table}" has at most {MAX_FIELDS:,} columns, not {columns:,}')
+
+
 def check_name(name: str) -> None:
     """Refuse what cannot be a name."""
     if not name or "\0" in name:
@@ -215,6 +222,7 @@ def _check_columns(definition: TableDefinition) -> None:
     check_name(definition.name)
     if not definition.columns:
         raise InvalidInput(f'table "{definition.name}" has no columns')
+    check_width(definition.name, len(definition.columns))
     seen: set[str] = set()
     for column in definition.columns:
         if column.name in seen:

@@ -358,7 +358,7 @@ def _counts(body: Any, place: int) -> Counts:
 
 
 def _whole(value: object, place: int) -> int:
-    if type(value) is not int or not -INT64_MAX <= value <= INT64_MAX:
+    if type(value) is not int or not INT64_MIN <= value <= INT64_MAX:
         raise Malformed(place, "not a number of 64 bits")
     return value
 

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Protocol
 
-from murmur.errors import Closed, InvalidInput
+from murmur.errors import Closed, DataError, InvalidInput
 from murmur.kvcore.cell import Author, apply, decode_record, observed_totals
 from murmur.kvcore.derivation import CellChange, Derivation
 from murmur.kvcore.record import (
@@ -34,6 +34,10 @@ from murmur.kvcore.record import (
     DERIVED,
     EDIT,
     INSERT,
+    INT64_MAX,
+    INT64_MIN,
+    MAX_FIELDS,
+    MAX_KEY_BYTES,
     PUT,
     RECORD,
     REGISTER,
@@ -139,6 +143,7 @@ class Transaction:
     ) -> None:
         """Begin a new life of a record; with `replace`, the lives seen so far end."""
         assert key[:1] == RECORD
+        _few_enough(fields)
         earlier = self._changes.get(key)
         remove = replace or (isinstance(earlier, RowChange) and earlier.remove)
         self._change(key, RowChange(remove, Insertion(fields, counters or {})))
@@ -148,9 +153,12 @@ class Transaction:
         change = self._row(key)
         if change.insertion is not None:
             born, counters = change.insertion
-            change = replace(change, insertion=Insertion({**born, **fields}, counters))
+            fields = {**born, **fields}
+            change = replace(change, insertion=Insertion(fields, counters))
         else:
-            change = replace(change, edits={**change.edits, **fields})
+            fields = {**change.edits, **fields}
+            change = replace(change, edits=fields)
+        _few_enough(fields)
         self._change(key, change)
 
     def add(self, key: bytes, field: int, amount: int) -> None:
@@ -158,19 +166,20 @@ class Transaction:
         change = self._row(key)
         if change.insertion is not None:
             fields, counters = change.insertion
-            counters = {**counters, field: counters.get(field, 0) + amount}
+            counters = {**counters, field: _whole(counters.get(field, 0) + amount)}
             change = replace(change, insertion=Insertion(fields, counters))
         elif field in change.resets:
-            change = replace(change, resets={**change.resets, field: change.resets[field] + amount})
+            value = _whole(change.resets[field] + amount)
+            change = replace(change, resets={**change.resets, field: value})
         elif amount:
-            change = replace(
-                change, adds={**change.adds, field: change.adds.get(field, 0) + amount}
-            )
+            amount = _whole(change.adds.get(field, 0) + amount, -INT64_MAX)
+            change = replace(change, adds={**change.adds, field: amount})
         self._change(key, change)
 
     def reset(self, key: bytes, field: int, value: int) -> None:
         """Set a counter of the record: what the snapshot has seen added is cancelled."""
         change = self._row(key)
+        value = _whole(value)
         if change.insertion is not None:
             fields, counters = change.insertion
             change = replace(change, insertion=Insertion(fields, {**counters, field: value}))
@@ -330,8 +339,8 @@ class Transaction:
     def _change(self, key: bytes, change: Change) -> None:
         if not self.open:
             raise Closed("the transaction has ended; begin another one")
-        if len(key) > 64 << 10:
-            raise InvalidInput(f"a key of {len(key)} bytes is longer than 65,536")
+        if len(key) > MAX_KEY_BYTES:
+            raise InvalidInput(f"a key of {len(key):,} bytes is longer than {MAX_KEY_BYTES:,}")
         earlier = self._changes.get(key)
         self._undo.append((key, earlier))
         self._changes[key] = change
@@ -483,6 +492,17 @@ def _overlay(
     for mine, value in islice(own, at, None):
         if value is not None:
             yield mine, value
+
+
+def _few_enough(fields: Mapping[int, Atom]) -> None:
+    if len(fields) > MAX_FIELDS:
+        raise InvalidInput(f"a row has at most {MAX_FIELDS:,} columns, not {len(fields):,}")
+
+
+def _whole(count: int, smallest: int = INT64_MIN) -> int:
+    if not smallest <= count <= INT64_MAX:
+        raise DataError(f"a counter goes by 64 bits: {count} is out of its range")
+    return count
 
 
 def _within(key: bytes, ranges: Sequence[tuple[bytes, bytes | None]]) -> bool:
