@@ -28,7 +28,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -237,10 +237,12 @@ class DuckEngine:
                 raise
             raise Closed("the swarm was closed while the statement ran") from None
         finally:
-            cursor.close()
-            with self._idle:
-                self._running.discard(cursor)
-                self._idle.notify_all()
+            try:
+                cursor.close()
+            finally:
+                with self._idle:
+                    self._running.discard(cursor)
+                    self._idle.notify_all()
 
     def _query(
         self, cursor: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, object]
@@ -373,32 +375,59 @@ def _interruptible(work: Callable[[], _T], interrupt: Callable[[], None]) -> _T:
     """
     if threading.current_thread() is not threading.main_thread():
         return work()
-    done = threading.Event()
-    outcome: list[_T] = []
-    failure: list[BaseException] = []
+    return _Beside(work, interrupt).result()
 
-    def run() -> None:
+
+class _Beside(Generic[_T]):
+    """Work on a thread of its own, for the main thread to wait for."""
+
+    def __init__(self, work: Callable[[], _T], interrupt: Callable[[], None]) -> None:
+        self._work = work
+        self._interrupt = interrupt
+        self._gate = threading.Lock()
+        self._begun = self._cancelled = False
+        self._done = threading.Event()
+        self._outcome: list[_T] = []
+        self._failure: BaseException | None = None
+
+    def result(self) -> _T:
         try:
-            outcome.append(work())
-        except BaseException as error:  # handed to the caller's thread
-            failure.append(error)
-        finally:
-            done.set()
+            threading.Thread(target=self._run, name="murmur-query", daemon=True).start()
+            # In steps: Polars, once loaded, lets a signal restart a wait instead of ending it.
+            while not self._done.wait(_INTERRUPT_S):
+                pass
+        except BaseException:
+            self._cancel()
+            raise
+        if self._failure is not None:
+            raise self._failure
+        return self._outcome[0]
 
-    threading.Thread(target=run, name="murmur-query", daemon=True).start()
-    try:
-        # In steps: Polars, once loaded, lets a signal restart a wait instead of ending it.
-        while not done.wait(_INTERRUPT_S):
-            pass
-    except BaseException:
-        # An interrupt that comes before the query has begun is lost, so it is said again.
-        interrupt()
-        while not done.wait(_INTERRUPT_S):
-            interrupt()
-        raise
-    if failure:
-        raise failure[0]
-    return outcome[0]
+    def _run(self) -> None:
+        with self._gate:
+            if self._cancelled:
+                return
+            self._begun = True
+        try:
+            self._outcome.append(self._work())
+        except BaseException as error:  # for the thread that waits
+            self._failure = error
+        finally:
+            self._done.set()
+
+    def _cancel(self) -> None:
+        """Return when the work does not run, and will not; Ctrl-C again changes nothing."""
+        while True:
+            try:
+                with self._gate:
+                    self._cancelled = True
+                # An interrupt that comes before the query has begun is lost: say it again.
+                while self._begun and not self._done.is_set():
+                    self._interrupt()
+                    self._done.wait(_INTERRUPT_S)
+            except KeyboardInterrupt:
+                continue
+            return
 
 
 # Types -----------------------------------------------------------------

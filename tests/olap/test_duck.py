@@ -179,11 +179,12 @@ def test_no_file_and_no_environment_can_be_reached(
         engine.run(sql.format(path=path, folder=tmp_path), {}, {})
 
 
-def test_python_variables_are_not_relations(engine: DuckEngine) -> None:
-    local = pa.table({"a": [1]})
-    with pytest.raises(BindError, match="local"):
-        engine.run("SELECT * FROM local", {}, {})
+def test_python_variables_are_not_relations() -> None:
+    connection, local = duck._connect(), pa.table({"a": [1]})
+    with pytest.raises(duckdb.CatalogException, match="local"):
+        connection.sql("SELECT * FROM local")
     assert local.num_rows == 1
+    connection.close()
 
 
 def test_the_configuration_is_locked() -> None:
@@ -307,6 +308,7 @@ def test_threads_that_want_one_table_build_it_once(monkeypatch: pytest.MonkeyPat
 
     def counted(view: View, table: Table, *args: Any, **kwargs: Any) -> pa.Table:
         built.append(table.name)
+        time.sleep(0.05)  # so that the others come to want it too
         return build(view, table, *args, **kwargs)
 
     monkeypatch.setattr(duck, "table_to_arrow", counted)
@@ -338,6 +340,26 @@ def test_ctrl_c_stops_a_query_and_leaves_the_engine_usable(engine: DuckEngine) -
         engine.run(ENDLESS, {}, {})
     presser.join()
     assert answer(engine, "SELECT 1") == [(1,)]
+
+
+def test_ctrl_c_before_the_query_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, start = DuckEngine(), threading.Thread.start
+    ran: list[str] = []
+
+    def interrupted(thread: threading.Thread) -> None:
+        if when == "after":
+            start(thread)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    for when in ("before", "after"):
+        with pytest.raises(KeyboardInterrupt):
+            engine.run(ENDLESS, {}, {})
+        ran.append(when)
+    monkeypatch.undo()
+    assert answer(engine, "SELECT 1") == [(1,)]
+    engine.close()
+    assert ran == ["before", "after"]
 
 
 def test_closing_ends_what_runs() -> None:

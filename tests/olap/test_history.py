@@ -195,6 +195,7 @@ def test_a_snapshot_sees_the_history_of_its_moment() -> None:
         change(peer, key, name="later")
         then = history(peer.replica.log, vector_of(old), table)
         assert then.num_rows == 1
+        assert [entry.seq for entry in read_log(peer.replica.log, vector_of(old))] == [1, 2]
         with peer.replica.begin() as tx:
             assert history(peer.replica.log, vector_of(tx), table).num_rows == 2
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
@@ -245,12 +246,28 @@ def test_wrong_targets(target: Any) -> None:
         murmur.connect(target)
 
 
-def test_threads_may_share_a_connection(swarm: Swarm, connection: Connection) -> None:
+def test_threads_may_share_a_connection(
+    swarm: Swarm, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
     failures: list[BaseException] = []
+    inside: list[int] = []
+    session = connection._session
+    assert session is not None
+    execute = session.execute
+
+    def alone(text: str, parameters: Any) -> Any:
+        inside.append(1)
+        time.sleep(0.001)  # so that another thread could come in
+        assert len(inside) == 1
+        outcome = execute(text, parameters)
+        inside.pop()
+        return outcome
+
+    monkeypatch.setattr(session, "execute", alone)
 
     def work(number: int) -> None:
         try:
-            for step in range(20):
+            for step in range(10):
                 connection.execute("INSERT INTO t VALUES (?, 'x')", [number * 100 + step])
         except BaseException as error:
             failures.append(error)
@@ -261,7 +278,7 @@ def test_threads_may_share_a_connection(swarm: Swarm, connection: Connection) ->
     for thread in threads:
         thread.join()
     connection.commit()
-    assert (failures, count(swarm)) == ([], 80)
+    assert (failures, count(swarm)) == ([], 40)
 
 
 # Loading and reading ---------------------------------------------------

@@ -118,6 +118,14 @@ def test_a_scan_can_be_closed(swarm: Swarm) -> None:
     pairs.close()
 
 
+def test_a_scan_lets_its_snapshot_go_with_the_last_pair(swarm: Swarm) -> None:
+    swarm.put("a", b"1")
+    scan = swarm.scan()
+    assert list(scan) == [("a", b"1")]
+    with pytest.raises(murmur.Closed):
+        scan._snapshot.get(b"")
+
+
 @pytest.mark.parametrize("key", [None, 1, 1.5, ("a",), ["a"]])
 def test_other_types_are_not_keys(swarm: Swarm, key: Any) -> None:
     for call in (
