@@ -362,6 +362,14 @@ def test_ctrl_c_before_the_query_has_begun(monkeypatch: pytest.MonkeyPatch) -> N
     assert ran == ["before", "after"]
 
 
+def test_a_query_that_was_cancelled_does_not_begin_later() -> None:
+    ran: list[str] = []
+    beside = duck._Beside(lambda: ran.append("work"), lambda: ran.append("interrupt"))
+    beside._cancel()
+    beside._run()
+    assert ran == []
+
+
 def test_closing_ends_what_runs() -> None:
     engine = DuckEngine()
     failures: list[BaseException] = []

@@ -178,12 +178,14 @@ def test_a_merge_of_both_sides_is_seen_by_who_saw_both() -> None:
     change(bob, key, votes=Increment(5))
     alice.take_from(bob)
     change(alice, key, name="both")
+    change(alice, key, name="both again")
     bob.take_from(alice)
     assert sorted(brief(bob)) == sorted(brief(alice))
     assert brief(alice)[1:] == [
         ("update", "DL", "Delta", 2),
         ("update", "DL", "Delta", 5),
         ("update", "DL", "both", 7),
+        ("update", "DL", "both again", 7),
     ]
 
 
