@@ -1,6 +1,6 @@
 """Upkeep: the one thread that flushes frozen memtables, compacts, and removes obsolete files.
 
-    what to do next    a frozen memtable: flush the oldest
+    what to do next    a frozen memtable: flush the oldest, unless a compaction is urgent
                        somebody waits in compact(): compact everything
                        a compaction is due: do it, and between its pieces flush what froze since
                        obsolete files that nobody reads: remove them
@@ -30,7 +30,8 @@ from murmur.kvcore.store import Store
 from murmur.kvcore.version import Version
 
 PENDING = 2  # frozen memtables; a third has to wait
-LEVEL0_STOP = 4 * LEVEL0_TABLES  # a compaction is not interrupted for more: the writer shall wait
+LEVEL0_URGENT = 2 * LEVEL0_TABLES  # up to here a burst of writes is flushed before compacting
+LEVEL0_STOP = 4 * LEVEL0_TABLES  # from here on no flush interrupts a compaction: writers wait
 FULL = {errno.ENOSPC, errno.EDQUOT}
 
 T = TypeVar("T")
@@ -171,15 +172,17 @@ class Upkeep:
             with self._head.lock:
                 if self._stopping:
                     return None
-                if self._head.state.frozen and self._flush_full is None:
+                state = self._head.state
+                compactable = self._plan is not None and self._compaction_full is None
+                urgent = compactable and len(state.version.level(0)) >= LEVEL0_URGENT
+                if state.frozen and self._flush_full is None and not urgent:
                     return self._flush_oldest
                 if self._compact_wanted:
                     return self._compact_everything
-                if self._compaction_full is None:
-                    if self._plan is not None:
-                        return self._compact_some
-                    if self._store.sweepable():
-                        return self._sweep
+                if compactable:
+                    return self._compact_some
+                if self._compaction_full is None and self._store.sweepable():
+                    return self._sweep
                 waiter = self._head.waiter()
             waiter.acquire()
 

@@ -12,6 +12,7 @@ from murmur.errors import Closed, Corruption, InvalidInput
 from murmur.kvcore.memory_storage import MemoryStorage
 from murmur.kvcore.storage import DiskStorage, Storage
 from murmur.kvcore.tree import Tree
+from murmur.kvcore.upkeep import LEVEL0_STOP
 
 KB = 1 << 10
 
@@ -191,6 +192,19 @@ def test_full_and_rotate(tree: Tree, storage: Storage) -> None:
     tree.flush(b"end")
     assert tree.mark == b"end"
     assert tree.stats()["frozen_memtables"] == 0
+
+
+def test_a_writer_in_a_hurry_does_not_pile_up_tables(storage: Storage) -> None:
+    tree = Tree.open(storage, table_bytes=4 * KB)
+    highest = 0
+    for number in range(60):
+        tree.write([(b"first", b"1"), (b"%05d" % number, b"v"), (b"last", b"1")])
+        tree.rotate(b"%d" % number)
+        highest = max(highest, *tree.stats()["level_tables"][:1], 0)  # type: ignore[index]
+    tree.flush(b"end")
+    assert highest <= LEVEL0_STOP
+    assert len(content(tree)) == 62
+    tree.close()
 
 
 def test_a_flush_records_the_mark_even_of_nothing(storage: Storage) -> None:
