@@ -11,6 +11,7 @@ was given up because the directory is a copy.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -63,6 +64,7 @@ def open_swarm(
             )
         from murmur.swarm import open as open_replica
 
+        _hush_transport()
         swarm = open_replica(path, group, listen=listen)
     except MurmurError as error:
         raise Fault(describe(error), NOT_BEGUN) from error
@@ -85,6 +87,13 @@ def findings(swarm: Swarm) -> list[str]:
     if swarm.replica.renewed:
         lines.append(f"{swarm.path}: {swarm.replica.renewed}; it writes under a new id from now on")
     return lines
+
+
+def _hush_transport() -> None:
+    """Keep what aioquic says about stray packets off stderr; the node reports what matters."""
+    logger = logging.getLogger("quic")
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
 
 
 def _holds_replica(path: str) -> bool:

@@ -124,7 +124,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_other_verbs_tell_of_a_torn_tail_on_stderr(store: Path) -> None:
-    program = "import murmur, os, sys; murmur.open(sys.argv[1]).put('k', b'v'); os._exit(0)"
+    program = "import murmur, os, sys; s = murmur.open(sys.argv[1]); s.put('k', b'v'); os._exit(0)"
     subprocess.run([sys.executable, "-c", program, str(store)], env=environment(), check=True)
     (log,) = (store / "log").glob("*.log")
     with open(log, "ab") as file:

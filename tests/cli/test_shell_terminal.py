@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.commands import query, run, terminal
+from tests.cli.commands import Terminal, query, run, terminal
 
 EDITORS = {
     "editor": (),
@@ -19,6 +19,18 @@ LONG = "SELECT count(*) FROM generate_series(1, 200000) a, generate_series(1, 20
 @pytest.fixture(params=EDITORS)
 def without(request: pytest.FixtureRequest) -> tuple[str, ...]:
     return EDITORS[request.param]
+
+
+def interrupt(shell: Terminal, pattern: str) -> None:
+    """Press Ctrl-C until it is heard: between two reads of the keyboard it can be lost."""
+    for _ in range(50):
+        shell.type("\x03")
+        try:
+            shell.expect(pattern, patience_s=0.5)
+        except AssertionError:
+            continue
+        return
+    raise AssertionError(f"Ctrl-C is not heard: {shell.shown!r}")
 
 
 def test_a_session(tmp_path: Path, without: tuple[str, ...]) -> None:
@@ -40,8 +52,7 @@ def test_a_session(tmp_path: Path, without: tuple[str, ...]) -> None:
         shell.expect("murmur>")
         shell.type("SELECT 'open\r")
         shell.expect(r"\.\.\.>")
-        shell.type("\x03")
-        shell.expect("murmur>")
+        interrupt(shell, "murmur>")
         if edited:
             shell.type("SELECT 'done' AS x, bod\t")
             shell.expect("bod.*y")
@@ -81,13 +92,7 @@ def test_ctrl_c_stops_what_runs(tmp_path: Path) -> None:
         shell.expect("1 row.*murmur>")  # the engine is loaded
         shell.type(LONG + ";\r\r")
         shell.expect("series")
-        for _ in range(50):  # the first may come before the statement runs
-            shell.type("\x03")
-            try:
-                shell.expect("interrupted.*murmur>", patience_s=0.5)
-                break
-            except AssertionError:
-                continue
+        interrupt(shell, "interrupted.*murmur>")
         shell.type("SELECT 6 * 7 AS answer;\r")
         shell.expect("answer.*42.*murmur>")
         shell.type("\x04")
