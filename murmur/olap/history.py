@@ -24,7 +24,8 @@ table that was dropped is shown as it was before.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from itertools import repeat
+from typing import Any
 
 import pyarrow as pa
 
@@ -32,8 +33,9 @@ from murmur.catalog import Catalog, Table, atoms_getter
 from murmur.catalog.catalog import table_of
 from murmur.catalog.keyspace import row_prefix
 from murmur.catalog.types import BIGINT, TEXT, TIMESTAMPTZ
-from murmur.kvcore import Atom, Log, Operation, stamp_ms, visible_fields
+from murmur.kvcore import Atom, Log, Operation, stamp_ms, visible_fields, winner
 from murmur.kvcore.cell import Author, apply
+from murmur.kvcore.record import INSERT
 from murmur.olap.arrow import atoms_to_array, make_table
 from murmur.olap.feed import transactions
 
@@ -51,15 +53,8 @@ MAX_TIME_US = 253_402_300_799_999_999  # 9999-12-31T23:59:59.999999Z
 Fields = Mapping[int, Atom]
 
 
-class Version(NamedTuple):
-    """One row as one transaction left it, or took it away."""
-
-    key: bytes
-    op: str
-    stamp: int
-    replica: bytes
-    seq: int
-    fields: Fields
+Change = tuple[str, Fields]  # insert, update or delete; the row as it was left or taken away
+Birth = bytes  # the cell that one insertion makes; its dot stands in it
 
 
 def history(
@@ -67,14 +62,21 @@ def history(
 ) -> pa.Table:
     """All versions of the table's rows that a snapshot of this vector has seen, in log order."""
     atoms = atoms_getter(table.columns)
-    rows, about = [], []
-    for _, op, stamp, replica, seq, fields in versions(log, vector, row_prefix(table.id)):
-        rows.append(atoms(fields))
+    columns = [*((column.name, column.type) for column in table.columns), *COLUMNS]
+    values: list[list[Atom]] = [[] for _ in columns]
+    for author, changes in versions(log, vector, row_prefix(table.id)):
+        if not changes:
+            continue
+        stamp, replica, seq, _ = author
         time_us = min(stamp_ms(stamp) * 1000, MAX_TIME_US)
-        about.append((min(stamp, MAX_INT64), time_us, replica.hex(), seq, op))
-    columns = [(column.name, column.type) for column in table.columns]
-    columns += COLUMNS
-    values = [*_transposed(rows, len(table.columns)), *_transposed(about, len(COLUMNS))]
+        about = (min(stamp, MAX_INT64), time_us, replica.hex(), seq)
+        # Column by column at once: a tuple kept for each row would cost as much as all the rest.
+        shown = [atoms(fields) for _, fields in changes]
+        for column, part in zip(values, zip(*shown, strict=True), strict=False):
+            column.extend(part)
+        for column, same in zip(values[len(table.columns) :], about, strict=False):
+            column.extend(repeat(same, len(changes)))
+        values[-1].extend(op for op, _ in changes)
     arrays = [
         atoms_to_array(column, sql_type, engine=engine, where=f"{table.name}.{name}")
         for (name, sql_type), column in zip(columns, values, strict=True)
@@ -97,36 +99,51 @@ def table_named(catalog: Catalog, name: str) -> Table | None:
     return table_of(max(dropped, key=lambda record: (record.generation, record.rank)))
 
 
-def versions(log: Log, vector: Mapping[bytes, int], prefix: bytes) -> Iterator[Version]:
-    """The versions of all records whose keys have this prefix, in log order."""
-    rows: dict[bytes, _Row] = {}
+def versions(
+    log: Log, vector: Mapping[bytes, int], prefix: bytes
+) -> Iterator[tuple[Author, list[Change]]]:
+    """What each transaction did to the records whose keys have this prefix, in log order."""
+    rows: dict[bytes, Birth | _Row] = {}
     for author, operations in transactions(log, vector, prefix):
         by_key: dict[bytes, list[Operation]] = {}
         for operation in operations:
             if operation.key.startswith(prefix):
                 by_key.setdefault(operation.key, []).append(operation)
+        changes: list[Change] = []
         for key, own in by_key.items():
             row = rows.get(key)
-            if row is None:
-                row = rows[key] = _Row()
+            if row is None and len(own) == 1 and own[0].kind == INSERT:
+                # Most rows are inserted and left alone.
+                cell = apply(None, own, author)
+                assert cell is not None
+                rows[key] = cell
+                body: Any = own[0].body
+                changes.append(("insert", {**body.fields, **body.counters}))
+                continue
+            if not isinstance(row, _Row):
+                row = rows[key] = _Row(row)
             before, after = row.write(own, author)
             shown = before if after is None else after
             if shown is not None:
                 op = "delete" if after is None else "insert" if before is None else "update"
-                yield Version(
-                    key, op, author.stamp, author.replica, author.seq, visible_fields(shown)
-                )
+                changes.append((op, visible_fields(shown)))
+        yield author, changes
 
 
 class _Row:
     """What has been written to one key so far."""
 
-    __slots__ = ("_cell", "_seen", "_writes")
+    __slots__ = ("_birth", "_cell", "_seen", "_writes")
 
-    def __init__(self) -> None:
+    def __init__(self, birth: Birth | None) -> None:
+        self._birth = birth
         self._cell: bytes | None = None  # of all writes so far
         self._seen: dict[bytes, int] = {}
-        self._writes: list[tuple[Sequence[Operation], Author]] = []
+        self._writes: list[tuple[Sequence[Operation], Author]] = []  # all but the birth
+        if birth is not None:
+            self._cell = birth
+            _, replica, seq = winner(birth)
+            self._seen[replica] = seq
 
     def write(
         self, operations: Sequence[Operation], author: Author
@@ -147,11 +164,11 @@ class _Row:
     def _as_seen_with(self, vector: Mapping[bytes, int]) -> bytes | None:
         """The cell made of the writes that the vector covers."""
         cell = None
+        if self._birth is not None:
+            _, replica, seq = winner(self._birth)
+            if vector.get(replica, 0) >= seq:
+                cell = self._birth
         for operations, author in self._writes:
             if vector.get(author.replica, 0) >= author.seq:
                 cell = apply(cell, operations, author)
         return cell
-
-
-def _transposed(rows: Sequence[Sequence[Atom]], width: int) -> Sequence[Sequence[Atom]]:
-    return list(zip(*rows, strict=True)) if rows else [()] * width
