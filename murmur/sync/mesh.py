@@ -128,7 +128,7 @@ class Mesh:
             addresses = tuple(dict.fromkeys(ticket.addresses + contact.member.addresses))
             invite = ticket.invite or contact.member.invite
             contact.member = replace(contact.member, addresses=addresses, invite=invite)
-        if contact.open is not None:
+        if contact.open is not None and contact.remembered:
             answer(contact.info(), None)
             return
         contact.answers.append(answer)
@@ -436,7 +436,7 @@ class Mesh:
         contact.open, contact.next_dial_ms = conversation, None
         if contact.dialing is conversation:
             contact.dialing = None  # else that goes on: the tie is settled when it opens too
-        contact.met = contact.remembered = True
+        contact.met = True
         contact.next_address, contact.last_error = 0, ""
         contact.hold(hello.vector)
         conversation.contact = contact
@@ -448,9 +448,8 @@ class Mesh:
             on_events=partial(self._handle, conversation),
             on_error=partial(self._failed, conversation),
         )
-        self._labour.submit(
-            "roster", partial(self._roster.admit, contact.member), self._roster_written
-        )
+        remember = partial(self._roster.admit, contact.member)
+        self._labour.submit("roster", remember, partial(self._remembered, contact))
         self._on_notice("connected", contact.name, f"at {link.address}")
         if abs(conversation.skew_ms) >= SKEW_NOTICE_MS:
             text = f"its clock is {conversation.skew_ms / 1000:+.1f} s from this one's"
@@ -458,16 +457,22 @@ class Mesh:
         self._handle(conversation, session.open(now_ms), now_ms)
         if session.state is not State.OPEN:
             return
-        contact.reply(contact.info(), None)
         self._tell_links()
         session.report(self._outbox.durable_vector, self._outbox.vector, now_ms)
         conversation.exchange.pump(now_ms)
         self._check_waits()
 
-    def _roster_written(self, _: None, error: BaseException | None, now_ms: int) -> None:
-        if error is not None:
-            # The peer stays connected; it is only not remembered over a restart.
-            self._on_notice("error", "", f"the list of peers could not be written: {error}")
+    def _remembered(
+        self, contact: Contact, _: None, error: BaseException | None, now_ms: int
+    ) -> None:
+        """The contact is in the roster: who waits for the connection may rely on it."""
+        if error is None:
+            contact.remembered = True
+        else:
+            # It stays connected; it is only not remembered over a restart.
+            self._on_notice("error", contact.name, f"its address could not be written: {error}")
+        if contact.open is not None:
+            contact.reply(contact.info(), None)
 
     # -- the exchange
 

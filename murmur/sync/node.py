@@ -216,6 +216,8 @@ class Node:
         """
         self._check_running()
         wanted = None if peers is None else frozenset(_node_id(peer) for peer in peers)
+        if wanted is not None and not wanted:
+            return
         vector = {replica: seq for replica, seq in self._replica.vector.items() if seq}
         if wanted:
             known = self._ask(lambda _: frozenset(self._mesh.contacts))
@@ -424,9 +426,9 @@ class _Workers:
         queue.put(task)
 
     def close(self) -> None:
-        """Finish what has begun, drop the rest, end the threads."""
-        for queue in self._lanes.values():
-            while not queue.empty():
+        """Finish what has begun and what is to be remembered, drop the rest, end the threads."""
+        for lane, queue in self._lanes.items():
+            while lane != "roster" and not queue.empty():
                 queue.get_nowait()
             queue.put(None)
         for thread in self._threads:

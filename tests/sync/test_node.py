@@ -288,8 +288,9 @@ def test_close_from_anywhere_and_again(make: Make) -> None:
 
 def test_close_from_its_own_thread(make: Make) -> None:
     a, b = make("a"), make("b")
-    a.node._on_event = lambda notice: a.node.close()
     b.node.connect_peer(a.node.ticket())
+    a.node._on_event = lambda notice: a.node.close()
+    b.node.close()
     eventually(lambda: a.node.state == "closed")
 
 
