@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import inspect
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +17,9 @@ from murmur.errors import (
     Closed,
     Conflict,
     ConstraintViolation,
+    DataError,
     InvalidInput,
+    ParseError,
     TypeMismatch,
     Unsupported,
 )
@@ -90,6 +94,26 @@ def test_result_columns_are_named_for_what_they_are(session: Session) -> None:
     assert names == ["n", "a", "id", "lower", "count", "-id", "case"]
     other = session.execute("SELECT count(*), max(id), sum(id) FROM t").columns or ()
     assert [column.name for column in other] == ["count", "max", "sum"]
+
+
+def test_a_counter_reads_as_bigint(session: Session) -> None:
+    session.execute("CREATE TABLE c (id INT PRIMARY KEY, n COUNTER)")
+    for text in ("SELECT n FROM c", "SELECT max(n) FROM c", "UPDATE c SET n = 1 RETURNING n"):
+        (column,) = session.execute(text).columns or ()
+        assert column.type == BIGINT
+    assert [column.type for column in session.execute("SELECT * FROM c").columns or ()] == [
+        BIGINT,
+        BIGINT,
+    ]
+
+
+def test_a_sum_that_does_not_fit_is_an_error(session: Session) -> None:
+    session.execute("INSERT INTO t (id) VALUES (?), (?)", [2**63 - 1, 2**63 - 2])
+    assert fetch(session, "SELECT sum(id) FROM t WHERE id = 1 OR id = ?", [2**63 - 2]) == [
+        (2**63 - 1,)
+    ]
+    with pytest.raises(DataError, match="outside of BIGINT"):
+        fetch(session, "SELECT sum(id) FROM t WHERE id > 1")
 
 
 def test_writes_count_rows_and_tell_the_last_integer_key(session: Session) -> None:
@@ -440,6 +464,23 @@ def test_generated_keys_rise_across_sessions(session: Session) -> None:
         one = (session, beside(session))[i % 2]
         keys.append(one.execute("INSERT INTO t (a) VALUES ('x')").lastrowid)
     assert keys == sorted(set(keys), key=lambda key: key or 0)
+
+
+def test_a_statement_too_deep_for_the_caller_s_stack_is_an_error_with_a_name(
+    session: Session,
+) -> None:
+    text = "SELECT id" + " + 1" * 90 + " FROM t"
+    statement = session._shared.statements.get(text)  # parsed, where there is room
+
+    def below(frames: int) -> Any:
+        if frames:
+            return below(frames - 1)
+        return statement.prepared(session._replica.snapshot().state, session._system)
+
+    room = sys.getrecursionlimit() - len(inspect.stack())
+    with pytest.raises(ParseError, match="nested too deeply"):
+        below(room - 60)
+    assert fetch(session, text) == [(91,)]
 
 
 # Engines -----------------------------------------------------------------------------------------
