@@ -69,7 +69,7 @@ def history(
             continue
         stamp, replica, seq, _ = author
         time_us = min(stamp_ms(stamp) * 1000, MAX_TIME_US)
-        about = (min(stamp, MAX_INT64), time_us, replica.hex(), seq)
+        about: tuple[Atom, ...] = (min(stamp, MAX_INT64), time_us, replica.hex(), seq)
         # Column by column at once: a tuple kept for each row would cost as much as all the rest.
         shown = [atoms(fields) for _, fields in changes]
         for column, part in zip(values, zip(*shown, strict=True), strict=False):
