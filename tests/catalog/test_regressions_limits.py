@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from harness import open_replica
 
 from murmur.catalog import ColumnDefinition, TableDefinition, add_column, create_table
 from murmur.catalog.types import INTEGER
 from murmur.errors import InvalidInput
 from murmur.kvcore.record import MAX_FIELDS
+from tests.catalog.harness import open_replica
 
 
 def wide(columns: int) -> TableDefinition:
