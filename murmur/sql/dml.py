@@ -28,10 +28,11 @@ from murmur.catalog.rows import (
 from murmur.catalog.schema import Column, Index, Table
 from murmur.errors import BindError, ConstraintViolation
 from murmur.kvcore.transaction import Transaction
+from murmur.sql.access import access_keys
 from murmur.sql.checks import checks_of
 from murmur.sql.compile import compile_expression, compile_predicate, compile_projection
 from murmur.sql.execution import Context
-from murmur.sql.executor import compile_keyed, compile_rows
+from murmur.sql.executor import compile_rows
 from murmur.sql.expressions import Call, Expr, Parameter
 from murmur.sql.plan import (
     Assignment,
@@ -297,7 +298,7 @@ TargetSource: TypeAlias = Callable[[Transaction, Context], Sequence[tuple[bytes,
 def _target_source(source: Rows | ColumnarQuery, table: Table) -> TargetSource:
     """Row keys and what the assignments read, all of them before the first is written."""
     if not isinstance(source, ColumnarQuery):
-        read = compile_keyed(source)
+        read = access_keys(source)
         return lambda tx, context: list(read(tx, context))
     width = len(table.primary_key)
 

@@ -13,29 +13,22 @@ are exhausted or dropped; the session sees to that.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, islice, product
-from operator import itemgetter
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+from typing import Any
 
-from murmur.catalog.ranges import index_bounds, row_bounds
-from murmur.catalog.rows import get_row, key_of, scan_index, scan_rows
-from murmur.errors import DataError, InvalidInput
+from murmur.errors import InvalidInput
 from murmur.kvcore.view import View
+from murmur.sql.access import Reader, Row, access_count, access_rows
 from murmur.sql.aggregates import compile_aggregations
 from murmur.sql.compile import (
-    Evaluator,
     compile_expression,
     compile_pipeline,
-    compile_predicate,
-    compile_projection,
 )
 from murmur.sql.execution import Context
 from murmur.sql.expressions import Expr
 from murmur.sql.plan import (
-    Access,
     Aggregate,
-    Bound,
     Distinct,
     Filter,
     FullScan,
@@ -48,14 +41,8 @@ from murmur.sql.plan import (
     Rows,
     Sort,
     SortKey,
-    Span,
     SystemScan,
 )
-
-Row: TypeAlias = tuple[Any, ...]
-Reader: TypeAlias = Callable[[View, Context], Iterable[Row]]
-KeyedReader: TypeAlias = Callable[[View, Context], Iterable[tuple[bytes, Row]]]
-Ranges: TypeAlias = Callable[[Context], Iterable[tuple[bytes, bytes]]]
 
 
 def compile_rows(rows: Rows) -> Reader:
@@ -66,7 +53,7 @@ def compile_rows(rows: Rows) -> Reader:
         case SystemScan(name, _):
             return lambda view, context: context.system_rows(name, view)
         case KeyLookup() | KeyRange() | IndexRange() | FullScan():
-            return _access(rows)
+            return access_rows(rows)
         case Project(Filter(source, predicate), exprs):
             return _pipeline(compile_rows(source), predicate, exprs)
         case Project(source, exprs):
@@ -84,159 +71,10 @@ def compile_rows(rows: Rows) -> Reader:
         case Aggregate(FullScan() | KeyRange() | IndexRange() as source, (aggregation,)) if (
             aggregation.name == "count" and aggregation.operand is None
         ):
-            return _count(source)
+            return access_count(source)
         case Aggregate(source, aggregations):
             return _aggregate(compile_rows(source), aggregations)
     raise AssertionError(rows)
-
-
-def compile_keyed(rows: Rows) -> KeyedReader:
-    """The function that gives row keys and rows, for UPDATE and DELETE."""
-    match rows:
-        case Filter(source, predicate):
-            read, holds = compile_keyed(source), compile_predicate(predicate)
-
-            def filtered(view: View, context: Context) -> Iterator[tuple[bytes, Row]]:
-                return (pair for pair in read(view, context) if holds(pair[1], context))
-
-            return filtered
-        case KeyLookup() | KeyRange() | IndexRange() | FullScan():
-            return _keyed_access(rows)
-    raise AssertionError(rows)
-
-
-# Access paths ------------------------------------------------------------------------------------
-
-
-def _access(access: Access) -> Reader:
-    table = access.table
-    match access:
-        case KeyLookup(_, span):
-            if all(len(equal.alternatives) == 1 for equal in span.equal):
-                return _single_lookup(access)
-            keys = _keys(access)
-
-            def lookup(view: View, context: Context) -> Iterator[Row]:
-                rows = (get_row(view, table, key) for key in keys(context))
-                return (row for row in rows if row is not None)
-
-            return lookup
-        case FullScan(_, reverse):
-            return lambda view, context: map(_ROW, scan_rows(view, table, reverse=reverse))
-    keyed = _keyed_access(access)
-    return lambda view, context: map(_ROW, keyed(view, context))
-
-
-_ROW = itemgetter(1)
-
-
-def _single_lookup(access: KeyLookup) -> Reader:
-    """The commonest read of all: one row by its key."""
-    table = access.table
-    values_of = compile_projection([equal.alternatives[0] for equal in access.span.equal])
-
-    def lookup(view: View, context: Context) -> tuple[Row, ...]:
-        try:
-            key = key_of(table, values_of((), context))
-        except DataError:
-            return ()  # a value that the column cannot hold equals nothing
-        row = get_row(view, table, key)
-        return () if row is None else (row,)
-
-    return lookup
-
-
-def _keyed_access(access: Access) -> KeyedReader:
-    table = access.table
-    match access:
-        case KeyLookup():
-            keys = _keys(access)
-
-            def lookup(view: View, context: Context) -> Iterator[tuple[bytes, Row]]:
-                for key in keys(context):
-                    row = get_row(view, table, key)
-                    if row is not None:
-                        yield key, row
-
-            return lookup
-        case KeyRange(_, span, reverse):
-            row_ranges = _ranges(
-                span,
-                lambda equal, low, high: row_bounds(table, equal, lower=low, upper=high),
-                reverse=reverse,
-            )
-            return lambda view, context: chain.from_iterable(
-                scan_rows(view, table, start, stop, reverse=reverse)
-                for start, stop in row_ranges(context)
-            )
-        case IndexRange(_, index, span, reverse):
-            index_ranges = _ranges(
-                span,
-                lambda equal, low, high: index_bounds(table, index, equal, lower=low, upper=high),
-                reverse=reverse,
-            )
-
-            def scan(view: View, context: Context) -> Iterator[tuple[bytes, Row]]:
-                for start, stop in index_ranges(context):
-                    for key in scan_index(view, table, index, start, stop, reverse=reverse):
-                        row = get_row(view, table, key)
-                        assert row is not None, "an index entry without its row"
-                        yield key, row
-
-            return scan
-        case FullScan(_, reverse):
-            return lambda view, context: scan_rows(view, table, reverse=reverse)
-
-
-def _keys(access: KeyLookup) -> Callable[[Context], list[bytes]]:
-    """The keys of a lookup with alternatives, in order, each once."""
-    combinations = _combinations(access.span)
-    table = access.table
-
-    def keys(context: Context) -> list[bytes]:
-        found = set()
-        for values in combinations(context):
-            try:
-                found.add(key_of(table, values))
-            except DataError:
-                continue
-        return sorted(found)
-
-    return keys
-
-
-def _combinations(span: Span) -> Callable[[Context], Iterable[tuple[Any, ...]]]:
-    """All choices of one alternative per column. NULL equals nothing, but IS NULL asks for it."""
-    columns = [(compile_projection(equal.alternatives), equal.null) for equal in span.equal]
-
-    def combinations(context: Context) -> Iterable[tuple[Any, ...]]:
-        return product(
-            *(
-                [value for value in values((), context) if value is not None]
-                + ([None] if null else [])
-                for values, null in columns
-            )
-        )
-
-    return combinations
-
-
-def _ranges(span: Span, bounds: Callable[..., tuple[bytes, bytes]], *, reverse: bool) -> Ranges:
-    """The byte ranges of a span, disjoint and in the order of reading."""
-    combinations = _combinations(span)
-    lower, upper = _bound(span.lower), _bound(span.upper)
-
-    def ranges(context: Context) -> Iterable[tuple[bytes, bytes]]:
-        low = lower and (lower[0]((), context), lower[1])
-        high = upper and (upper[0]((), context), upper[1])
-        found = {bounds(equal, low, high) for equal in combinations(context)}
-        return sorted((pair for pair in found if pair[0] < pair[1]), reverse=reverse)
-
-    return ranges
-
-
-def _bound(bound: Bound | None) -> tuple[Evaluator, bool] | None:
-    return None if bound is None else (compile_expression(bound.expr), bound.inclusive)
 
 
 # Operators ---------------------------------------------------------------------------------------
@@ -363,32 +201,3 @@ def _without_nan(row: Row) -> Row:
 def _aggregate(read: Reader, aggregations: Any) -> Reader:
     run = compile_aggregations(aggregations)
     return lambda view, context: (run(read(view, context), context),)
-
-
-def _count(access: FullScan | KeyRange | IndexRange) -> Reader:
-    """count(*) of an access path: its keys are enough."""
-    table = access.table
-    match access:
-        case FullScan():
-            whole = [row_bounds(table)]
-            ranges: Ranges = lambda context: whole  # noqa: E731
-        case KeyRange(_, span, _):
-            ranges = _ranges(
-                span,
-                lambda equal, low, high: row_bounds(table, equal, lower=low, upper=high),
-                reverse=False,
-            )
-        case IndexRange(_, index, span, _):
-            ranges = _ranges(
-                span,
-                lambda equal, low, high: index_bounds(table, index, equal, lower=low, upper=high),
-                reverse=False,
-            )
-
-    def count(view: View, context: Context) -> tuple[Row]:
-        total = 0
-        for start, stop in ranges(context):
-            total += sum(1 for _ in view.scan(start, stop))
-        return ((total,),)
-
-    return count

@@ -14,13 +14,14 @@ from typing import Any
 from murmur.catalog.catalog import Catalog
 from murmur.catalog.types import SqlType
 from murmur.errors import ParseError
+from murmur.sql.access import Reader
 from murmur.sql.binder import Binding
 from murmur.sql.binder_ddl import bind_ddl
 from murmur.sql.binder_writes import bind_delete, bind_insert, bind_update
 from murmur.sql.ddl import Step
 from murmur.sql.dml import Program, compile_delete, compile_insert, compile_update
 from murmur.sql.engines import plan_alternative, plan_query
-from murmur.sql.executor import Reader, compile_rows
+from murmur.sql.executor import compile_rows
 from murmur.sql.expressions import Parameter
 from murmur.sql.parameter_values import check_parameters
 from murmur.sql.parser import Parsed
