@@ -12,7 +12,7 @@
 
 Entries that differ in kind stand in arrays of one kind: an array of lengths is unpacked by one call
 and turned into bounds by `accumulate`, a key is one slice and one concatenation, a value one slice,
-about 0.2 microseconds for an entry. A group's prefix is that of its first and last key, since the
+about 0.25 microseconds for an entry. A group's prefix is that of its first and last key, since the
 keys between lie between; so encoding compares two keys in sixteen.
 
 A deleted key (tombstone) has an empty value, and its position is listed. The checksum of a block

@@ -21,14 +21,16 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
+from murmur.kvcore.block import TARGET_BYTES
 from murmur.kvcore.merge import Run, merge
 from murmur.kvcore.sstable import Table, TableInfo, TableWriter
-from murmur.kvcore.version import Version, sorted_runs
+from murmur.kvcore.version import Version
 
 LEVEL0_TABLES = 4
 LEVEL_TABLES = 4
 RATIO = 10
 SMALLEST_MOVE = 4  # a flushed table is moved as it is if it has 1/4 of a table's size
+RUN_BLOCKS = 8  # read together: larger runs merge faster
 
 
 class Plan(NamedTuple):
@@ -74,9 +76,11 @@ def everything(version: Version, table_bytes: int) -> Plan | None:
 def run_plan(
     plan: Plan, create: Callable[[], TableWriter], table_bytes: int, pause: Callable[[], None]
 ) -> list[TableInfo]:
-    """Merge into new tables. `pause` is called between pieces of a few kilobytes."""
+    """Merge into new tables. `pause` is called between pieces of some ten kilobytes."""
     max_sequence = max(table.info.max_sequence for table in plan.inputs)
-    runs = merge([sorted_runs(tables, b"", None, cached=False) for tables in plan.sources])
+    # A table may grow by a run beyond its size, so a run is a small part of it.
+    blocks = max(1, min(RUN_BLOCKS, table_bytes // (16 * TARGET_BYTES)))
+    runs = merge([_all_runs(tables, blocks) for tables in plan.sources])
     if plan.drop_tombstones:
         runs = _without_tombstones(runs)
     written = []
@@ -140,6 +144,11 @@ def _is_bottom(version: Version, target: int, first: bytes, last: bytes) -> bool
     """Whether no level below the target holds keys of this range."""
     deeper = version.levels[target + 1 :]
     return not any(_overlapping(tables, first, last) for tables in deeper)
+
+
+def _all_runs(tables: Sequence[Table], blocks: int) -> Iterator[Run]:
+    for table in tables:
+        yield from table.all_runs(blocks)
 
 
 def _without_tombstones(runs: Iterator[Run]) -> Iterator[Run]:

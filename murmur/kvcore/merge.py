@@ -11,8 +11,9 @@ meet in a dict, oldest first, so that the newest value stays:
     newest   b=1 d=None   | ...        up to c:  b=1          a=0 b=1 c=9
     oldest   a=0 b=7 c=9  | ...                  a=0 b=7 c=9
 
-Slices, dict updates and sorts run in C: about 0.2 microseconds for an entry, a third of what
-heapq.merge costs, and nothing at all for a lone source.
+Slices, dict updates and sorts run in C: 0.17 to 0.35 microseconds for an entry of four sources, in
+runs of 500 or 35, and nothing at all for a lone source. (heapq.merge takes 0.33 and leaves all
+entries of a key in, pair by pair.)
 
 Invariant: the runs that come out hold each key once, with the value of the newest source that has
 it. Tombstones come out too: only the consumer knows whether something older lies below.

@@ -211,21 +211,14 @@ class Table:
         # The block's last key is not less than the key, so the position is within.
         return block.values[position] if keys[position] == key else ABSENT
 
-    def runs(
-        self, start: bytes, stop: bytes | None, *, reverse: bool = False, cached: bool = True
-    ) -> Iterator[Run]:
-        """The entries with start <= key < stop, as sources of a merge come.
-
-        Who reads a table only once (`cached` is False) leaves the cache alone.
-        """
+    def runs(self, start: bytes, stop: bytes | None, *, reverse: bool = False) -> Iterator[Run]:
+        """The entries with start <= key < stop, as sources of a merge come."""
         contents = self._contents or self._load()
         lasts = contents.lasts
         first = bisect_left(lasts, start)
         end = len(lasts) if stop is None else min(bisect_left(lasts, stop) + 1, len(lasts))
         for at in range(end - 1, first - 1, -1) if reverse else range(first, end):
-            block = self._cache.get(self._block_number + at) if cached else None
-            if block is None:
-                block = self._read_block(contents, at, keep=cached)
+            block = self._cache.get(self._block_number + at) or self._read_block(contents, at)
             keys, values, tombstones, _ = block
             low = bisect_left(keys, start) if at == first else 0
             high = bisect_left(keys, stop) if stop is not None and at == end - 1 else len(keys)
@@ -234,9 +227,20 @@ class Table:
             elif low < high:
                 yield keys[low:high], values[low:high], tombstones
 
-    def overlaps(self, start: bytes, stop: bytes | None) -> bool:
-        """Whether there may be keys with start <= key < stop."""
-        return self.info.last >= start and (stop is None or self.info.first < stop)
+    def all_runs(self, blocks: int) -> Iterator[Run]:
+        """All entries, past the cache and in runs of so many blocks: for compaction."""
+        contents = self._contents or self._load()
+        count = len(contents.handles)
+        for start in range(0, count, blocks):
+            keys: list[bytes] = []
+            values: list[bytes | None] = []
+            some_deleted = False
+            for at in range(start, min(start + blocks, count)):
+                block = self._read_block(contents, at, keep=False)
+                keys += block.keys
+                values += block.values
+                some_deleted = some_deleted or block.tombstones
+            yield keys, values, some_deleted
 
     def close(self) -> None:
         """Read no more from the disk: what is not in memory raises Closed."""

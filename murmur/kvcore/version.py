@@ -85,7 +85,7 @@ class Version:
             low = bisect_left(lasts, start)
             high = len(tables) if stop is None else min(bisect_left(lasts, stop) + 1, len(tables))
             if low < high:
-                sources.append(sorted_runs(tables[low:high], start, stop, reverse=reverse))
+                sources.append(_sorted_runs(tables[low:high], start, stop, reverse=reverse))
         return sources
 
     def flushed(self, table: Table | None, mark: bytes, last_sequence: int) -> Version:
@@ -113,14 +113,8 @@ class Version:
             yield from table.check()
 
 
-def sorted_runs(
-    tables: Sequence[Table],
-    start: bytes,
-    stop: bytes | None,
-    *,
-    reverse: bool = False,
-    cached: bool = True,
+def _sorted_runs(
+    tables: Sequence[Table], start: bytes, stop: bytes | None, *, reverse: bool
 ) -> Iterator[Run]:
-    """The entries of disjoint tables in key order, as one source of a merge."""
     for table in reversed(tables) if reverse else tables:
-        yield from table.runs(start, stop, reverse=reverse, cached=cached)
+        yield from table.runs(start, stop, reverse=reverse)

@@ -95,6 +95,10 @@ def test_many_blocks() -> None:
         within = [pair for pair in ordered if start <= pair[0] < stop]
         assert pairs(table, start, stop) == within
         assert pairs(table, start, stop, reverse=True) == within[::-1]
+    for blocks in (1, 3, 1000):
+        runs = list(table.all_runs(blocks))
+        assert [pair for run in runs for pair in zip(run[0], run[1], strict=True)] == ordered
+    assert len(runs) == 1
     live = [(key, value) for key, value in ordered if value is not None]
     assert list(live_pairs(table.runs(b"", None))) == live
     assert list(table.check()) == []

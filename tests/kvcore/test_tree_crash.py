@@ -169,6 +169,7 @@ def test_a_power_cut_anywhere_leaves_what_a_mark_stands_for() -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(3600)
 def test_many_power_cuts() -> None:
     assert sweep(turns=60, seeds=12) > 10_000
 

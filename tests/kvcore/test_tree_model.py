@@ -243,6 +243,7 @@ def test_the_tree_is_a_dict_on_disk() -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(3600)
 def test_the_tree_is_a_dict_for_long() -> None:
     run_state_machine_as_test(
         TreeMachine, settings=settings(max_examples=2000, stateful_step_count=100, deadline=None)

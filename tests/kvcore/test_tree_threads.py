@@ -204,7 +204,7 @@ def test_a_writer_interrupted_by_a_signal_leaves_nothing_and_can_go_on() -> None
         raise KeyboardInterrupt
 
     storage, rng = MemoryStorage(), Random(1)
-    tree = Tree.open(storage, memtable_bytes=200 * KB, table_bytes=64 * KB)
+    tree = Tree.open(storage, memtable_bytes=200 * KB, table_bytes=256 * KB)
     model: dict[bytes, bytes] = {}
     killer = threading.Thread(target=kill)
     killer.start()
