@@ -57,6 +57,8 @@ from murmur.kvcore.verify import state_hash, verify
 DURABILITIES = ("none", "batched", "commit")
 SYNC_INTERVAL_MS = 50
 GROUP_BYTES = 256 << 10  # remote records admitted in one critical section
+RECENT_BYTES = 64 << 20  # what may be remembered of commits since the oldest open transaction
+_COMMIT_BYTES, _KEY_BYTES = 300, 40  # what CPython takes for the memory of one, and of its keys
 
 
 class Applied(NamedTuple):
@@ -95,9 +97,12 @@ class Replica:
         self._lock = threading.Lock()
         self._durable_lock = threading.Lock()
         self._closed = False
-        self._in_flight: int | None = None
+        # What is being written: where the log stood, and the batch for the tree.
+        self._in_flight: tuple[int, list[tuple[bytes, bytes | None]]] | None = None
         self._open_transactions: dict[int, int] = {}
         self._recent: deque[tuple[int, set[bytes]]] = deque()
+        self._recent_bytes = 0
+        self._forgotten = 0  # the highest sequence that is no more among the recent
         self._listeners: list[Callable[[], None]] = []
         self._owner = storage.lock()
         self._syncer: Syncer | None = None
@@ -275,6 +280,11 @@ class Replica:
         self._usable()
         with self._lock:
             self._enter()
+            if snapshot.sequence < self._forgotten and not transaction.blind:
+                raise Conflict(
+                    "too much was committed since this transaction began to tell whether it "
+                    "conflicts; run it again"
+                )
             for sequence, keys in self._recent:
                 if sequence > snapshot.sequence:
                     key = transaction.conflicts_with(keys)
@@ -494,7 +504,7 @@ class Replica:
         published = self._published
         batch, state = group.batch(self.derivation, published.state, _Latest(self._tree))
         batch += self.parking.entries(group.park, group.records)
-        self._in_flight = self.log.end
+        self._in_flight = self.log.end, batch
         if group.records:
             self.log.append(ADMITTED, group.records)
         if group.park:
@@ -517,20 +527,28 @@ class Replica:
         for record in group.records:
             self.parking.discard(record)
         if self._open_transactions:
-            self._recent.append((sequence, {key for key, _ in batch}))
-            oldest = min(tuple(self._open_transactions.values()), default=sequence)
-            while self._recent and self._recent[0][0] <= oldest:
-                self._recent.popleft()
+            self._remember(sequence, batch)
         elif self._recent:
             self._recent.clear()
+            self._recent_bytes = 0
         with self._durable_lock:
             self._undurable.append((position, group.vector))
 
+    def _remember(self, sequence: int, batch: list[tuple[bytes, bytes | None]]) -> None:
+        """Keep what was committed for those who began before it, within a bound."""
+        recent, weight = self._recent, _weight
+        recent.append((sequence, {key for key, _ in batch}))
+        self._recent_bytes += weight(recent[-1][1])
+        oldest = min(tuple(self._open_transactions.values()), default=sequence)
+        while recent and (recent[0][0] <= oldest or self._recent_bytes > RECENT_BYTES):
+            self._forgotten, keys = recent.popleft()
+            self._recent_bytes -= weight(keys)
+
     def _settle(self) -> None:
         """Finish or undo what an exception interrupted."""
-        start = self._in_flight
-        if start is None:
+        if self._in_flight is None:
             return
+        start, batch = self._in_flight
         if self.log.end == start:
             self.log.rewind(start)
         else:
@@ -538,6 +556,9 @@ class Replica:
             published = self._published
             with self._durable_lock:
                 self._undurable.append((published.position, published.vector))
+            if self._open_transactions:  # it may have been published and not remembered
+                with self._tree.snapshot() as snapshot:
+                    self._remember(snapshot.sequence, batch)
         self._in_flight = None
 
     # Recovery ----------------------------------------------------------
@@ -627,7 +648,8 @@ class Replica:
         moved = False
         with self._durable_lock:
             while self._undurable and self._undurable[0][0] <= durable:
-                self._durable_position, self._durable_vector = self._undurable.popleft()
+                self._durable_position, self._durable_vector = self._undurable[0]
+                self._undurable.popleft()
                 moved = True
         if moved:
             for listener in tuple(self._listeners):
@@ -639,6 +661,10 @@ class Replica:
             if part is not None:
                 part.close()
         self._owner.close()
+
+
+def _weight(keys: set[bytes]) -> int:
+    return _COMMIT_BYTES + _KEY_BYTES * len(keys)
 
 
 def _fork(replica: bytes, seq: int) -> ProtocolViolation:

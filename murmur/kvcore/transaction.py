@@ -19,15 +19,14 @@ Invariants:
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import Protocol
 
 from murmur.errors import Closed, DataError, InvalidInput
 from murmur.kvcore.cell import Author, apply, decode_record, observed_totals
 from murmur.kvcore.derivation import CellChange, Derivation
+from murmur.kvcore.overlay import OwnKeys, Ranges, overlay
 from murmur.kvcore.record import (
     COUNT,
     DELETE,
@@ -50,8 +49,6 @@ from murmur.kvcore.record import (
     Reset,
 )
 from murmur.kvcore.snapshot import Snapshot
-
-_FEW = 16  # unsorted keys up to this many are inserted one by one, more are sorted in
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +111,12 @@ class Transaction:
         self._reflected: dict[bytes, bytes | None] = {}  # the cells that _derived speaks of
         self._stale: set[bytes] = set()  # changed since _derived was computed
         self._state = snapshot.state
-        self._keys = _Keys()
-        self._derived_keys = _Keys()
+        self._keys = OwnKeys()
+        self._derived_keys = OwnKeys()
         self._guards: set[bytes] = set()
-        self._ranges: list[tuple[bytes, bytes | None]] = []
+        self._ranges = Ranges()
         self._read: set[bytes] = set()
-        self._read_ranges: list[tuple[bytes, bytes | None]] = []
+        self._read_ranges = Ranges()
 
     # Writing -----------------------------------------------------------
 
@@ -199,7 +196,7 @@ class Transaction:
 
     def guard_range(self, start: bytes, stop: bytes | None) -> None:
         """Let commit fail if anybody changes a key with start <= key < stop before it."""
-        self._ranges.append((start, stop))
+        self._ranges.add(start, stop)
 
     # Reading -----------------------------------------------------------
 
@@ -236,7 +233,7 @@ class Transaction:
         if self._stale and (stop is None or stop > DERIVED):
             self._derive()
         if start < RECORD:
-            self._read_ranges.append((start, stop))
+            self._read_ranges.add(start, stop)
         own: list[tuple[bytes, bytes | None]] = [
             (key, self._cell(key))
             for key in self._keys.between(start, stop)
@@ -252,7 +249,7 @@ class Transaction:
             return below
         if reverse:
             own.reverse()
-        return _overlay(own, below, reverse=reverse)
+        return overlay(own, below, reverse=reverse)
 
     # Ending ------------------------------------------------------------
 
@@ -311,6 +308,15 @@ class Transaction:
             operations += self._operations_of(key)
         return operations
 
+    @property
+    def blind(self) -> bool:
+        """Whether it needs nothing to be as it was: it has read nothing and guards nothing."""
+        return not (self._guards or self._ranges or self._read or self._read_ranges) and all(
+            isinstance(change, Put)
+            or not (change.remove or change.insertion or change.edits or change.resets)
+            for change in self._changes.values()
+        )
+
     def conflicts_with(self, keys: set[bytes]) -> bytes | None:
         """A key among `keys` that this transaction needs as it was, if there is one."""
         for key in keys & self._guards:
@@ -318,13 +324,13 @@ class Transaction:
         for key in keys & self._changes.keys():
             change = self._changes[key]
             if isinstance(change, Put):
-                if key in self._read or _within(key, self._read_ranges):
+                if key in self._read or self._read_ranges.hold(key):
                     return key
             elif change.remove or change.insertion is not None or change.edits or change.resets:
                 return key
         if self._ranges:
             for key in keys:
-                if _within(key, self._ranges):
+                if self._ranges.hold(key):
                     return key
         return None
 
@@ -426,72 +432,14 @@ class _Reflected:
     def scan(
         self, start: bytes, stop: bytes | None, *, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
-        bounds = [(start, stop)]
         own = sorted(
             (key, value)
             for values in (self._cells, self._derived)
             for key, value in values.items()
-            if _within(key, bounds)
+            if start <= key and (stop is None or key < stop)
         )
         below = self._snapshot.scan(start, stop, reverse=reverse)
-        return _overlay(own[::-1] if reverse else own, below, reverse=reverse)
-
-
-class _Keys:
-    """Keys in order, of which most are asked for rarely and many are added at once."""
-
-    def __init__(self) -> None:
-        self._sorted: list[bytes] = []
-        self._added: list[bytes] = []
-
-    def add(self, key: bytes) -> None:
-        self._added.append(key)
-
-    def between(self, start: bytes, stop: bytes | None) -> Iterator[bytes]:
-        added = self._added
-        if added:
-            if len(added) <= _FEW:
-                for key in added:
-                    insort(self._sorted, key)
-            else:
-                self._sorted += added
-                self._sorted.sort()
-            added.clear()
-        keys = self._sorted
-        first = bisect_left(keys, start)
-        last = len(keys) if stop is None else bisect_left(keys, stop)
-        previous = None
-        for key in keys[first:last]:
-            if key != previous:  # a key that was rolled back and written again stands here twice
-                yield key
-            previous = key
-
-
-def _overlay(
-    own: Sequence[tuple[bytes, bytes | None]],
-    below: Iterator[tuple[bytes, bytes]],
-    *,
-    reverse: bool,
-) -> Iterator[tuple[bytes, bytes]]:
-    """The pairs of `below` with `own` laid over them; None hides a pair."""
-    at = 0
-    for pair in below:
-        key = pair[0]
-        while at < len(own) and (own[at][0] > key if reverse else own[at][0] < key):
-            mine, value = own[at]
-            if value is not None:
-                yield mine, value
-            at += 1
-        if at < len(own) and own[at][0] == key:
-            mine, value = own[at]
-            if value is not None:
-                yield mine, value
-            at += 1
-        else:
-            yield pair
-    for mine, value in islice(own, at, None):
-        if value is not None:
-            yield mine, value
+        return overlay(own[::-1] if reverse else own, below, reverse=reverse)
 
 
 def _few_enough(fields: Mapping[int, Atom]) -> None:
@@ -503,7 +451,3 @@ def _whole(count: int, smallest: int = INT64_MIN) -> int:
     if not smallest <= count <= INT64_MAX:
         raise DataError(f"a counter goes by 64 bits: {count} is out of its range")
     return count
-
-
-def _within(key: bytes, ranges: Sequence[tuple[bytes, bytes | None]]) -> bool:
-    return any(start <= key and (stop is None or key < stop) for start, stop in ranges)
