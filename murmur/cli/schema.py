@@ -145,7 +145,7 @@ def _renamed(match: re.Match[str], new: dict[str, str]) -> str:
     """One word of a stored expression under today's names: there, keywords are in capitals."""
     word = match[0]
     name = word[1:-1].replace('""', '"') if word.startswith('"') else word
-    return quote(new[name]) if name in new and not word.startswith("'") else word
+    return quote(new[name]) if name in new else word
 
 
 def _foreign_key(catalog: Catalog, table: Table, foreign_key: ForeignKey) -> str:

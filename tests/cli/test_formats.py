@@ -167,6 +167,11 @@ def test_table(store: Path) -> None:
     ]
 
 
+def test_a_table_of_the_columnar_engine(store: Path) -> None:
+    ran = ask(store, "SELECT count(*) AS how_many, 'x' AS t FROM x GROUP BY id > 0", "table")
+    assert ran.out.splitlines() == [" how_many │ t", "──────────┼───", "        4 │ x", "(1 row)"]
+
+
 def test_statements_without_rows(tmp_path: Path) -> None:
     path = tmp_path / "data"
     assert run("sql", path, "CREATE TABLE t (a INT)").out == "CREATE\n"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from murmur import PeerError, Swarm, Unreachable
 from murmur.sync import Ticket
 from tests.cli.commands import Running, environment, query, run, start
 
@@ -72,6 +73,28 @@ def test_peers_that_come_later_are_tried_again(tmp_path: Path) -> None:
     second.line("^connected ")
     assert first.end(signal.SIGINT) == (0, "")
     assert second.end(signal.SIGINT) == (0, "")
+
+
+def test_unreachable_is_said_once_and_refused_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tickets = [str(Ticket(bytes([n]) * 32, "default", ("192.0.2.1:1",))) for n in range(2)]
+    tried: list[str] = []
+
+    def connect_peer(swarm: Swarm, ticket: str) -> None:
+        tried.append(ticket)
+        if ticket == tickets[0]:
+            raise PeerError("not you")
+        if len(tried) < 4:
+            raise Unreachable("no answer")
+
+    monkeypatch.setattr(Swarm, "connect_peer", connect_peer)
+    monkeypatch.setattr("murmur.cli.serve.RETRY_S", 0.01)
+    peers = [part for ticket in tickets for part in ("--peer", ticket)]
+    ran = run("serve", tmp_path / "one", "--listen", ANYWHERE, "--for", "0.6", *peers)
+    assert ran.code == 0
+    assert ran.out.splitlines()[1:] == ["refused: not you", "waiting for a peer: no answer"]
+    assert tried == [tickets[0], *[tickets[1]] * 3]
 
 
 def test_a_peer_of_another_group_is_named_and_left_alone(tmp_path: Path) -> None:

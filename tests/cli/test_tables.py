@@ -53,6 +53,15 @@ def test_the_widest_text_gives_way_and_numbers_never(monkeypatch: pytest.MonkeyP
     ]
 
 
+def test_a_long_number_is_whole_beside_short_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [(-(2**63), "x" * 50)]
+    assert drawn([("n", INT), ("a", TEXT)], rows, monkeypatch, screen=36) == [
+        "                    n │ a",
+        "──────────────────────┼─────────────",
+        " -9223372036854775808 │ xxxxxxxxxx…",
+    ]
+
+
 def test_two_wide_texts_share_the_room(monkeypatch: pytest.MonkeyPatch) -> None:
     columns = [("a", TEXT), ("b", TEXT), ("c", TEXT)]
     lines = drawn(columns, [("x" * 90, "y" * 80, "z" * 12)], monkeypatch, screen=60)
