@@ -118,6 +118,9 @@ def obey(swarm: Any, name: str, command: Mapping[str, Any]) -> dict[str, Any]:
             return {"hash": swarm.state_hash()}
         case "sql":
             return {"text": str(swarm.sql(command["text"], command.get("parameters")))}
+        case "plan":
+            lines = swarm.sql("EXPLAIN " + command["text"])
+            return {"text": "\n".join(f"   {line}" for (line,) in lines)}
         case "plot":
             return {"text": plot(swarm, command["path"])}
         case "close":
@@ -314,8 +317,9 @@ def story(out: Path) -> None:
         tell("SQL over the whole: joins and grouping, planned onto DuckDB")
         show(ewr, DELAYS)
         show(jfk, ROUTES)
+        print(jfk.ask("plan", text=ROUTES)["text"])
         tell("SQL by key: planned onto the tree")
-        show(lga, "EXPLAIN " + ONE_HOUR)
+        print(lga.ask("plan", text=ONE_HOUR)["text"])
         show(lga, ONE_HOUR)
 
         tell("A dataframe in Polars, and a plot")
