@@ -166,6 +166,7 @@ def plot(swarm: Any, path: str) -> str:
     for origin in sorted(set(wide.columns) - {"hour"}):
         axes.plot(wide["hour"], wide[origin], marker="o", markersize=3, label=origin)
     axes.set(xlabel="scheduled hour", ylabel="mean departure delay (min)")
+    axes.set_xticks(range(5, 24, 2))
     axes.set_title("Delays grow over the day: New York, 2013")
     axes.legend(frameon=False)
     figure.savefig(path, dpi=120, bbox_inches="tight")
