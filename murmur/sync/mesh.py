@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from random import Random
@@ -262,26 +262,34 @@ class Mesh:
         except InvalidInput as error:
             self._dial_failed(contact, str(error), now_ms)
             return
-        if numeric is not None:
-            self._dial_address(contact, numeric, now_ms)
+        if numeric:
+            self._dial_first(contact, numeric, now_ms)
             return
 
-        def found(resolved: str | None, error: BaseException | None, later_ms: int) -> None:
+        def found(
+            resolved: tuple[str, ...] | None, error: BaseException | None, later_ms: int
+        ) -> None:
             if error is not None or resolved is None:
-                self._dial_failed(contact, f"{address}: {error or 'unknown name'}", later_ms)
+                self._dial_failed(contact, f"{address}: {error}", later_ms)
             elif contact.open is None and contact.dialing is None and not self._ended:
-                self._dial_address(contact, resolved, later_ms)
+                self._dial_first(contact, resolved, later_ms)
 
         # Invariant 3 holds while the name is looked up, should the answer never come.
         contact.next_dial_ms = now_ms + 2 * DIAL_MS
         self._labour.submit("names", partial(look_up, address), found)
 
-    def _dial_address(self, contact: Contact, address: str, now_ms: int) -> None:
+    def _dial_first(self, contact: Contact, addresses: Sequence[str], now_ms: int) -> None:
+        """Dial the first of a peer's addresses that this transport can."""
         contact.next_dial_ms = None
-        try:
-            link = self._transport.dial(address, now_ms / 1000)
-        except OSError as error:
-            self._dial_failed(contact, f"{address}: {error.strerror or error}", now_ms)
+        link, reason = None, ""
+        for address in addresses:
+            try:
+                link = self._transport.dial(address, now_ms / 1000)
+                break
+            except OSError as error:
+                reason = f"{address}: {error.strerror or error}"
+        if link is None:
+            self._dial_failed(contact, reason, now_ms)
             return
         session = PeerSession(
             Role.DIALER,
@@ -438,7 +446,7 @@ class Mesh:
             contact.dialing = None  # else that goes on: the tie is settled when it opens too
         contact.met = True
         contact.next_address, contact.last_error = 0, ""
-        contact.hold(hello.vector)
+        contact.durable = dict(hello.vector)  # it may hold less than it once did
         conversation.contact = contact
         conversation.exchange = Exchange(
             self._outbox,

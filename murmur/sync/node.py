@@ -173,7 +173,7 @@ class Node:
         nobody answers in time, PeerError if the peer refuses.
         """
         parsed = Ticket.parse(ticket)
-        self._check_running()
+        self._check_may_wait()
         found: Future[PeerInfo] = Future()
 
         def answer(info: PeerInfo | None, error: BaseException | None) -> None:
@@ -202,11 +202,11 @@ class Node:
 
     def connected_peers(self) -> list[PeerInfo]:
         """The peers with whom a conversation is open."""
-        return self._ask(lambda _: self._mesh.connected()) if self.state == "running" else []
+        return self._look(self._mesh.connected) if self.state == "running" else []
 
     def peers(self) -> list[PeerStatus]:
         """Every peer that this node knows, and how it stands with it."""
-        return self._ask(lambda _: self._mesh.status()) if self.state == "running" else []
+        return self._look(self._mesh.status) if self.state == "running" else []
 
     def wait_for(self, peers: Iterable[str | PeerInfo] | None = None, *, timeout: float) -> None:
         """Block until the peers durably hold everything that is committed here now.
@@ -214,11 +214,12 @@ class Node:
         None means all that are connected, or were and did not say goodbye; if none is, the first
         that connects. Raises Timeout with the names of those that are late.
         """
-        self._check_running()
+        self._check_may_wait()
         wanted = None if peers is None else frozenset(_node_id(peer) for peer in peers)
         if wanted is not None and not wanted:
             return
         vector = {replica: seq for replica, seq in self._replica.vector.items() if seq}
+        self._replica.sync()  # only what is durable is sent: do not wait for the next interval
         if wanted:
             known = self._ask(lambda _: frozenset(self._mesh.contacts))
             for node_id in wanted - known:
@@ -272,6 +273,12 @@ class Node:
         if os.getpid() != self._pid:
             raise Forked(f"the node belongs to process {self._pid}; open the replica in this one")
 
+    def _check_may_wait(self) -> None:
+        """Refuse to wait for the loop in the loop."""
+        self._check_running()
+        if threading.current_thread() is self._thread:
+            raise InvalidInput("on_event may not wait for the network: use another thread")
+
     def _check_running(self) -> None:
         self._check_pid()
         if self.state != "running" or self._closing:
@@ -299,6 +306,15 @@ class Node:
                 return answer.result(1.0)
             except FutureTimeout:
                 self._check_running()
+
+    def _look(self, question: Callable[[], list[Result]]) -> list[Result]:
+        """What the loop sees; nothing, if it has ended meanwhile."""
+        if threading.current_thread() is self._thread:  # asked by on_event
+            return question()
+        try:
+            return self._ask(lambda _: question())
+        except Closed:
+            return []
 
     def _wake(self) -> None:
         waker = self._waker

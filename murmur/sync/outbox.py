@@ -98,6 +98,10 @@ class Outbox(Protocol):
         """Take in records, in any order; ProtocolViolation if one is malformed."""
         ...
 
+    def sync(self) -> None:
+        """Make everything that was committed durable now."""
+        ...
+
     def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call the listener, from any thread, after the durable position moved."""
         ...

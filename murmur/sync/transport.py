@@ -127,14 +127,14 @@ def join_address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def look_up(address: str, *, numeric: bool = False) -> str | None:
-    """The address with its name resolved (which may block); `numeric`: None if it has a name."""
+def look_up(address: str, *, numeric: bool = False) -> tuple[str, ...]:
+    """What a name stands for (asking may block); with `numeric`, nothing if it has a name."""
     host, port = split_address(address)
     flags = socket.AI_NUMERICHOST if numeric else 0
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=flags)
     except socket.gaierror:
         if numeric:
-            return None
+            return ()
         raise
-    return join_address(str(found[0][4][0]), port)
+    return tuple(dict.fromkeys(join_address(str(target[0]), port) for *_, target in found))

@@ -153,7 +153,7 @@ def bad_day(seed: int) -> None:
         Host(
             network,
             name,
-            durability=random.choice(("batched", "commit")),
+            durability=random.choice(("batched", "commit", "none")),
             skew_ms=random.randint(-25_000, 25_000),
         )
     connect(network, random.choice(("mesh", "star", "line", "both ways")))
@@ -192,3 +192,25 @@ def test_a_bad_day_ends_well(seed: int) -> None:
 @pytest.mark.parametrize("seed", seeds(SOAK_SEEDS))
 def test_many_bad_days_end_well(seed: int) -> None:
     run(bad_day, seed)
+
+
+def test_a_restored_backup_is_another_replica_and_gets_everything() -> None:
+    network = Network(3, Weather(latency_ms=(5, 30)))
+    a, b, c = (Host(network, name) for name in "abc")
+    connect(network, "line")
+    for host, seed in ((a, 1), (b, 2), (c, 3)):
+        keep_writing(host, Random(seed), 20_000)
+    network.run(8_000)
+    backup = a.storage.copy()
+    before = a.replica.id
+    network.run(12_000)
+    a.crash()
+    network.run(3_000)
+    a.storage, a.told = backup, {}
+    a.restart()
+    assert a.replica.id != before
+    keep_writing(a, Random(4), 30_000)
+    network.run(10_000)
+    finish(network, 3)
+    assert before in a.replica.vector
+    close(network)

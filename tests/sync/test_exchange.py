@@ -5,6 +5,8 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
+import pytest
+
 from murmur.sync import messages as m
 from murmur.sync import peer as p
 from murmur.sync.exchange import APPLY_RECORDS, Exchange, Patience
@@ -169,14 +171,19 @@ def test_what_the_peer_lost_is_sent_again() -> None:
     assert world.arrived()[5:] == [(ALICE, 3), (ALICE, 4), (ALICE, 5)]
 
 
-def test_a_reading_that_a_rewind_overtakes_is_dropped() -> None:
+def test_a_reading_that_a_rewind_overtakes_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("murmur.sync.exchange.INLINE_BYTES", -1)
     world = World()
-    world.outbox.commit(2)
-    world.exchange.pump(0)  # the worker has not begun
+    world.outbox.commit(5)
+    world.go()
+    world.outbox.commit(5)
+    world.exchange.pump(0)  # the worker has been told to read on after 5
+    world.far.session.ask_again({ALICE: 2})
+    world.pair.settle()
     world.exchange.rewind()
     world.labour.run(0)
-    world.go()
-    assert world.arrived() == [(ALICE, 1), (ALICE, 2)]
+    world.pair.settle()
+    assert world.arrived()[5:] == [(ALICE, seq) for seq in range(3, 11)]
 
 
 def test_an_error_of_the_log_is_told() -> None:

@@ -351,6 +351,31 @@ def test_an_event_handler_that_raises_is_no_harm(make: Make) -> None:
     eventually(lambda: b.has(b"x"))
 
 
+def test_what_an_event_handler_may_ask(make: Make) -> None:
+    a, b = make("a"), make("b")
+    seen: list[object] = []
+
+    def handler(notice: Notice) -> None:
+        seen.append(a.node.connected_peers())
+        try:
+            a.node.wait_for(timeout=1)
+        except InvalidInput as error:
+            seen.append(str(error))
+
+    a.node._on_event = handler
+    b.node.connect_peer(a.node.ticket())
+    eventually(lambda: len(seen) >= 2)
+    assert "on_event may not wait" in str(seen[1])
+
+
+def test_an_address_may_be_a_name(make: Make) -> None:
+    a, b = make("a"), make("b")
+    parsed = Ticket.parse(a.node.ticket())
+    port = a.node.addresses[0].rpartition(":")[2]
+    named = Ticket(parsed.node_id, parsed.group, (f"localhost:{port}",), parsed.invite)
+    b.node.connect_peer(str(named))
+
+
 def test_a_forked_child_may_not_use_the_node(make: Make) -> None:
     a, b = make("a"), make("b")
     b.node.connect_peer(a.node.ticket())
