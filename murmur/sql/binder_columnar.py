@@ -25,6 +25,7 @@ from murmur.catalog.types import BIGINT, BLOB, SqlType
 from murmur.errors import BindError
 from murmur.sql.binder_columnar_names import Expressions, Names, Scope
 from murmur.sql.binder_names import (
+    alias_name,
     fold,
     only,
     output_name,
@@ -116,7 +117,7 @@ class ColumnarBinder:
         for cte in clause.expressions:
             only(cte, self._text, "this", "alias", "materialized")
             alias = cte.args["alias"]
-            name = fold(alias.this)
+            name = alias_name(alias, self._text)
             if name.startswith(RESERVED):
                 raise unbound(f'names that begin with "{RESERVED}" are reserved', alias, self._text)
             renamed = [fold(column) for column in alias.args.get("columns") or ()]
@@ -258,7 +259,9 @@ class ColumnarBinder:
             case exp.Subquery() | exp.Values():
                 names, default = self._query(node, ctes, outer), ""
                 if isinstance(node, exp.Values) and (alias := node.args.get("alias")):
-                    return self._enter(scope, fold(alias.this), names, node, open_=False)
+                    return self._enter(
+                        scope, alias_name(alias, self._text), names, node, open_=False
+                    )
             case exp.Lateral():
                 return self._lateral(node, ctes, scope, outer)
             case exp.Unnest():
@@ -274,12 +277,12 @@ class ColumnarBinder:
             renamed = [fold(column) for column in alias.args.get("columns") or ()]
             if default in ("unnest", "generate_series") and not renamed:
                 # PostgreSQL calls the column of a function as the function is called.
-                renamed = [fold(alias.this)]
+                renamed = [alias_name(alias, self._text)]
                 alias.set("columns", [exp.to_identifier(renamed[0], quoted=True)])
             if len(renamed) > len(names) and not open_:
                 raise unbound("more column names than columns", alias, self._text)
             names = _renamed(names, renamed)
-            default = fold(alias.this)
+            default = alias_name(alias, self._text)
         return self._enter(scope, default, names, node, open_=open_)
 
     def _enter(self, scope: Scope, name: str, names: Names, node: Tree, *, open_: bool) -> Names:
@@ -314,7 +317,7 @@ class ColumnarBinder:
             raise unsupported("LATERAL is for subqueries with an alias", node, self._text)
         names = self._query(node.this, ctes, [scope, *outer])
         names = _renamed(names, [fold(column) for column in alias.args.get("columns") or ()])
-        return self._enter(scope, fold(alias.this), names, node, open_=False)
+        return self._enter(scope, alias_name(alias, self._text), names, node, open_=False)
 
     def _table(self, node: Tree, ctes: Mapping[str, Names]) -> Names:
         only(node, self._text, "this", "alias")

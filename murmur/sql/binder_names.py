@@ -111,6 +111,13 @@ def alias_of(relation: Tree, text: str) -> str | None:
         return None
     if alias.args.get("columns"):
         raise unsupported("column names after a table's alias are not supported here", alias, text)
+    return alias_name(alias, text)
+
+
+def alias_name(alias: Tree, text: str) -> str:
+    """What an alias calls its relation; sqlglot lets `AS (a, b)` pass without a name."""
+    if not isinstance(alias.this, exp.Identifier):
+        raise unbound("an alias begins with the relation's name", alias, text)
     return fold(alias.this)
 
 

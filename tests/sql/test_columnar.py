@@ -184,6 +184,8 @@ def test_targets_without_a_key_carry_their_row_keys(session: Session, engine: Re
         ("SELECT count(*) AS n FROM note GROUP BY id HAVING n > 1", "output column", 51),
         ("SELECT frob(id) FROM note, author", "no function frob()", 8),
         ("SELECT a.* FROM note, author", 'no table "a"', 8),
+        ("SELECT k FROM (VALUES (1)) AS (k)", "begins with the relation's name", 32),
+        ("SELECT k FROM (SELECT 1) AS (k)", "begins with the relation's name", 30),
         ("SELECT id FROM note, (SELECT note.id) s", 'no table "note"', 30),
     ],
 )
