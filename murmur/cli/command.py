@@ -171,6 +171,11 @@ def _shell(verbs: Verbs[_VerbParser]) -> None:
         action="store_true",
         help="in a script, go on after a statement that failed; the exit code is 1 all the same",
     )
+    parser.epilog = (
+        "Statements end with a semicolon; .help lists the shell's own commands. What is typed is\n"
+        "kept in ~/.murmur_history, or where $MURMUR_HISTORY says. With murmurdb[shell] whole\n"
+        f"statements are edited.\n\n{ENDING}"
+    )
 
 
 def _sql(verbs: Verbs[_VerbParser]) -> None:

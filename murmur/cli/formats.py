@@ -92,8 +92,6 @@ def write_arrow(answer: Answer, output: Output) -> None:
     """Write an IPC stream."""
     from murmur.olap.ipc import write_stream
 
-    if output.is_terminal:
-        raise Fault("Arrow is bytes, and this is a terminal: redirect it, or take another --format")
     write_stream(answer.arrow(), output.raw)
 
 
