@@ -403,8 +403,8 @@ class Replica:
                 return
             try:
                 self._settle()
+                self.log.sync()  # first: on a full disk the flush fails, and nothing is lost by it
                 self._tree.flush(self._mark())
-                self.log.sync()
                 end = self.log.end
                 self._advance_durable()
                 self._tree.close()

@@ -325,8 +325,12 @@ class Swarm:
 
     def check(self) -> list[Problem]:
         """Verify every file, and that all derived state follows from the log; what is wrong."""
+        from murmur.sync.identity import check_identity
+        from murmur.sync.roster import check_roster
+
         self.check_usable()
-        return list(self.replica.check())
+        storage = self._storage
+        return [*self.replica.check(), *check_identity(storage), *check_roster(storage)]
 
     def release_parked(self, *, force: bool = False) -> int:
         """Admit parked transactions whose time has come, or all; how many were admitted."""
@@ -369,8 +373,10 @@ class Swarm:
                     if self._engine is not None:
                         self._engine.close()
                 finally:
-                    self.replica.close()
-                    self._closed = True
+                    try:
+                        self.replica.close()
+                    finally:
+                        self._closed = True
 
     def check_usable(self) -> None:
         """Raise Closed or Forked unless this handle can be used here."""

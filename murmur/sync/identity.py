@@ -17,11 +17,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from murmur.errors import Corruption, UnknownFormat
-from murmur.kvcore.storage import Storage, read_whole
+from murmur.kvcore.storage import Problem, Storage, read_whole
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -77,6 +77,15 @@ class Identity:
             .not_valid_after(datetime(9999, 12, 31))
             .sign(self.private_key, None)
         )
+
+
+def check_identity(storage: Storage) -> Iterator[Problem]:
+    """Read the node's key, if there is one; what is wrong with it."""
+    try:
+        if storage.exists(KEY_FILE):
+            _read(storage)
+    except Corruption as error:
+        yield Problem(error.path, error.offset, error.reason)
 
 
 def certificate_key(certificate: Any) -> bytes | None:

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from murmur.errors import Corruption, UnknownFormat
-from murmur.kvcore.storage import Storage, read_whole, write_atomically
+from murmur.kvcore.storage import Problem, Storage, read_whole, write_atomically
 from murmur.sync.ticket import INVITE_BYTES
 
 ROSTER_FILE = "PEERS"
@@ -91,6 +91,14 @@ class Roster:
         document = {"format": FORMAT, "crc": _crc(self._groups), "groups": self._groups}
         text = json.dumps(document, indent=1)
         write_atomically(self._storage, ROSTER_FILE, text.encode())
+
+
+def check_roster(storage: Storage) -> Iterator[Problem]:
+    """Read the file, if there is one; what is wrong with it."""
+    try:
+        _read(storage)
+    except Corruption as error:
+        yield Problem(error.path, error.offset, error.reason)
 
 
 def _read(storage: Storage) -> dict[str, Any]:
