@@ -41,6 +41,8 @@ class Syncer:
             if self._closing.wait(self._interval):
                 return
             self._dirty.clear()
+            if self._closing.is_set():
+                return  # close came in between, and its wake-up was just cleared
             try:
                 self._sync()
             except (OSError, MurmurError):
