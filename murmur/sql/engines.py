@@ -2,7 +2,8 @@
 
     one relation, no grouping, no subquery      the row engine
     anything wider                              the columnar engine, as a whole
-    a full scan of a large table                the columnar engine, if one is there: see session.py
+    a full scan of a large table                the columnar engine, if both answer alike
+                                                (agreement.py, session.py)
 
 The row engine's binder refuses with NeedsColumnar, and the reason is kept for EXPLAIN. Where there
 is no columnar engine that refusal is the answer.
@@ -14,6 +15,7 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 from murmur.errors import DatabaseError
+from murmur.sql.agreement import engines_agree
 from murmur.sql.binder import Binding, bind_select
 from murmur.sql.binder_columnar import ColumnarBinder
 from murmur.sql.columnar import columnar_text
@@ -51,8 +53,8 @@ def plan_columnar(tree: Tree, binding: Binding, reason: str) -> ColumnarQuery:
 
 
 def plan_alternative(query: RowQuery, tree: Tree, binding: Binding) -> ColumnarQuery | None:
-    """The columnar plan of a query that the row engine can run too, if the other one can."""
-    if query.whole is None:
+    """The columnar plan of a query that the row engine can run too, if both answer it alike."""
+    if query.whole is None or not engines_agree(query.rows):
         return None
     try:
         # What the row engine's binder has learnt of the parameters stays as it is.
