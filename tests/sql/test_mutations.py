@@ -1,4 +1,4 @@
-"""Broken statements: whatever becomes of a golden one, the error is ours and nothing else breaks."""
+"""Broken statements: whatever becomes of a golden one, the error is ours, and only it breaks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STATEMENTS = [WORDS.findall(block.text) for path in SCRIPTS for block in blocks(
 ALL_WORDS = [word for words in STATEMENTS for word in words]
 SCHEMA = (
     "CREATE TABLE IF NOT EXISTS t (id INTEGER PRIMARY KEY, a INT, b TEXT, c DECIMAL(6,2))",
-    "CREATE TABLE IF NOT EXISTS note (id INTEGER PRIMARY KEY, author INT, body TEXT, likes COUNTER)",
+    "CREATE TABLE IF NOT EXISTS note (id INT PRIMARY KEY, author INT, body TEXT, likes COUNTER)",
     "CREATE TABLE IF NOT EXISTS author (id INTEGER PRIMARY KEY, name TEXT)",
 )
 
