@@ -5,6 +5,7 @@
     row            an insertion of a row that somebody else inserted too  the row that is read
     unique         a row whose unique value an earlier row holds          that row
     foreign key    a child whose parent is gone
+    check          a row that a CHECK refuses: the two were written apart
     definition     a table, column or index that lost its name, or says
                    something else, or is not in force                     what is shown
     dropped table  a row written by who did not know of the DROP
@@ -20,18 +21,20 @@ siblings and lives by walking the cells.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
 from murmur.catalog import keyspace
 from murmur.catalog.catalog import Catalog, table_of
-from murmur.catalog.constraints import Reference, duplicate_claims
+from murmur.catalog.constraints import Reference, RowCheck, duplicate_claims
 from murmur.catalog.definitions import Drop, Rank
 from murmur.catalog.derivation import source_of
 from murmur.catalog.keyspace import ROW_PREFIX_BYTES, prefix_range, row_prefix
 from murmur.catalog.layout import key_text, readable, value_text
+from murmur.catalog.rows import scan_rows
 from murmur.catalog.schema import Column, ForeignKey, Index, Table
+from murmur.errors import DataError
 from murmur.kvcore import (
     REGISTER,
     Atom,
@@ -60,11 +63,15 @@ class Conflict(NamedTuple):
     replica: bytes | None
 
 
-def conflicts(view: View, catalog: Catalog) -> Iterator[Conflict]:
-    """Everything that is in conflict, in this view."""
+def conflicts(
+    view: View, catalog: Catalog, checks_of: Callable[[Table], Sequence[RowCheck]] | None = None
+) -> Iterator[Conflict]:
+    """Everything that is in conflict, in this view; CHECKs too, given what compiles them."""
     yield from _siblings(view)
     for table in catalog.tables:
         yield from _lives(view, table, catalog)
+        if checks_of is not None and table.checks:
+            yield from _refused(view, table, checks_of(table))
         for index in table.indexes:
             if index.unique:
                 yield from _claims(view, table, index)
@@ -173,6 +180,32 @@ def _claims(view: View, table: Table, index: Index) -> Iterator[Conflict]:
             )
 
 
+def _refused(view: View, table: Table, checks: Sequence[RowCheck]) -> Iterator[Conflict]:
+    """Rows that a CHECK refuses, which whoever wrote the one or the other had not seen together."""
+    for key, row in scan_rows(view, table):
+        for check, holds in checks:
+            try:
+                refused = holds(row) is False
+            except DataError:  # a value that the condition cannot compute with
+                refused = True
+            if refused:
+                cell = view.get(key)
+                assert cell is not None
+                fields, (life, *_) = visible_fields(cell), decode_record(cell)
+                stamp, replica = _written_at(life, check.column_ids)
+                yield Conflict(
+                    kind="check",
+                    table=table.name,
+                    key=_row_key(table, key, fields),
+                    constraint=check.name,
+                    detail=f"the row does not satisfy CHECK ({check.text})",
+                    winner=None,
+                    loser=_row_text(table.columns, fields),
+                    stamp=stamp,
+                    replica=replica,
+                )
+
+
 def _orphans(
     view: View, table: Table, foreign_key: ForeignKey, parent: Table
 ) -> Iterator[Conflict]:
@@ -243,7 +276,7 @@ def _claim_rank(view: View, table: Table, key: bytes) -> Rank:
 
 def _written_at(life: Life, column_ids: Iterable[int]) -> Rank:
     inserted = (life.stamp, life.replica)
-    return max(life.edited.get(column_id, inserted) for column_id in column_ids)
+    return max((life.edited.get(each, inserted) for each in column_ids), default=inserted)
 
 
 def _field(life: Life, column: Column) -> Atom:

@@ -20,6 +20,7 @@ from murmur.errors import Closed
 from murmur.kvcore import stamp_ms
 from murmur.olap.feed import read_log, vector_of
 from murmur.sql import ResultColumn
+from murmur.sql.checks import checks_of
 
 if TYPE_CHECKING:
     from murmur.kvcore import Replica, View
@@ -141,7 +142,7 @@ def _log(swarm: Swarm, view: View) -> Iterator[tuple[Any, ...]]:
 def _conflicts(swarm: Swarm, view: View) -> Iterator[tuple[Any, ...]]:
     catalog = view.state  # type: ignore[attr-defined]
     assert isinstance(catalog, Catalog)
-    for conflict in conflicts(view, catalog):
+    for conflict in conflicts(view, catalog, checks_of):
         stamp, replica = conflict.stamp, conflict.replica
         yield (
             conflict.kind,
