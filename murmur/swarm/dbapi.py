@@ -115,7 +115,9 @@ def connect(
     A directory that this process has open already is shared; otherwise it is opened, with
     `options` as for `murmur.open`, and closed with the last connection to it.
     """
-    from murmur.swarm.swarm import Swarm, borrow
+    from murmur.swarm import registry
+    from murmur.swarm.swarm import Swarm, check_path
+    from murmur.swarm.swarm import open as open_swarm
 
     _check_autocommit(autocommit)
     if isinstance(target, Swarm):
@@ -125,7 +127,13 @@ def connect(
             )
         target.check_usable()
         return Connection(target, autocommit=autocommit, lease=lambda: None)
-    swarm, give_back = borrow(target, options)
+    unknown = options.keys() - {"group", "durability", "listen", "name"}
+    if unknown:
+        raise InvalidInput(f"connect has no option {', '.join(sorted(unknown))}")
+    path = check_path(target)
+    swarm, give_back = registry.borrow(
+        path, Swarm, lambda: open_swarm(path, **options), lambda swarm: _check_same(swarm, options)
+    )
     try:
         return Connection(swarm, autocommit=autocommit, lease=give_back)
     except BaseException:
@@ -402,6 +410,16 @@ class Cursor:
 def _check_autocommit(value: object) -> None:
     if value is not True and value is not False:
         raise InvalidInput(f"autocommit is True or False, not {value!r}")
+
+
+def _check_same(swarm: Swarm, options: Mapping[str, Any]) -> None:
+    settings = swarm.settings
+    for option, value in options.items():
+        if value != settings[option]:
+            raise InvalidInput(
+                f"{swarm.path} is open in this process with {option}={settings[option]!r}, "
+                f"not {value!r}"
+            )
 
 
 def _release(session: Session, lease: Any) -> None:

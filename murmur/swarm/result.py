@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import pyarrow
 
     from murmur.catalog.types import SqlType
+    from murmur.sql import Outcome
 
 SHOWN_ROWS = 20
 SHOWN_CHARACTERS = 60
@@ -211,6 +212,22 @@ def from_arrow(table: pyarrow.Table) -> Result:
     from murmur.olap.arrow import column_types
 
     return Result(list(zip(table.column_names, column_types(table), strict=True)), _Columns(table))
+
+
+def result_of(outcome: Outcome) -> Result:
+    """What a statement came to, as a Result."""
+    result = (
+        from_arrow(outcome.arrow)
+        if outcome.arrow is not None
+        else from_rows(
+            [(column.name, column.type) for column in outcome.columns or ()],
+            iter(outcome.rows or ()),
+        )
+    )
+    result.kind = outcome.kind
+    result.rowcount = outcome.rowcount
+    result.lastrowid = outcome.lastrowid
+    return result
 
 
 def describe(columns: Sequence[tuple[str, SqlType | None]]) -> Description:

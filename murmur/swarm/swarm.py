@@ -15,14 +15,11 @@ All methods may be called from any thread. A handle that was inherited over a fo
 
 from __future__ import annotations
 
-import atexit
 import os
 import sys
 import threading
 import warnings
-import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from murmur.catalog import CatalogDerivation
@@ -40,12 +37,13 @@ from murmur.kvcore import (
     format_vector,
     visible_value,
 )
-from murmur.swarm import kv
+from murmur.swarm import kv, registry
 from murmur.swarm.kv import Key
-from murmur.swarm.result import Result, from_arrow, from_rows
+from murmur.swarm.result import Result, from_arrow, result_of
+from murmur.swarm.transaction import Batch, SwarmTransaction
 
 if TYPE_CHECKING:
-    from murmur.sql import Outcome, Session
+    from murmur.sql import Session
     from murmur.swarm.engine import LazyEngine
     from murmur.swarm.system import SystemRelations
     from murmur.sync import Node, PeerInfo, PeerStatus
@@ -78,7 +76,7 @@ def open(  # noqa: A001 - murmur.open, as gzip.open and shelve.open
     Raises Locked when another process has the directory open, Corruption when its files are
     damaged, InvalidInput for a wrong argument.
     """
-    path = _check_path(path)
+    path = check_path(path)
     return Swarm(
         DiskStorage(path), group=group, durability=durability, listen=listen, name=name, path=path
     )
@@ -111,6 +109,8 @@ class Swarm:
         self._listen = listen
         self.group = _check_text(group, "group")
         self.path = path or storage.path
+        on_disk = isinstance(storage, DiskStorage)
+        self.directory = os.path.realpath(storage.path) if on_disk else None
         self.name = os.path.basename(self.path) if name is None else _check_text(name, "name")
         self.replica: Replica = Replica.open(
             storage,
@@ -120,12 +120,10 @@ class Swarm:
             durability=durability,
         )
         self._closed = False
-        _open_here.add(self)
+        registry.remember(self)
         try:
             if listen is not None:
                 self.node()
-            if isinstance(storage, DiskStorage):
-                _remember(self)
         except BaseException:
             self.close()
             raise
@@ -347,6 +345,16 @@ class Swarm:
         self.check_usable()
         self.replica.flush()
 
+    @property
+    def settings(self) -> dict[str, object]:
+        """With what `murmur.open` would open it as it is open now."""
+        return {
+            "group": self.group,
+            "durability": self.replica.durability,
+            "listen": self._listen,
+            "name": self.name,
+        }
+
     # Its end -----------------------------------------------------------
 
     @property
@@ -398,10 +406,10 @@ class Swarm:
     def __del__(self) -> None:
         # At the very end of the interpreter threads cannot be waited for; atexit has been here.
         if not getattr(self, "_closed", True) and not sys.is_finalizing():
-            self._abandon()
+            self.abandon()
 
-    def _abandon(self) -> None:
-        """Close what its owner has not closed."""
+    def abandon(self) -> None:
+        """Close it, with a warning that its owner did not."""
         try:
             if os.getpid() == self._pid:
                 text = f"{self!r} was not closed"
@@ -414,130 +422,6 @@ class Swarm:
         return f"<Swarm {self.name!r} at {self.path!r}, {state}>"
 
 
-class Batch:
-    """Puts and deletes on their way; see `Swarm.batch`."""
-
-    def __init__(self, swarm: Swarm) -> None:
-        self._swarm = swarm
-        self._operations: dict[bytes, Operation] | None = {}
-
-    def put(self, key: Key, value: bytes) -> None:
-        """Set the value of a key when the batch is written."""
-        encoded = kv.encode_key(key)
-        self._open()[encoded] = Operation(PUT, encoded, kv.check_value(value))
-
-    def delete(self, key: Key) -> None:
-        """Delete a key when the batch is written."""
-        encoded = kv.encode_key(key)
-        self._open()[encoded] = Operation(DELETE, encoded, b"")
-
-    def __enter__(self) -> Batch:
-        self._open()
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        operations, self._operations = self._open(), None
-        if kind is None and operations:
-            self._swarm.check_usable()
-            self._swarm.replica.write([operations[key] for key in sorted(operations)])
-
-    def _open(self) -> dict[bytes, Operation]:
-        if self._operations is None:
-            raise Closed("the batch is written; begin another one")
-        return self._operations
-
-
-class SwarmTransaction:
-    """Reads of one snapshot, and writes that commit together; see `Swarm.transaction`."""
-
-    def __init__(self, swarm: Swarm) -> None:
-        self._swarm = swarm
-        self._session = swarm.new_session()
-        self._session.begin()
-
-    def put(self, key: Key, value: bytes) -> None:
-        """Set the value of a key."""
-        self._open().put(kv.encode_key(key), kv.check_value(value))
-
-    def get(self, key: Key) -> bytes | None:
-        """The value of a key, own writes included."""
-        return kv.get(self._open(), key)
-
-    def delete(self, key: Key) -> bool:
-        """Delete a key; whether it had a value."""
-        transaction, encoded = self._open(), kv.encode_key(key)
-        if transaction.get(encoded) is None:
-            return False
-        transaction.delete(encoded)
-        return True
-
-    def scan(
-        self,
-        prefix: Key | None = None,
-        *,
-        start: Key | None = None,
-        stop: Key | None = None,
-        reverse: bool = False,
-    ) -> list[tuple[Key, bytes]]:
-        """Keys and values in key order, own writes included; as `Swarm.scan`."""
-        return list(kv.pairs(self._open(), kv.key_range(prefix, start, stop), reverse=reverse))
-
-    def sql(self, text: str, parameters: Parameters = None) -> Result:
-        """Run one statement in this transaction. Its result outlives the transaction."""
-        self._open()
-        return result_of(self._session.execute(text, parameters))
-
-    def execute_many(self, text: str, rows: Iterable[Sequence[Any] | Mapping[str, Any]]) -> Result:
-        """Run a statement that writes once for each row of parameters."""
-        self._open()
-        return result_of(self._session.execute_many(text, rows))
-
-    def commit(self) -> None:
-        """Make it visible, and end. Raises Conflict."""
-        self._open()
-        try:
-            self._session.commit()
-        finally:
-            self._session.close()
-
-    def rollback(self) -> None:
-        """End; nothing of it remains. Ending twice is once."""
-        self._session.close()
-
-    def __enter__(self) -> SwarmTransaction:
-        self._open()
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None and self._session.in_transaction:
-            self.commit()
-        else:
-            self.rollback()
-
-    def _open(self) -> Any:
-        self._swarm.check_usable()
-        transaction = self._session.transaction
-        if transaction is None:
-            raise Closed("the transaction has ended; begin another one")
-        return transaction
-
-
-def result_of(outcome: Outcome) -> Result:
-    """What a statement came to, as a Result."""
-    result = (
-        from_arrow(outcome.arrow)
-        if outcome.arrow is not None
-        else from_rows(
-            [(column.name, column.type) for column in outcome.columns or ()],
-            iter(outcome.rows or ()),
-        )
-    )
-    result.kind = outcome.kind
-    result.rowcount = outcome.rowcount
-    result.lastrowid = outcome.lastrowid
-    return result
-
-
 def _end(session: Session, text: str) -> None:
     open_one = session.in_transaction
     session.close()
@@ -548,80 +432,8 @@ def _end(session: Session, text: str) -> None:
         )
 
 
-# Swarms of this process ------------------------------------------------
-
-_open_here: weakref.WeakSet[Swarm] = weakref.WeakSet()
-_open_swarms: weakref.WeakValueDictionary[str, Swarm] = weakref.WeakValueDictionary()
-_leases: dict[str, int] = {}  # connections to swarms that `connect` has opened
-_registry_lock = threading.RLock()
-
-
-def borrow(
-    path: str | os.PathLike[str], options: Mapping[str, Any]
-) -> tuple[Swarm, Callable[[], None]]:
-    """The swarm of a directory, opened if need be, and what gives it back.
-
-    The last to give back a swarm that was opened here closes it.
-    """
-    real = os.path.realpath(_check_path(path))
-    with _registry_lock:
-        swarm = _open_swarms.get(real)
-        if swarm is None or swarm.closed or swarm._pid != os.getpid():
-            swarm = open(path, **options)
-            _leases[real] = 0
-        else:
-            _check_same(swarm, options)
-        if real not in _leases:
-            return swarm, _nothing  # murmur.open opened it, and its owner closes it
-        _leases[real] += 1
-        borrowed = swarm
-
-    def give_back() -> None:
-        with _registry_lock:
-            _leases[real] -= 1
-            if _leases[real]:
-                return
-            del _leases[real]
-        borrowed.close()
-
-    return swarm, give_back
-
-
-@atexit.register
-def _close_all() -> None:
-    with ExitStack() as ending:
-        for swarm in list(_open_here):
-            if not swarm.closed:
-                ending.callback(swarm._abandon)
-
-
-def _remember(swarm: Swarm) -> None:
-    with _registry_lock:
-        _open_swarms[os.path.realpath(swarm.path)] = swarm
-
-
-def _nothing() -> None:
-    """There is nothing to give back."""
-
-
-def _check_same(swarm: Swarm, options: Mapping[str, Any]) -> None:
-    have = {
-        "group": swarm.group,
-        "durability": swarm.replica.durability,
-        "listen": swarm._listen,
-        "name": swarm.name,
-    }
-    for option, value in options.items():
-        if option not in have:
-            raise InvalidInput(f"connect has no option {option}")
-        if value != have[option]:
-            raise InvalidInput(
-                f"{swarm.path} is open in this process with {option}={have[option]!r}, "
-                f"not {value!r}"
-            )
-
-
-def _check_path(path: object) -> str:
+def check_path(path: object) -> str:
+    """The path as text, or InvalidInput."""
     if not isinstance(path, str | os.PathLike):
         raise InvalidInput(f"a path is str or os.PathLike, not {type(path).__name__}")
     text = os.fspath(path)
