@@ -337,13 +337,18 @@ class _DiskLock:
             os.close(fd)
             raise
         self._fd = fd
+        self._pid = os.getpid()
         _locks.add(self)
 
     def close(self) -> None:
-        # Not LOCK_UN: in a forked child that would take the lock from the parent.
         fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        if fd < 0:
+            return
+        if os.getpid() == self._pid:
+            # Closing would leave the lock with a child that has not come to close its copy yet;
+            # in the child, unlocking would take it from the parent.
+            fcntl.flock(fd, fcntl.LOCK_UN)
+        os.close(fd)
 
 
 def _after_fork() -> None:
