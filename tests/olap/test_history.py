@@ -172,6 +172,18 @@ def test_two_insertions_apart_are_two_insertions() -> None:
     assert brief(alice) == [("insert", "DL", "a", 0), ("insert", "DL", "b", 0)]
 
 
+def test_an_edit_of_a_row_that_two_have_inserted_shows_both_lives() -> None:
+    alice, bob = make_peer(1), make_peer(2)
+    for peer, votes in ((alice, 2), (bob, 5)):
+        peer.define(AIRLINE)
+        peer.insert("airline", {"code": "DL", "name": "x", "votes": votes})
+    alice.take_from(bob)
+    change(alice, KEYS[1], name="both")
+    assert brief(alice)[2:] == [("update", "DL", "both", 7)]
+    delete(alice, KEYS[1])
+    assert brief(alice)[3:] == [("delete", "DL", "both", 7)]
+
+
 def test_a_merge_of_both_sides_is_seen_by_who_saw_both() -> None:
     alice, bob, key = two_peers()
     change(alice, key, votes=Increment(2))

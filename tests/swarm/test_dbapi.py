@@ -220,6 +220,29 @@ def test_a_swarm_that_is_open_already_is_shared_and_stays_open(
         murmur.connect(swarm, group="other")
 
 
+def test_a_swarm_opened_through_a_link_is_found_by_its_real_path(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    with murmur.open(tmp_path / "link") as swarm:
+        connection = murmur.connect(tmp_path / "a")
+        assert connection.swarm is swarm
+        connection.close()
+
+
+def test_a_swarm_that_was_closed_is_not_shared(tmp_path: Path) -> None:
+    swarm = murmur.open(tmp_path / "a")
+    swarm.close()
+    connection = murmur.connect(tmp_path / "a")
+    assert connection.swarm is not swarm
+    # Closed under its borrower: the next connection opens it again, and owns what it opened.
+    connection.swarm.close()
+    again = murmur.connect(tmp_path / "a")
+    connection.close()
+    assert again.execute("SELECT 1").fetchall() == [(1,)]
+    again.close()
+    assert again.swarm.closed
+
+
 def test_a_forgotten_connection_gives_its_swarm_back(tmp_path: Path) -> None:
     connection = murmur.connect(tmp_path / "a")
     connection.execute(CREATE)
