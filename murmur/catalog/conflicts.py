@@ -45,7 +45,7 @@ from murmur.kvcore import (
     visible_fields,
 )
 
-_STRING_KEY, _BYTES_KEY = 1, 2
+_STRING_KEY, _BYTES_KEY = b"\x01", b"\x02"
 _SHOWN = 60  # characters of a value
 
 
@@ -302,7 +302,7 @@ def _rank_text(rank: Rank | None) -> str | None:
 
 
 def _user_key(key: bytes) -> str:
-    kind, user_key = key[1], key[2:]
+    kind, user_key = key[1:2], key[2:]
     if kind == _STRING_KEY:
         return user_key.decode(errors="backslashreplace")
     return value_text(user_key if kind == _BYTES_KEY else key)

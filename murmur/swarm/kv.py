@@ -6,7 +6,8 @@
     "db:host"    ->  01 01 64 62 3a 68 6f 73 74
     b"\\x00\\x07"  ->  01 02 00 07
 
-A scan yields the keys as they were put. A bound or a prefix says which kind is meant; without one,
+A scan yields the keys as they were put; what a peer put there that is no UTF-8 shows with
+backslashes. A bound or a prefix says which kind is meant; without one,
 all text keys come first, then all bytes keys.
 
 Invariant: within a kind, left < right  <=>  encode_key(left) < encode_key(right). (UTF-8 sorts by
@@ -49,7 +50,7 @@ def encode_key(key: Key) -> bytes:
 
 def decode_key(key: bytes) -> Key:
     """The user's key of a cell's key."""
-    return key[2:].decode() if key[1] == 1 else key[2:]
+    return key[2:].decode("utf-8", "backslashreplace") if key[1] == 1 else key[2:]
 
 
 def check_value(value: object) -> bytes:
@@ -91,7 +92,10 @@ def pairs(view: View, bounds: tuple[bytes, bytes], *, reverse: bool) -> Iterator
     """Keys and values within the bounds, in key order or against it."""
     start, stop = bounds
     for key, cell in view.scan(start, stop, reverse=reverse):
-        yield (key[2:].decode() if key[1] == 1 else key[2:]), visible_value(cell)
+        yield (
+            (key[2:].decode("utf-8", "backslashreplace") if key[1] == 1 else key[2:]),
+            visible_value(cell),
+        )
 
 
 class Scan:

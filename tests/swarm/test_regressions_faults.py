@@ -8,7 +8,8 @@ import pytest
 
 import murmur
 from murmur import Corruption, Swarm
-from murmur.kvcore import MemoryStorage
+from murmur.kvcore import PUT, MemoryStorage, Operation
+from murmur.kvcore.record import NO_PREVIOUS, encode
 
 
 @pytest.mark.parametrize("name", ["NODE", "PEERS"])
@@ -38,3 +39,19 @@ def test_a_swarm_that_could_not_flush_at_its_end_is_closed_and_has_lost_nothing(
     storage.limit(None)
     with Swarm(storage.crash(None), path="memory") as again:
         assert again.get("a") == b"1"
+
+
+def test_keys_of_a_peer_that_are_no_text_are_shown_and_stop_no_scan() -> None:
+    peers = b"\xff" * 8, b"\xfe" * 8
+    with Swarm(MemoryStorage(), path="memory") as swarm:
+        swarm.put("a", b"1")
+        now = swarm.replica.last_stamp
+        keys = b"\x01", b"\x01\x01\xff\xfe", b"\x01\x03odd", b"\x01\xff\xff"
+        for peer in peers:
+            puts = [Operation(PUT, key, peer) for key in keys]
+            swarm.replica.apply([encode(peer, 1, now + 1, NO_PREVIOUS, {}, {}, puts)])
+        assert list(swarm.scan()) == [("a", b"1"), ("\\xff\\xfe", peers[0])]
+        with swarm.transaction() as transaction:
+            assert len(transaction.scan("a")) == 1
+        listed = swarm.sql("SELECT key FROM murmur_conflicts WHERE kind = 'sibling'").fetchall()
+        assert len(listed) == len(keys)
