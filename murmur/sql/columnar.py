@@ -80,12 +80,12 @@ def _hex(node: Tree) -> None:
 
 
 def _literal(node: Tree) -> None:
-    """1e5 is exact; DuckDB takes it for a DOUBLE."""
+    """1e5 is exact and not an integer; DuckDB takes it for a DOUBLE."""
     text = node.this
     if not node.is_string and "e" in text.lower():
         plain = format(Decimal(text), "f") if len(text) < _MAX_DIGITS else ""
         if plain and len(plain) < _MAX_DIGITS:
-            node.set("this", plain)
+            node.set("this", plain if "." in plain else plain + ".0")
 
 
 _MAX_DIGITS = 38

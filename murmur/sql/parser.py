@@ -174,10 +174,19 @@ def _kind(tokens: Sequence[Token], text: str) -> Kind:
         if word == "WITH":
             return _kind_after_with(tokens)
         if word in _STATEMENTS:
+            _check_second(tokens, text, word)
             return _STATEMENTS[word]
         if word in _ELSEWHERE.split():
             raise Unsupported(f"Murmur has no {word} statement\n{place(text, first.start)}")
     raise _error(f"a statement does not begin with {_shown(first, text)}", text, first.start)
+
+
+def _check_second(tokens: Sequence[Token], text: str, word: str) -> None:
+    """INSERT INTO and DELETE FROM are two words, which sqlglot does not insist on."""
+    second = {"INSERT": ("INTO", "OR"), "DELETE": ("FROM",)}.get(word)
+    if second is not None and (len(tokens) < 2 or tokens[1].text.upper() not in second):
+        at = tokens[1].start if len(tokens) > 1 else len(text.rstrip())
+        raise _error(f"expected {second[0]} after {word}", text, at)
 
 
 def _kind_after_with(tokens: Sequence[Token]) -> Kind:
@@ -321,6 +330,9 @@ class _SyntaxError(SqlglotParseError):  # type: ignore[misc]  # sqlglot is untyp
         self.start = start
 
 
+_TYPED_LITERALS = (TokenType.DATE, TokenType.TIME, TokenType.TIMESTAMP, TokenType.TIMESTAMPTZ)
+
+
 class _Parser(PostgresParser):  # type: ignore[misc]
     """PostgreSQL's grammar, with numbered parameters and errors that know their place."""
 
@@ -352,6 +364,16 @@ class _Parser(PostgresParser):  # type: ignore[misc]
             interval = self.expression(exp.Interval(this=this))
         return interval
 
+    def _parse_type(self, *args: Any, **options: Any) -> Tree:
+        # sqlglot gives the casts behind DATE '...'::text to the text, before it is a date.
+        kind, after = self._curr and self._curr.token_type, self._next
+        if kind in _TYPED_LITERALS and after and after.token_type is TokenType.STRING:
+            to = self._parse_types()
+            return self._parse_column_ops(
+                self.expression(exp.Cast(this=self._parse_primary(), to=to))
+            )
+        return super()._parse_type(*args, **options)
+
     def parameter(self, token: Token, *, skip: bool = False) -> Tree:
         """A Placeholder that holds its position, or None if the token is not a parameter."""
         number = self.numbers.get(token.start)
@@ -365,7 +387,7 @@ class _Parser(PostgresParser):  # type: ignore[misc]
         token = token or self._curr or self._prev
         at_end = not self._curr
         if message.startswith(("Expecting", "Expected")):
-            message = "e" + message[1:]
+            message = "e" + message[1:].split(" but got ")[0]
         elif at_end:
             message = "the statement is incomplete"
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import linecache
 import os
 import sys
@@ -436,6 +437,8 @@ def interrupted(replica: Replica, at: int, act: Callable[[], object]) -> bool:
         return tracer
 
     before = sys.gettrace()
+    gc.collect()
+    gc.disable()  # what is raised in a finalizer is swallowed
     sys.settrace(tracer)
     try:
         act()
@@ -443,6 +446,7 @@ def interrupted(replica: Replica, at: int, act: Callable[[], object]) -> bool:
         return True
     finally:
         sys.settrace(before)
+        gc.enable()
     return False
 
 

@@ -210,3 +210,8 @@ def test_whatever_the_text_the_error_is_ours(text: str) -> None:
     for prefix in ("", "SELECT ", "INSERT INTO t VALUES ("):
         with contextlib.suppress(MurmurError):
             parse(prefix + text)
+
+
+def test_a_cast_behind_a_typed_literal_is_of_the_typed_value() -> None:
+    cast = parse("SELECT TIMESTAMP '2024-01-01 10:00'::date").tree.selects[0]
+    assert cast.sql() == "CAST(CAST('2024-01-01 10:00' AS TIMESTAMP) AS DATE)"
