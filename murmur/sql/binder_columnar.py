@@ -156,6 +156,8 @@ class ColumnarBinder:
                 self._expressions.resolve(clause.this, ctes, scopes)
         if group := node.args.get("group"):
             only(group, self._text, "expressions", "rollup", "cube", "grouping_sets")
+            if not any(group.args.values()):
+                raise unbound("GROUP BY what?", node, self._text)
             self._expressions.resolve(group, ctes, scopes, aliases=True)
         for window in node.args.get("windows") or ():
             self._expressions.resolve(window, ctes, scopes)

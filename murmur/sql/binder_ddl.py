@@ -12,8 +12,8 @@ columns) is refused where it stands.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, TypeAlias, cast
 
 from sqlglot import exp
@@ -30,12 +30,13 @@ from murmur.catalog.schema import (
     TableDefinition,
     UniqueDefinition,
 )
-from murmur.catalog.types import BIGINT, SqlType
+from murmur.catalog.types import SqlType
 from murmur.catalog.values import check
-from murmur.errors import DatabaseError, InvalidInput, ParseError
+from murmur.errors import DatabaseError, ParseError
 from murmur.sql.binder import Binding, Scope
 from murmur.sql.binder_columnar import RESERVED
 from murmur.sql.binder_expressions import bind_assignment, bind_type
+from murmur.sql.binder_keys import Parts, widen_keys
 from murmur.sql.binder_names import fold, only, plain_name, pointing, start_of, unbound, unsupported
 from murmur.sql.checks import bind_check
 from murmur.sql.compile import compile_expression
@@ -54,7 +55,6 @@ from murmur.sql.ddl import (
     Step,
 )
 from murmur.sql.expressions import Column, Context, NeedsColumnar, is_constant
-from murmur.sql.generate import GENERATED_ID
 from murmur.sql.parser import parse_expression
 
 Tree: TypeAlias = Any  # sqlglot's
@@ -80,21 +80,6 @@ def bind_ddl(tree: Tree, binding: Binding) -> tuple[Step, ...]:
 # CREATE TABLE ------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class _Parts:
-    """What a definition consists of, in the order in which it was written."""
-
-    table: str
-    binding: Binding
-    columns: dict[str, ColumnDefinition] = field(default_factory=dict)
-    primary_key: tuple[str, ...] = ()
-    primary_key_name: str = ""
-    generated: set[str] = field(default_factory=set)
-    uniques: list[UniqueDefinition] = field(default_factory=list)
-    foreign_keys: list[ForeignKeyDefinition] = field(default_factory=list)
-    checks: list[tuple[Tree, str]] = field(default_factory=list)
-
-
 def _create_table(tree: Tree, binding: Binding) -> Step:
     only(tree, binding.text, "this", "kind", "exists")
     schema = tree.this
@@ -102,7 +87,7 @@ def _create_table(tree: Tree, binding: Binding) -> Step:
         raise unsupported("CREATE TABLE takes its columns in parentheses", tree, binding.text)
     name = plain_name(schema.this, binding.text)
     _check_name(name, schema.this, binding)
-    parts = _Parts(name, binding)
+    parts = Parts(name, binding)
     for item in schema.expressions:
         if isinstance(item, exp.ColumnDef):
             _column(item, parts)
@@ -110,7 +95,7 @@ def _create_table(tree: Tree, binding: Binding) -> Step:
             raise unbound(f'column "{fold(item)}" has no type', item, binding.text)
         else:
             _table_constraint(item, parts, "")
-    _widen(parts)
+    widen_keys(parts)
     definition = TableDefinition(
         name=name,
         columns=tuple(parts.columns.values()),
@@ -128,7 +113,7 @@ def _check_name(name: str, node: Tree, binding: Binding) -> None:
         raise unbound(f'names that begin with "{RESERVED}" are reserved', node, binding.text)
 
 
-def _column(node: Tree, parts: _Parts) -> None:
+def _column(node: Tree, parts: Parts) -> None:
     text = parts.binding.text
     only(node, text, "this", "kind", "constraints", "exists")
     name = fold(node.this)
@@ -150,7 +135,7 @@ def _type(node: Tree, binding: Binding) -> SqlType:
         raise unsupported(f"{reason.reason} cannot be stored", node, binding.text) from None
 
 
-def _column_constraint(name: str, node: Tree, parts: _Parts, label: str) -> None:
+def _column_constraint(name: str, node: Tree, parts: Parts, label: str) -> None:
     text = parts.binding.text
     column = parts.columns[name]
     match node:
@@ -183,7 +168,7 @@ def _column_constraint(name: str, node: Tree, parts: _Parts, label: str) -> None
             raise unsupported(f"{what} is not supported", node, text)
 
 
-def _table_constraint(node: Tree, parts: _Parts, label: str) -> None:
+def _table_constraint(node: Tree, parts: Parts, label: str) -> None:
     text = parts.binding.text
     match node:
         case exp.Constraint():
@@ -205,6 +190,8 @@ def _table_constraint(node: Tree, parts: _Parts, label: str) -> None:
         case exp.ForeignKey():
             only(node, text, "expressions", "reference")
             columns = _names(node.expressions, text)
+            if node.args.get("reference") is None:
+                raise unbound("FOREIGN KEY needs REFERENCES", node, text)
             parts.foreign_keys.append(_reference(node.args["reference"], columns, parts, label))
         case _:
             raise unsupported("this table constraint is not supported", node, text)
@@ -224,14 +211,14 @@ def _names(nodes: Iterable[Tree], text: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _primary_key(columns: tuple[str, ...], node: Tree, parts: _Parts, label: str) -> None:
+def _primary_key(columns: tuple[str, ...], node: Tree, parts: Parts, label: str) -> None:
     if parts.primary_key:
         raise unbound("a table has one PRIMARY KEY", node, parts.binding.text)
     parts.primary_key, parts.primary_key_name = columns, label
 
 
 def _reference(
-    node: Tree, columns: tuple[str, ...], parts: _Parts, label: str
+    node: Tree, columns: tuple[str, ...], parts: Parts, label: str
 ) -> ForeignKeyDefinition:
     text = parts.binding.text
     only(node, text, "this", "options")
@@ -256,7 +243,7 @@ def _reference(
 _ON_DELETE = ("NO ACTION", "RESTRICT", "CASCADE", "SET NULL")
 
 
-def _default(node: Tree, column: ColumnDefinition, parts: _Parts) -> Default | None:
+def _default(node: Tree, column: ColumnDefinition, parts: Parts) -> Default | None:
     """A DEFAULT: a constant in stored form, or an expression for each inserted row."""
     text = parts.binding.text
     label = f"{parts.table}.{column.name}"
@@ -278,7 +265,7 @@ def _default(node: Tree, column: ColumnDefinition, parts: _Parts) -> Default | N
     return Default("constant", to_atom(value, column.type), _stored_text(node, text))
 
 
-def _check(node: Tree, label: str, parts: _Parts) -> CheckDefinition:
+def _check(node: Tree, label: str, parts: Parts) -> CheckDefinition:
     """A CHECK over the columns of the definition."""
     fields = {
         name: Column(i, name, column.type) for i, (name, column) in enumerate(parts.columns.items())
@@ -303,46 +290,6 @@ def _stored_text(node: Tree, text: str) -> str:
     return written
 
 
-# INTEGER PRIMARY KEY fills itself, with ids of 63 bits -------------------------------------------
-
-
-def _widen(parts: _Parts) -> None:
-    """Keys that fill themselves are BIGINT, and so is what references a BIGINT."""
-    for name in parts.primary_key:
-        column = parts.columns.get(name)
-        if column is None or column.type.name not in ("INTEGER", "BIGINT"):
-            continue
-        if name in parts.generated or (len(parts.primary_key) == 1 and column.default is None):
-            default = Default("function", None, GENERATED_ID)
-            parts.columns[name] = replace(column, type=BIGINT, default=default)
-            parts.generated.discard(name)
-    if parts.generated:
-        name = min(parts.generated)
-        raise InvalidInput(f'column "{name}": GENERATED AS IDENTITY is for an integer PRIMARY KEY')
-    for foreign_key in parts.foreign_keys:
-        types = _parent_types(foreign_key, parts)
-        for name, parent in zip(foreign_key.columns, types, strict=False):
-            column = parts.columns.get(name)
-            if column is not None and parent == BIGINT and column.type.name in _NARROW:
-                parts.columns[name] = replace(column, type=BIGINT)
-
-
-_NARROW = ("SMALLINT", "INTEGER")
-
-
-def _parent_types(foreign_key: ForeignKeyDefinition, parts: _Parts) -> Sequence[SqlType | None]:
-    if foreign_key.parent == parts.table:
-        names = foreign_key.parent_columns or parts.primary_key
-        own = [parts.columns.get(name) for name in names]
-        return [column.type if column is not None else None for column in own]
-    table = parts.binding.catalog.table(foreign_key.parent)
-    if table is None:
-        return ()
-    names = foreign_key.parent_columns or table.names_of(table.primary_key)
-    columns = [table.column(name) for name in names]
-    return [column.type if column is not None else None for column in columns]
-
-
 # Indexes -----------------------------------------------------------------------------------------
 
 
@@ -363,7 +310,7 @@ def _create_index(tree: Tree, binding: Binding) -> Step:
     if name:
         _check_name(name, index, binding)
     columns = []
-    for ordered in params.args["columns"]:
+    for ordered in params.args.get("columns") or ():
         only(ordered, text, "this", "desc", "nulls_first")
         if not isinstance(ordered.this, exp.Column) or ordered.this.args.get("table") is not None:
             raise unsupported("an index is over columns, not expressions", ordered, text)
@@ -389,7 +336,7 @@ def _drop(tree: Tree, binding: Binding) -> Iterable[Step]:
         tree, text, "tables", "kind", "exists", "restrict", "cascade" if kind == "TABLE" else "kind"
     )
     if_exists = bool(tree.args.get("exists"))
-    for node in tree.args["tables"]:
+    for node in tree.args.get("tables") or ():
         name = plain_name(node, text)
         if kind == "INDEX":
             yield Step(DropIndex(name, if_exists), start_of(node))
@@ -448,7 +395,10 @@ def _rename(table: str, tree: Tree, action: Tree, binding: Binding) -> Step:
 def _drop_part(table: str, action: Tree, text: str) -> Step:
     kind = action.args.get("kind")
     only(action, text, "tables", "kind", "exists", "restrict")
-    (node,) = action.args["tables"]
+    tables = action.args.get("tables") or []
+    if len(tables) != 1:
+        raise unsupported("DROP takes one name here", action, text)
+    (node,) = tables
     if_exists = bool(action.args.get("exists"))
     if kind == "COLUMN":
         return Step(DropColumn(table, _plain(node, text), if_exists), start_of(node))
@@ -457,12 +407,12 @@ def _drop_part(table: str, action: Tree, text: str) -> Step:
     raise unsupported(f"DROP {kind} is not supported here", action, text)
 
 
-def _existing(table: str, node: Tree, binding: Binding) -> _Parts:
+def _existing(table: str, node: Tree, binding: Binding) -> Parts:
     """The parts of a table that exists, for a definition to be added to."""
     known = binding.catalog.table(table)
     if known is None:
         raise unbound(f'there is no table "{table}"', node, binding.text)
-    parts = _Parts(table, binding, primary_key=known.names_of(known.primary_key) or ("",))
+    parts = Parts(table, binding, primary_key=known.names_of(known.primary_key) or ("",))
     for column in known.columns:
         parts.columns[column.name] = ColumnDefinition(column.name, column.type)
     return parts
@@ -475,7 +425,7 @@ def _add_column(table: str, node: Tree, binding: Binding) -> Step:
     parts.columns.pop(name, None)  # the catalog says that it exists
     _column(node, parts)
     parts.primary_key = ()
-    _widen(parts)
+    widen_keys(parts)
     constraints = tuple(AddConstraint(table, each) for each in _constraints(parts))
     action = AddColumn(table, parts.columns[name], if_not_exists, constraints)
     return Step(action, start_of(node.this))
@@ -492,7 +442,7 @@ def _add_constraints(table: str, node: Tree, binding: Binding) -> Iterable[Step]
         yield Step(AddConstraint(table, constraint), start_of(node))
 
 
-def _constraints(parts: _Parts) -> Iterable[Constraint]:
+def _constraints(parts: Parts) -> Iterable[Constraint]:
     yield from parts.uniques
     yield from parts.foreign_keys
     for node, label in parts.checks:

@@ -14,7 +14,7 @@ writes them one by one, so that constraints and merging are the same on every ro
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 from typing import Literal as OneOf
 
@@ -23,7 +23,7 @@ from sqlglot import exp
 from murmur.catalog.atoms import from_atom
 from murmur.catalog.schema import Column as TableColumn
 from murmur.catalog.schema import Index, Table
-from murmur.errors import Unsupported
+from murmur.errors import ParseError, Unsupported
 from murmur.sql.binder import Binding, Scope, bind_items, row_columns
 from murmur.sql.binder_columnar import KEYED
 from murmur.sql.binder_expressions import bind_assignment, bind_condition
@@ -157,6 +157,8 @@ def _row(
     row: Tree, table: Table, columns: Sequence[TableColumn], binding: Binding
 ) -> tuple[Expr | None, ...]:
     values = row.expressions if isinstance(row, exp.Tuple) else [row]
+    if not values:
+        raise unbound("a row without values is written DEFAULT VALUES", row, binding.text)
     if len(values) > len(columns):
         message = f"{len(values)} values for {len(columns)} columns"
         raise unbound(message, values[len(columns)], binding.text)
@@ -210,6 +212,8 @@ def _conflict(node: Tree, table: Table, name: str, binding: Binding) -> OnConfli
         raise unsupported("ON DUPLICATE KEY is not PostgreSQL's; use ON CONFLICT", node, text)
     only(node, text, "action", "conflict_keys", "constraint", "expressions", "where")
     target = _conflict_target(node, table, binding)
+    if node.args.get("action") is None:
+        raise unbound("ON CONFLICT needs DO NOTHING or DO UPDATE", node, text)
     action = node.args["action"].name.upper()
     if action == "DO NOTHING":
         return OnConflict(target)
@@ -301,10 +305,12 @@ def bind_delete(tree: Tree, binding: Binding) -> Delete:
 
 
 def _targets(
-    nodes: Iterable[Tree], table: Table, binding: Binding
+    nodes: Sequence[Tree], table: Table, binding: Binding
 ) -> list[tuple[TableColumn, Tree]]:
     """Columns and values of SET; (a, b) = (1, 2) is two of them."""
     targets: list[tuple[TableColumn, Tree]] = []
+    if not nodes:
+        raise ParseError("an UPDATE needs SET column = value")
     for node in nodes:
         left, right = node.this, node.expression
         if not isinstance(node, exp.EQ):
@@ -327,7 +333,7 @@ def _targets(
 
 
 def _assignments(
-    nodes: Iterable[Tree], table: Table, scope: Scope, binding: Binding
+    nodes: Sequence[Tree], table: Table, scope: Scope, binding: Binding
 ) -> tuple[Assignment, ...]:
     return tuple(
         _assignment(column, _value(column, node, table, scope))
