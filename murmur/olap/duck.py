@@ -10,9 +10,6 @@ The database is in memory; access to files, network, extensions and the environm
 to disk is off, and the configuration is locked. So a statement reaches the relations that it was
 given, and no more.
 
-Columns are built once per state of a table: they are kept, up to a budget of bytes, for as long as
-`catalog.touched` says that no row has changed. A newer state replaces the older one.
-
 Settings for PostgreSQL's semantics: `/` of integers truncates, NULLS LAST for ASC and FIRST for
 DESC, the logarithm of -1 is an error, UTC. They are global: a cursor does not inherit its
 connection's own.
@@ -26,7 +23,6 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -34,7 +30,6 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from murmur.catalog.catalog import Catalog
 from murmur.catalog.schema import Table
 from murmur.catalog.types import (
     BIGINT,
@@ -74,12 +69,10 @@ from murmur.olap.arrow import (
     arrow_type,
     iterate_rows,
     make_field,
-    make_table,
     rows_to_arrow,
     table_to_arrow,
 )
-
-CACHE_BYTES = 512 << 20
+from murmur.olap.cache import CACHE_BYTES, ColumnCache
 
 _INTERRUPT_S = 0.05
 
@@ -270,81 +263,6 @@ class DuckEngine:
         if relation.private:
             return table_to_arrow(relation.view, table, engine=True)
         return self._cache.table(relation.view, table)
-
-
-class ColumnCache:
-    """Columns of tables in Arrow form, each kept until a row of its table changes."""
-
-    def __init__(self, budget_bytes: int) -> None:
-        self._budget = budget_bytes
-        self._lock = threading.Lock()
-        self._tables: OrderedDict[int, _Cached] = OrderedDict()
-        self._building: dict[int, threading.Lock] = {}
-        self._hits = self._misses = 0
-
-    def table(self, view: View, table: Table) -> pa.Table:
-        """The table as this view shows it."""
-        catalog = view.state  # type: ignore[attr-defined]
-        assert isinstance(catalog, Catalog)
-        version = catalog.touched.get(table.id, 0)
-        with self._lock:
-            building = self._building.setdefault(table.id, threading.Lock())
-        # One thread builds, the others that want the same state wait for it.
-        with building:
-            cached = self._lookup(table.id, version)
-            missing = [c for c in table.columns if (c.id, c.missing) not in cached.columns]
-            if missing:
-                built = table_to_arrow(view, table, missing, engine=True)
-                for column, array in zip(missing, built.columns, strict=True):
-                    cached.columns[column.id, column.missing] = array
-                cached.bytes += built.nbytes
-                self._keep(table.id, cached)
-        arrays = [cached.columns[column.id, column.missing] for column in table.columns]
-        return make_table([(column.name, column.type) for column in table.columns], arrays)
-
-    def clear(self) -> None:
-        """Forget everything."""
-        with self._lock:
-            self._tables.clear()
-
-    def stats(self) -> Mapping[str, int]:
-        """How much is kept, and how often it served."""
-        with self._lock:
-            return {
-                "arrow_cache_bytes": sum(cached.bytes for cached in self._tables.values()),
-                "arrow_cache_hits": self._hits,
-                "arrow_cache_misses": self._misses,
-            }
-
-    def _lookup(self, table_id: int, version: int) -> _Cached:
-        with self._lock:
-            cached = self._tables.get(table_id)
-            if cached is not None and cached.version == version:
-                self._tables.move_to_end(table_id)
-                self._hits += 1
-                return cached
-            self._misses += 1
-            return _Cached(version)
-
-    def _keep(self, table_id: int, cached: _Cached) -> None:
-        with self._lock:
-            self._tables[table_id] = cached
-            self._tables.move_to_end(table_id)
-            total = sum(other.bytes for other in self._tables.values())
-            while total > self._budget:
-                _, dropped = self._tables.popitem(last=False)
-                total -= dropped.bytes
-
-
-class _Cached:
-    """One table's columns, in one state of its rows."""
-
-    __slots__ = ("bytes", "columns", "version")
-
-    def __init__(self, version: int) -> None:
-        self.version = version
-        self.columns: dict[tuple[int, object], pa.ChunkedArray] = {}
-        self.bytes = 0
 
 
 _QUERIES = frozenset({duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN})

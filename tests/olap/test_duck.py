@@ -28,9 +28,10 @@ from murmur.errors import (
     Unsupported,
 )
 from murmur.kvcore import View
-from murmur.olap import duck
+from murmur.olap import cache, duck
 from murmur.olap.arrow import sql_type_of
-from murmur.olap.duck import ColumnCache, DuckEngine
+from murmur.olap.cache import ColumnCache
+from murmur.olap.duck import DuckEngine
 from tests.olap.harness import ONE_OF_EACH, TYPES, Peer, every_type, make_peer, rows
 
 
@@ -274,10 +275,10 @@ def test_the_cache_stays_within_its_budget() -> None:
     with peer.replica.snapshot() as view:
         whole = ColumnCache(1 << 30)
         one = whole.table(view, peer.table("t")).nbytes
-        cache = ColumnCache(one * 3 // 2)
+        half = ColumnCache(one * 3 // 2)
         for name in ("t", "u"):
-            assert cache.table(view, peer.table(name)).num_rows == 100
-        assert cache.stats()["arrow_cache_bytes"] == one
+            assert half.table(view, peer.table(name)).num_rows == 100
+        assert half.stats()["arrow_cache_bytes"] == one
         nothing = ColumnCache(0)
         assert nothing.table(view, peer.table("t")).num_rows == 100
         assert nothing.stats()["arrow_cache_bytes"] == 0
@@ -304,14 +305,14 @@ def test_threads_that_want_one_table_build_it_once(monkeypatch: pytest.MonkeyPat
     peer.define(every_type())
     peer.insert("t", *({"id": at} for at in range(50)))
     built = []
-    build = duck.table_to_arrow
+    build = cache.table_to_arrow
 
     def counted(view: View, table: Table, *args: Any, **kwargs: Any) -> pa.Table:
         built.append(table.name)
         time.sleep(0.05)  # so that the others come to want it too
         return build(view, table, *args, **kwargs)
 
-    monkeypatch.setattr(duck, "table_to_arrow", counted)
+    monkeypatch.setattr(cache, "table_to_arrow", counted)
     answers: list[int] = []
     threads = [
         threading.Thread(target=lambda: answers.append(len(read(peer, engine)))) for _ in range(8)
