@@ -114,7 +114,7 @@ class Exchange:
             self.pump(now_ms)
 
     def _send(self, part: Slice, now_ms: int) -> None:
-        for replica in part.skipped - self._left.keys():
+        for replica in sorted(part.skipped - self._left.keys()):  # a seed replays the order
             self._left[replica] = (self.session.admitted.get(replica, 0), now_ms)
         if part.records:
             self.sent_records += len(part.records)

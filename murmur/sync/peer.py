@@ -367,7 +367,8 @@ class PeerSession:
                 self.links = message.replicas
                 events.append(Relinked())
             case m.Resend() if state is State.OPEN:
-                self._queue_from(message.vector)
+                # What is queued still goes out; what it lacks beyond is read from the log again.
+                self.known = dict(message.vector)
                 events.append(Rewound())
             case m.Bye():
                 self.state = State.CLOSED
@@ -480,17 +481,6 @@ class PeerSession:
             self._queue.popleft()
             self._offset = 0
         return True
-
-    def _queue_from(self, vector: Mapping[bytes, int]) -> None:
-        """The peer wants to be sent everything after this vector, whatever it was sent before."""
-        if not self._offset:
-            self._queue.clear()
-            self.queued_bytes = 0
-        else:  # a record that is half sent has to be finished
-            first = self._queue[0]
-            self._queue = deque([first])
-            self.queued_bytes = len(first) - self._offset
-        self.known = dict(vector)
 
     def _take(self, size: int) -> None:
         self._received_bytes += size

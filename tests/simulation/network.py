@@ -64,6 +64,9 @@ class Network:
     def at(self, delay_ms: int, call: Callable[[], None]) -> None:
         heapq.heappush(self._heap, (self.now_ms + delay_ms, next(self._order), call))
 
+    def serial(self) -> int:
+        return next(self._order)
+
     def run(self, duration_ms: int, until: Callable[[], bool] | None = None) -> bool:
         """Let time pass; whether `until` came true (checked ten times a second)."""
         deadline = self.now_ms + duration_ms
@@ -95,6 +98,7 @@ class SimLink:
     """One end of a stream."""
 
     def __init__(self, transport: SimTransport, address: str, *, dialed: bool) -> None:
+        self.serial = transport.network.serial()
         self.transport = transport
         self.address = address
         self.dialed = dialed
@@ -173,8 +177,8 @@ class SimTransport:
         return [event for event in events if not getattr(event.link, "dead", False)]
 
     def flush(self, now: float) -> None:
-        # By address, not by identity: a set's order would not be the same in the next process.
-        touched, self.touched = sorted(self.touched, key=lambda k: (k.address, k.dialed)), set()
+        # In the order of their making: a set's own order is another one in the next process.
+        touched, self.touched = sorted(self.touched, key=lambda link: link.serial), set()
         for link in touched:
             data, link.outgoing = bytes(link.outgoing), bytearray()
             while data:

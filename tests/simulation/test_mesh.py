@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from random import Random
 
@@ -200,6 +203,21 @@ def test_a_peer_that_restarts_is_noticed_at_once() -> None:
     assert net.run(3000, until=lambda: bool(open_links(b)))
     put(a, b"after")
     assert net.run(3000, until=lambda: value_at(b, b"after") is not None)
+
+
+@pytest.mark.parametrize("dialer_restarts", [True, False])
+def test_a_restart_right_after_the_first_meeting_is_no_tie(*, dialer_restarts: bool) -> None:
+    for seed in range(6):  # other keys, so that either side is the smaller one
+        net = network(seed)
+        a, b = Host(net, "a"), Host(net, "b")
+        connect(b, a.ticket())
+        net.run(1000)
+        host, other = (b, a) if dialer_restarts else (a, b)
+        host.crash()
+        host.restart()
+        assert net.run(1500, until=lambda: bool(open_links(host)))  # noqa: B023
+        put(other, b"after")
+        assert net.run(1500, until=lambda: value_at(host, b"after") is not None)  # noqa: B023
 
 
 def test_remembered_peers_are_dialed_at_start() -> None:
@@ -450,16 +468,30 @@ def test_an_identity_is_needed_twice() -> None:
     )
 
 
-def test_the_same_seed_is_the_same_day() -> None:
-    def day() -> tuple[int, list[tuple[str, str, str]]]:
-        net = network(5, loss=0.01, latency_ms=(1, 100))
-        hosts = [Host(net, name) for name in "abc"]
-        hosts[0].meet(hosts[1])
-        hosts[1].meet(hosts[2])
-        random = Random(5)
-        for i in range(50):
-            put(random.choice(hosts), b"%d" % i)
-            net.run(random.randint(1, 500))
-        return net.bytes_carried, [notice for host in hosts for notice in host.notices]
+def a_day() -> tuple[int, list[tuple[str, str, str]]]:
+    net = network(5, loss=0.01, latency_ms=(1, 100))
+    hosts = [Host(net, name) for name in "abcd"]
+    for i, host in enumerate(hosts):
+        for other in hosts[:i]:
+            host.meet(other)
+    random = Random(5)
+    for i in range(60):
+        put(random.choice(hosts), b"%d" % i)
+        net.run(random.randint(1, 500))
+    return net.bytes_carried, [notice for host in hosts for notice in host.notices]
 
-    assert day() == day()
+
+def test_the_same_seed_is_the_same_day_in_every_process() -> None:
+    code = (
+        "from tests.simulation.test_mesh import a_day; import sys; sys.stdout.write(repr(a_day()))"
+    )
+    days = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": str(hash_seed)},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for hash_seed in (1, 2)
+    }
+    assert days == {repr(a_day()).encode()}
