@@ -1,6 +1,6 @@
 """The parts of a table's definition, and keys that fill themselves.
 
-    (id INTEGER PRIMARY KEY, twin INT REFERENCES t)   ->  id BIGINT DEFAULT generated id, twin BIGINT
+    (id INTEGER PRIMARY KEY, up INT REFERENCES t)  ->  id BIGINT DEFAULT generated id, up BIGINT
 
 What an INTEGER PRIMARY KEY is filled with has 63 bits (catalog.generated), so the column is BIGINT,
 and so is every column of a narrower integer that references it.
