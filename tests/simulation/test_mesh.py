@@ -207,9 +207,11 @@ def test_a_peer_that_restarts_is_noticed_at_once() -> None:
 
 @pytest.mark.parametrize("dialer_restarts", [True, False])
 def test_a_restart_right_after_the_first_meeting_is_no_tie(*, dialer_restarts: bool) -> None:
-    for seed in range(6):  # other keys, so that either side is the smaller one
+    smaller = set()
+    for seed in range(20):  # other keys, so that either side is the smaller one
         net = network(seed)
         a, b = Host(net, "a"), Host(net, "b")
+        smaller.add(a.identity.node_id < b.identity.node_id)
         connect(b, a.ticket())
         net.run(1000)
         host, other = (b, a) if dialer_restarts else (a, b)
@@ -218,6 +220,7 @@ def test_a_restart_right_after_the_first_meeting_is_no_tie(*, dialer_restarts: b
         assert net.run(1500, until=lambda: bool(open_links(host)))  # noqa: B023
         put(other, b"after")
         assert net.run(1500, until=lambda: value_at(host, b"after") is not None)  # noqa: B023
+    assert smaller == {True, False}
 
 
 def test_remembered_peers_are_dialed_at_start() -> None:
