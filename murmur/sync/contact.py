@@ -55,6 +55,7 @@ class Contact:
     next_dial_ms: int | None = None
     next_address: int = 0
     remembered: bool = False  # in the roster; else only tried, for a ticket
+    forgotten: bool = False  # nobody wants it any more: the mesh has let go of it
     met: bool = False  # connected since this node started, and not gone with a goodbye
     durable: dict[bytes, int] = field(default_factory=dict)  # what it acknowledged
     last_error: str = ""

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from murmur.sync import flow, wire
 from murmur.sync import peer as p
-from murmur.sync import wire
 from murmur.sync.messages import Hello, Tip
 from murmur.sync.outbox import Outbox
 
@@ -33,8 +33,8 @@ def hello_of(outbox: Outbox, incarnation: bytes, addresses: Sequence[str]) -> He
         versions=p.VERSIONS,
         features=0,
         max_payload=wire.MAX_PAYLOAD,
-        max_record=p.MAX_RECORD_BYTES,
-        window=p.WINDOW_BYTES,
+        max_record=flow.MAX_RECORD_BYTES,
+        window=flow.WINDOW_BYTES,
         replica=outbox.id,
         incarnation=incarnation,
         clock_ms=outbox.clock.now_ms(),

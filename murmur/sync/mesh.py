@@ -12,15 +12,14 @@ the peer has lost the older one.
 Invariants:
     1. At most one conversation per contact is open, and its node id is authenticated.
     2. At most MAX_STRANGERS links wait for authentication.
-    3. A contact without a conversation has a dial under way or a time for the next one.
-    4. One slice of received records is applied at a time; the conversations take turns.
+    3. One slice of received records is applied at a time; the conversations take turns.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from random import Random
@@ -38,6 +37,7 @@ from murmur.sync import messages as m
 from murmur.sync import peer as p
 from murmur.sync.backoff import Backoff
 from murmur.sync.contact import Answer, Contact, Conversation, Wait
+from murmur.sync.dialer import DIAL_MS, Dialer
 from murmur.sync.exchange import Exchange, Outcome, Patience
 from murmur.sync.greeting import fork_between, hello_of, tips_of
 from murmur.sync.identity import Identity
@@ -46,9 +46,8 @@ from murmur.sync.peer import Event, PeerSession, Role, State, Timing
 from murmur.sync.roster import Member, Roster
 from murmur.sync.status import PeerInfo, PeerStatus
 from murmur.sync.ticket import Ticket, node_text
-from murmur.sync.transport import Data, Down, Labour, Link, Transport, TransportEvent, Up, look_up
+from murmur.sync.transport import Data, Down, Labour, Link, Transport, TransportEvent, Up
 
-DIAL_MS = 4_000  # one address, until the link is up
 TIE_MS = 5_000  # links that came up within this time were dialed at once
 STABLE_MS = 10_000  # a conversation that lasted so long lets the next dial come soon
 MAX_STRANGERS = 64
@@ -87,6 +86,7 @@ class Mesh:
         self._roster = roster
         self._transport = transport
         self._labour = labour
+        self._dialer = Dialer(transport, labour, self._dialed)
         self._group = group
         self._incarnation = incarnation
         self._random = random
@@ -134,7 +134,7 @@ class Mesh:
         contact.answers.append(answer)
         contact.next_address = 0
         if contact.dialing is None:
-            self._dial(contact, now_ms)
+            self._dialer.dial(contact, now_ms)
 
     def forget_answer(self, node_id: bytes, answer: Answer) -> str:
         """Whoever waited for the answer gave up; what was wrong so far."""
@@ -144,7 +144,7 @@ class Mesh:
         if answer in contact.answers:
             contact.answers.remove(answer)
         if not contact.remembered and not contact.answers and contact.open is None:
-            del self.contacts[node_id]
+            self._forget(contact)
             if contact.dialing is not None:
                 self._conversations.pop(contact.dialing.link, None)
                 contact.dialing.link.close("nobody waits for it any more")
@@ -180,6 +180,7 @@ class Mesh:
     def close(self, reason: str) -> None:
         """Say goodbye to everybody."""
         self._ended = True
+        self._dialer.end()
         for conversation in list(self._conversations.values()):
             conversation.session.refuse(p.CLOSING, reason)
             conversation.flush()
@@ -221,7 +222,7 @@ class Mesh:
                 conversation.exchange.tick(now_ms)
         for contact in list(self.contacts.values()):
             if contact.next_dial_ms is not None and now_ms >= contact.next_dial_ms:
-                self._dial(contact, now_ms)
+                self._dialer.dial(contact, now_ms)
 
     def next_timer_ms(self, now_ms: int) -> int | None:
         """When tick() is due."""
@@ -247,50 +248,11 @@ class Mesh:
         self.contacts[member.node_id] = contact
         return contact
 
-    def _dial(self, contact: Contact, now_ms: int) -> None:
-        contact.next_dial_ms = None
-        if contact.open is not None or contact.dialing is not None or self._ended:
-            return
-        addresses = contact.member.addresses
-        if not addresses:
-            self._dial_failed(contact, "no address of it is known", now_ms)
-            return
-        address = addresses[contact.next_address % len(addresses)]
-        contact.next_address += 1
-        try:
-            numeric = look_up(address, numeric=True)
-        except InvalidInput as error:
-            self._dial_failed(contact, str(error), now_ms)
-            return
-        if numeric:
-            self._dial_first(contact, numeric, now_ms)
-            return
+    def _forget(self, contact: Contact) -> None:
+        contact.forgotten = True
+        del self.contacts[contact.member.node_id]
 
-        def found(
-            resolved: tuple[str, ...] | None, error: BaseException | None, later_ms: int
-        ) -> None:
-            if error is not None or resolved is None:
-                self._dial_failed(contact, f"{address}: {error}", later_ms)
-            elif contact.open is None and contact.dialing is None and not self._ended:
-                self._dial_first(contact, resolved, later_ms)
-
-        # Invariant 3 holds while the name is looked up, should the answer never come.
-        contact.next_dial_ms = now_ms + 2 * DIAL_MS
-        self._labour.submit("names", partial(look_up, address), found)
-
-    def _dial_first(self, contact: Contact, addresses: Sequence[str], now_ms: int) -> None:
-        """Dial the first of a peer's addresses that this transport can."""
-        contact.next_dial_ms = None
-        link, reason = None, ""
-        for address in addresses:
-            try:
-                link = self._transport.dial(address, now_ms / 1000)
-                break
-            except OSError as error:
-                reason = f"{address}: {error.strerror or error}"
-        if link is None:
-            self._dial_failed(contact, reason, now_ms)
-            return
+    def _dialed(self, contact: Contact, link: Link, now_ms: int) -> None:
         session = PeerSession(
             Role.DIALER,
             self._identity,
@@ -302,15 +264,6 @@ class Mesh:
         )
         contact.dialing = Conversation(link, session, now_ms, contact)
         self._conversations[link] = contact.dialing
-
-    def _dial_failed(self, contact: Contact, reason: str, now_ms: int) -> None:
-        contact.last_error = reason
-        if self._ended or contact.member.node_id not in self.contacts:
-            return
-        if contact.next_address % max(1, len(contact.member.addresses)):
-            contact.next_dial_ms = now_ms  # the other addresses first
-        else:
-            contact.next_dial_ms = now_ms + contact.backoff.next_ms()
 
     def _reached(self, conversation: Conversation, now_ms: int) -> None:
         """The link of a dial is up: is it whom we dialed?"""
@@ -577,8 +530,8 @@ class Mesh:
         if code in REFUSALS:
             contact.reply(None, PeerError(reason))
             if not contact.remembered:
-                self.contacts.pop(contact.member.node_id, None)
-        self._dial_failed(contact, reason, now_ms)
+                self._forget(contact)
+        self._dialer.failed(contact, reason, now_ms)
 
     def _failed(self, conversation: Conversation, error: BaseException | None, now_ms: int) -> None:
         """The replica or the roster failed: end the conversation, or everything."""

@@ -15,7 +15,7 @@ records. While it decides (DECIDING, JUDGING) what arrives waits unread.
 
 Invariants:
     1. Before the peer is authenticated, nothing but one CHALLENGE or PROOF is parsed.
-    2. Records are sent only within the peer's window, and never held beyond our own.
+    2. Records move within the windows of flow.py.
     3. `known` is, per replica, how far the peer holds an unbroken run of transactions, counting
        what was sent in this conversation: a stream does not lose, and a new conversation begins
        with a new HELLO.
@@ -24,14 +24,14 @@ Invariants:
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from murmur.errors import ProtocolViolation
+from murmur.errors import PeerError, ProtocolViolation
 from murmur.sync import messages as m
 from murmur.sync import wire
+from murmur.sync.flow import WINDOW_BYTES, Inflow, Outflow
 from murmur.sync.identity import (
     Identity,
     equal,
@@ -42,10 +42,6 @@ from murmur.sync.identity import (
 )
 
 VERSIONS = (1, 1)  # of the protocol, oldest and newest that this release speaks
-WINDOW_BYTES = 4 << 20  # records received and not yet applied
-MAX_RECORD_BYTES = 64 << 20
-BATCH_BYTES = 64 << 10  # a RECORDS frame is cut here
-LARGE_BYTES = 256 << 10  # a record beyond this goes in pieces
 PENDING_BYTES_BEFORE_WELCOME = 4 << 10
 MAX_REPLICAS = 1 << 16  # that a peer may name
 
@@ -164,7 +160,6 @@ class PeerSession:
         self.links: frozenset[bytes] = frozenset()
         self.rtt_ms: int | None = None
         self.opened_ms: int | None = None
-        self.queued_bytes = 0  # given to send(), not yet in a frame
 
         self._identity = identity
         self._group = group
@@ -183,12 +178,9 @@ class PeerSession:
         self._ping_at = self._acked_ms = now_ms
         self._ack_at: int | None = None
 
-        self._queue: deque[bytes] = deque()
-        self._sent_bytes = self._peer_applied = 0  # of RECORDS and PIECE payloads
-        self._offset = 0  # of the first queued record, sent in pieces
-        self._received_bytes = self._applied_bytes = self._applied_told = 0
-        self._assembly = bytearray()
-        self._assembly_total = 0
+        self._outflow = Outflow()
+        self._inflow = Inflow()
+        self._applied_told = 0
         self._told_durable: dict[bytes, int] = {}
         self._told_admitted: dict[bytes, int] = {}
         self._report: tuple[Mapping[bytes, int], Mapping[bytes, int]] = ({}, {})
@@ -282,18 +274,17 @@ class PeerSession:
     @property
     def hungry(self) -> bool:
         """Whether more records can be given to send()."""
-        return self.state is State.OPEN and not self._queue and self._room() > 0
+        return self.state is State.OPEN and not self._outflow and self._outflow.room() > 0
 
     def room(self) -> int:
         """How many bytes of records the peer takes now."""
-        return self._room() - self.queued_bytes
+        return self._outflow.room() - self._outflow.queued_bytes
 
     def send(self, records: Sequence[bytes], last: Mapping[bytes, int]) -> list[Event]:
         """Queue records; `last` is the newest seq of each replica among them."""
         if self.state is not State.OPEN:
             return []
-        self._queue.extend(records)
-        self.queued_bytes += sum(map(len, records))
+        self._outflow.put(records)
         for replica, seq in last.items():
             if seq > self.known.get(replica, 0):
                 self.known[replica] = seq
@@ -301,13 +292,9 @@ class PeerSession:
 
     def applied(self, size: int, now_ms: int) -> None:
         """Records of that size were applied: the peer may send as many more."""
-        self._applied_bytes += size
-        if self.state is not State.OPEN:
-            return
-        if self._applied_bytes - self._applied_told >= WINDOW_BYTES // 4:
-            self._acknowledge(now_ms)
-        else:
-            self._acknowledge_soon(now_ms)
+        self._inflow.applied(size)
+        if self.state is State.OPEN:
+            self._give_room(now_ms)
 
     def report(
         self, durable: Mapping[bytes, int], admitted: Mapping[bytes, int], now_ms: int
@@ -352,10 +339,12 @@ class PeerSession:
     def _handle(self, message: m.Message, size: int, now_ms: int, events: list[Event]) -> None:
         state, dialing = self.state, self.role is Role.DIALER
         match message:
-            case m.Records() if state is State.OPEN:
-                self._receive_records(message.records, size, events)
-            case m.Piece() if state is State.OPEN:
-                self._receive_piece(message, size, now_ms, events)
+            case m.Records() | m.Piece() if state is State.OPEN:
+                records = self._inflow.receive(message, size)
+                if records:
+                    events.append(Received(records, size))
+                else:
+                    self._give_room(now_ms)
             case m.Ack() if state is State.OPEN:
                 self._receive_ack(message, events)
             case m.Ping() if state is State.OPEN:
@@ -431,89 +420,22 @@ class PeerSession:
             ours, theirs = "{}-{}".format(*VERSIONS), "{}-{}".format(*hello.versions)
             return self._end(VERSION, f"protocol versions {theirs} and {ours} have none in common")
         self.hello = hello
+        self._outflow.open(hello)
         self.state = State.JUDGING
         return Greeted(hello)
 
     # -- inside: records
 
-    def _room(self) -> int:
-        assert self.hello is not None
-        return self.hello.window - (self._sent_bytes - self._peer_applied)
-
     def _send_records(self) -> list[Event]:
-        assert self.hello is not None
-        queue = self._queue
-        single = min(self.hello.max_payload, self.hello.window, LARGE_BYTES)
-        while queue:
-            room = self._room()
-            if 8 + len(queue[0]) > single:
-                if len(queue[0]) > self.hello.max_record:
-                    over = f"{len(queue[0])} bytes, the peer takes {self.hello.max_record}"
-                    return [self._end(LIMIT, f"a transaction has {over}")]
-                if not self._send_piece(min(single, room) - 4):
-                    break
-                continue
-            size = 4
-            batch: list[bytes] = []
-            limit = min(single, room)
-            while queue and size + 4 + len(queue[0]) <= limit and (not batch or size < BATCH_BYTES):
-                record = queue.popleft()
-                size += 4 + len(record)
-                batch.append(record)
-            if not batch:
-                break
-            self.queued_bytes -= size - 4 - 4 * len(batch)
-            self._sent_bytes += size
-            self._send(m.Records(batch))
+        try:
+            while (message := self._outflow.next()) is not None:
+                self._send(message)
+        except PeerError as error:
+            return [self._end(LIMIT, str(error))]
         return []
 
-    def _send_piece(self, limit: int) -> bool:
-        record = self._queue[0]
-        part = record[self._offset : self._offset + limit] if limit > 0 else b""
-        # Small change is not worth a frame: wait for more room, unless it is the end.
-        if not part or (len(part) < 1024 and self._offset + len(part) < len(record)):
-            return False
-        self._send(m.Piece(len(record), part))
-        self._sent_bytes += 4 + len(part)
-        self._offset += len(part)
-        self.queued_bytes -= len(part)
-        if self._offset == len(record):
-            self._queue.popleft()
-            self._offset = 0
-        return True
-
-    def _take(self, size: int) -> None:
-        self._received_bytes += size
-        if self._received_bytes - self._applied_bytes > WINDOW_BYTES:
-            raise ProtocolViolation("records beyond the window")
-
-    def _receive_records(self, records: Sequence[bytes], size: int, events: list[Event]) -> None:
-        self._take(size)
-        if self._assembly:
-            raise ProtocolViolation("RECORDS inside a record in pieces")
-        events.append(Received(records, size))
-
-    def _receive_piece(self, piece: m.Piece, size: int, now_ms: int, events: list[Event]) -> None:
-        self._take(size)
-        if not self._assembly:
-            if piece.total > MAX_RECORD_BYTES:
-                raise ProtocolViolation(f"PIECE: of a record of {piece.total} bytes")
-            self._assembly_total = piece.total
-        self._assembly += piece.part
-        if piece.total != self._assembly_total or len(self._assembly) > piece.total:
-            raise ProtocolViolation("PIECE: does not fit the pieces before it")
-        if len(self._assembly) == piece.total:
-            record = bytes(self._assembly)
-            self._assembly = bytearray()
-            events.append(Received([record], size))
-        else:
-            # The window must not stop a record that is larger; the record limit bounds this.
-            self.applied(size, now_ms)
-
     def _receive_ack(self, ack: m.Ack, events: list[Event]) -> None:
-        if not self._peer_applied <= ack.applied_bytes <= self._sent_bytes:
-            raise ProtocolViolation(f"ACK of {ack.applied_bytes} bytes, sent {self._sent_bytes}")
-        self._peer_applied = ack.applied_bytes
+        self._outflow.acknowledge(ack.applied_bytes)
         for mine, told in ((self.durable, ack.durable), (self.admitted, ack.admitted)):
             for replica, seq in told.items():
                 if seq > mine.get(replica, 0):
@@ -527,6 +449,13 @@ class PeerSession:
 
     # -- inside: output
 
+    def _give_room(self, now_ms: int) -> None:
+        """Bytes were applied: tell the peer at once when it may be waiting for it."""
+        if self._inflow.applied_bytes - self._applied_told >= WINDOW_BYTES // 4:
+            self._acknowledge(now_ms)
+        else:
+            self._acknowledge_soon(now_ms)
+
     def _acknowledge_soon(self, now_ms: int) -> None:
         if self._ack_at is None:
             self._ack_at = max(now_ms, self._acked_ms + self._timing.ack_ms)
@@ -536,20 +465,20 @@ class PeerSession:
         durable, admitted = self._report
         news = _difference(durable, self._told_durable)
         more = _difference(admitted, self._told_admitted)
-        if news or more or self._applied_bytes != self._applied_told:
+        applied = self._inflow.applied_bytes
+        if news or more or applied != self._applied_told:
             self._told_durable.update(news)
             self._told_admitted.update(more)
-            self._applied_told = self._applied_bytes
+            self._applied_told = applied
             self._acked_ms = now_ms
-            self._send(m.Ack(self._applied_bytes, news, more))
+            self._send(m.Ack(applied, news, more))
 
     def _send(self, message: m.Message) -> None:
         self._frames.append(wire.frame(message.TYPE, message.payload(), self._sequence))
         self._sequence += 1
 
     def _end(self, code: int, reason: str) -> Ended:
-        self._queue.clear()
-        self.queued_bytes = 0
+        self._outflow.clear()
         self._pong = None
         self._send(m.Bye(code, reason))
         self.state = State.CLOSED

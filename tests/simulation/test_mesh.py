@@ -12,8 +12,8 @@ import pytest
 
 from murmur.errors import Closed, InvalidInput, PeerError
 from murmur.sync.contact import Wait
+from murmur.sync.dialer import DIAL_MS
 from murmur.sync.identity import Identity
-from murmur.sync.mesh import DIAL_MS
 from murmur.sync.peer import Timing
 from murmur.sync.status import PeerInfo
 from murmur.sync.ticket import Ticket

@@ -4,6 +4,7 @@ from random import Random
 
 import pytest
 
+from murmur.sync import flow
 from murmur.sync import messages as m
 from murmur.sync import peer as p
 from murmur.sync.peer import State, Timing
@@ -110,7 +111,7 @@ def test_records_flow_and_are_acknowledged() -> None:
     pair.pass_time(50).settle()
     assert pair.dialer.session.durable[ALICE] == 900
     assert pair.dialer.session.admitted[ALICE] == 1000
-    assert pair.dialer.session._peer_applied == pair.dialer.session._sent_bytes
+    assert pair.dialer.session.room() == flow.WINDOW_BYTES
 
 
 def test_acknowledgements_are_gathered() -> None:
@@ -131,7 +132,7 @@ def test_nothing_is_sent_beyond_the_window() -> None:
     pair.dialer.session.send(big, {ALICE: 200})
     pair.settle()
     held = sum(event.size for event in pair.acceptor.of(p.Received))
-    assert p.WINDOW_BYTES - 70_000 < held <= p.WINDOW_BYTES
+    assert flow.WINDOW_BYTES - 70_000 < held <= flow.WINDOW_BYTES
     assert not pair.dialer.session.hungry
     done = 0
     while done < len(pair.acceptor.of(p.Received)):
@@ -157,12 +158,12 @@ def test_a_record_of_any_size_goes_through(size: int) -> None:
         applied = len(events)
         pair.pass_time(30)
     assert received(pair.acceptor) == records
-    assert pair.dialer.session.queued_bytes == 0
+    assert pair.dialer.session.hungry
 
 
 def test_a_record_beyond_the_peers_limit_is_not_sent() -> None:
     pair = Pair().open()
-    events = pair.dialer.session.send([bytes(p.MAX_RECORD_BYTES + 1)], {})
+    events = pair.dialer.session.send([bytes(flow.MAX_RECORD_BYTES + 1)], {})
     assert events == [
         p.Ended(p.LIMIT, "a transaction has 67108865 bytes, the peer takes 67108864", by_peer=False)
     ]

@@ -8,9 +8,9 @@ from random import Random
 
 import pytest
 
+from murmur.sync import flow, wire
 from murmur.sync import messages as m
 from murmur.sync import peer as p
-from murmur.sync import wire
 from murmur.sync.identity import Identity, group_tag, invite_proof, transcript
 from murmur.sync.peer import PeerSession, Role, State
 from tests.sync.fakes import GROUP, INVITE, Pair, record, replica_id
@@ -168,7 +168,7 @@ def open_pair() -> tuple[Pair, int]:
             m.Ack(0, {}, {i.to_bytes(8): 1 for i in range(p.MAX_REPLICAS + 1)}),
             "more than 65536 replicas",
         ),
-        (m.Piece(p.MAX_RECORD_BYTES + 1, b"x"), "of a record of 67108865 bytes"),
+        (m.Piece(flow.MAX_RECORD_BYTES + 1, b"x"), "of a record of 67108865 bytes"),
         (m.Piece(40, b"x" * 41), "does not fit"),
     ],
     ids=["hello", "challenge", "proof", "welcome", "ack", "replicas", "huge", "long"],

@@ -1,0 +1,104 @@
+"""Dialing: one address of a contact after the other, then a pause that grows.
+
+    next_dial_ms -> dial -> (look the name up) -> link -> contact.dialing
+                                               -> failed -> the next address, or a pause
+
+Invariant: a contact that is neither open nor being dialed nor forgotten has a time for its next
+dial, also while a name is being looked up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from murmur.errors import InvalidInput
+from murmur.sync.contact import Contact
+from murmur.sync.transport import Labour, Link, Transport, look_up
+
+DIAL_MS = 4_000  # one address, until the link is up
+
+
+class Dialer:
+    """Reaches contacts over a transport."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        labour: Labour,
+        begun: Callable[[Contact, Link, int], None],
+    ) -> None:
+        """`begun` is told of each link that may come up."""
+        self._transport = transport
+        self._labour = labour
+        self._begun = begun
+        self._ended = False
+
+    def end(self) -> None:
+        """Dial nobody any more."""
+        self._ended = True
+
+    def dial(self, contact: Contact, now_ms: int) -> None:
+        """Try the contact's next address, unless it is connected or being dialed."""
+        contact.next_dial_ms = None
+        if not self._may(contact):
+            return
+        addresses = contact.member.addresses
+        if not addresses:
+            self.failed(contact, "no address of it is known", now_ms)
+            return
+        address = addresses[contact.next_address % len(addresses)]
+        contact.next_address += 1
+        try:
+            numeric = look_up(address, numeric=True)
+        except InvalidInput as error:
+            self.failed(contact, str(error), now_ms)
+            return
+        if numeric:
+            self._dial_first(contact, numeric, now_ms)
+            return
+        contact.next_dial_ms = now_ms + 2 * DIAL_MS
+        self._labour.submit(
+            "names", partial(look_up, address), partial(self._found, contact, address)
+        )
+
+    def failed(self, contact: Contact, reason: str, now_ms: int) -> None:
+        """A dial or a conversation ended: when is the next?"""
+        contact.last_error = reason
+        if self._ended or contact.forgotten:
+            return
+        if contact.next_address % max(1, len(contact.member.addresses)):
+            contact.next_dial_ms = now_ms  # the other addresses first
+        else:
+            contact.next_dial_ms = now_ms + contact.backoff.next_ms()
+
+    def _may(self, contact: Contact) -> bool:
+        busy = contact.open is not None or contact.dialing is not None
+        return not (busy or contact.forgotten or self._ended)
+
+    def _found(
+        self,
+        contact: Contact,
+        address: str,
+        resolved: tuple[str, ...] | None,
+        error: BaseException | None,
+        now_ms: int,
+    ) -> None:
+        if error is not None or resolved is None:
+            self.failed(contact, f"{address}: {error}", now_ms)
+        elif self._may(contact):
+            self._dial_first(contact, resolved, now_ms)
+
+    def _dial_first(self, contact: Contact, addresses: Sequence[str], now_ms: int) -> None:
+        """Dial the first of these addresses that the transport can."""
+        contact.next_dial_ms = None
+        reason = ""
+        for address in addresses:
+            try:
+                link = self._transport.dial(address, now_ms / 1000)
+            except OSError as error:
+                reason = f"{address}: {error.strerror or error}"
+            else:
+                self._begun(contact, link, now_ms)
+                return
+        self.failed(contact, reason, now_ms)

@@ -1,0 +1,143 @@
+"""Records in transit over one conversation, in both directions, within the room that was given.
+
+    room = window - (bytes sent - bytes that the peer acknowledged as applied)
+
+A frame of records is cut at BATCH_BYTES; a record larger than a frame may be goes in pieces, which
+are put together again as they arrive. What counts are the payloads of RECORDS and PIECE.
+
+Invariants:
+    1. Nothing is sent beyond the room, and nothing beyond it is taken in.
+    2. Pieces of one record are not mixed with anything; at most one record is being put together,
+       of at most MAX_RECORD_BYTES, and memory for it grows only as its bytes arrive.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from murmur.errors import PeerError, ProtocolViolation
+from murmur.sync.messages import Hello, Piece, Records
+
+WINDOW_BYTES = 4 << 20  # records received and not yet applied
+MAX_RECORD_BYTES = 64 << 20
+BATCH_BYTES = 64 << 10  # a RECORDS frame is cut here
+LARGE_BYTES = 256 << 10  # a record beyond this goes in pieces
+SMALL_BYTES = 1 << 10  # a piece smaller than this waits for more room
+
+
+class Outflow:
+    """Records on their way to the peer."""
+
+    def __init__(self) -> None:
+        self.queued_bytes = 0
+        self._queue: deque[bytes] = deque()
+        self._offset = 0  # of the first record: so much of it was sent in pieces
+        self._sent_bytes = self._applied_bytes = 0
+        self._window = self._single = self._max_record = 0
+
+    def open(self, hello: Hello) -> None:
+        """The peer said what it takes."""
+        self._window = hello.window
+        self._single = min(hello.max_payload, hello.window, LARGE_BYTES)
+        self._max_record = hello.max_record
+
+    def __len__(self) -> int:
+        """Records that wait for room."""
+        return len(self._queue)
+
+    def room(self) -> int:
+        """Bytes that may be sent now."""
+        return self._window - (self._sent_bytes - self._applied_bytes)
+
+    def put(self, records: Sequence[bytes]) -> None:
+        """Queue records."""
+        self._queue.extend(records)
+        self.queued_bytes += sum(map(len, records))
+
+    def clear(self) -> None:
+        """Forget what waits: the conversation has ended."""
+        self._queue.clear()
+        self.queued_bytes = 0
+
+    def acknowledge(self, applied_bytes: int) -> None:
+        """The peer has applied so many bytes in all."""
+        if not self._applied_bytes <= applied_bytes <= self._sent_bytes:
+            raise ProtocolViolation(f"ACK of {applied_bytes} bytes, sent {self._sent_bytes}")
+        self._applied_bytes = applied_bytes
+
+    def next(self) -> Records | Piece | None:
+        """The next frame that fits. PeerError if the peer takes no record of such a size."""
+        if not self._queue:
+            return None
+        room = self.room()
+        if 8 + len(self._queue[0]) > self._single:
+            return self._next_piece(min(self._single, room) - 4)
+        queue, size, limit = self._queue, 4, min(self._single, room)
+        batch: list[bytes] = []
+        while queue and size + 4 + len(queue[0]) <= limit and (not batch or size < BATCH_BYTES):
+            record = queue.popleft()
+            size += 4 + len(record)
+            batch.append(record)
+        if not batch:
+            return None
+        self.queued_bytes -= size - 4 - 4 * len(batch)
+        self._sent_bytes += size
+        return Records(batch)
+
+    def _next_piece(self, limit: int) -> Piece | None:
+        record = self._queue[0]
+        if len(record) > self._max_record:
+            over = f"{len(record)} bytes, the peer takes {self._max_record}"
+            raise PeerError(f"a transaction has {over}")
+        part = record[self._offset : self._offset + limit] if limit > 0 else b""
+        if not part or (len(part) < SMALL_BYTES and self._offset + len(part) < len(record)):
+            return None
+        self._sent_bytes += 4 + len(part)
+        self._offset += len(part)
+        self.queued_bytes -= len(part)
+        if self._offset == len(record):
+            self._queue.popleft()
+            self._offset = 0
+        return Piece(len(record), part)
+
+
+class Inflow:
+    """Records on their way from the peer to the replica."""
+
+    def __init__(self) -> None:
+        self.applied_bytes = 0
+        self._received_bytes = 0
+        self._assembly = bytearray()
+        self._total = 0
+
+    def applied(self, size: int) -> None:
+        """So many bytes more were applied: the peer may send as many."""
+        self.applied_bytes += size
+
+    def receive(self, message: Records | Piece, size: int) -> Sequence[bytes]:
+        """Complete records; `size` is what the message counts against the window."""
+        self._received_bytes += size
+        if self._received_bytes - self.applied_bytes > WINDOW_BYTES:
+            raise ProtocolViolation("records beyond the window")
+        if isinstance(message, Piece):
+            return self._receive_piece(message, size)
+        if self._assembly:
+            raise ProtocolViolation("RECORDS inside a record in pieces")
+        return message.records
+
+    def _receive_piece(self, piece: Piece, size: int) -> Sequence[bytes]:
+        if not self._assembly:
+            if piece.total > MAX_RECORD_BYTES:
+                raise ProtocolViolation(f"PIECE: of a record of {piece.total} bytes")
+            self._total = piece.total
+        self._assembly += piece.part
+        if piece.total != self._total or len(self._assembly) > piece.total:
+            raise ProtocolViolation("PIECE: does not fit the pieces before it")
+        if len(self._assembly) < piece.total:
+            # The window must not stop a record that is larger; the record limit bounds this.
+            self.applied(size)
+            return ()
+        record = bytes(self._assembly)
+        self._assembly = bytearray()
+        return (record,)
