@@ -17,10 +17,10 @@ from collections import deque
 from collections.abc import Sequence
 
 from murmur.errors import PeerError, ProtocolViolation
+from murmur.kvcore import MAX_RECORD_BYTES
 from murmur.sync.messages import Hello, Piece, Records
 
 WINDOW_BYTES = 4 << 20  # records received and not yet applied
-MAX_RECORD_BYTES = 64 << 20
 BATCH_BYTES = 64 << 10  # a RECORDS frame is cut here
 LARGE_BYTES = 256 << 10  # a record beyond this goes in pieces
 SMALL_BYTES = 1 << 10  # a piece smaller than this waits for more room

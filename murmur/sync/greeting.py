@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from murmur.kvcore import MAX_RECORD_BYTES
 from murmur.sync import flow, wire
 from murmur.sync import peer as p
 from murmur.sync.messages import Hello, Tip
@@ -33,7 +34,7 @@ def hello_of(outbox: Outbox, incarnation: bytes, addresses: Sequence[str]) -> He
         versions=p.VERSIONS,
         features=0,
         max_payload=wire.MAX_PAYLOAD,
-        max_record=flow.MAX_RECORD_BYTES,
+        max_record=MAX_RECORD_BYTES,
         window=flow.WINDOW_BYTES,
         replica=outbox.id,
         incarnation=incarnation,

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from murmur.errors import Corruption, UnknownFormat
-from murmur.kvcore.storage import Problem, Storage, read_whole
+from murmur.kvcore import Problem, Storage, read_whole
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

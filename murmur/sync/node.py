@@ -34,7 +34,7 @@ from random import Random
 from typing import Any, TypeVar
 
 from murmur.errors import Closed, Forked, InvalidInput, Timeout, Unreachable
-from murmur.kvcore.storage import Storage
+from murmur.kvcore import Storage
 from murmur.sync.contact import Wait
 from murmur.sync.exchange import Patience
 from murmur.sync.identity import Identity

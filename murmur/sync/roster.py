@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from murmur.errors import Corruption, UnknownFormat
-from murmur.kvcore.storage import Problem, Storage, read_whole, write_atomically
+from murmur.kvcore import Problem, Storage, read_whole, write_atomically
 from murmur.sync.ticket import INVITE_BYTES
 
 ROSTER_FILE = "PEERS"
