@@ -22,6 +22,8 @@ from murmur.kvcore.memory_storage import MemoryStorage
 from murmur.kvcore.replica import Replica
 from murmur.kvcore.storage import DiskStorage
 from murmur.sync import Node, Notice, Ticket, Timing
+from murmur.sync.wire import frame
+from tests.sync.stranger import Stranger
 
 QUICK = Timing(ping_ms=200, silence_ms=1500)
 
@@ -243,6 +245,30 @@ def test_malformed_records_close_that_conversation_only(make: Make) -> None:
     assert [info.node_id for info in a.node.connected_peers()] == [c.node.node_id]
     c.put(b"fine")
     eventually(lambda: a.has(b"fine"))
+
+
+@pytest.mark.parametrize(
+    ("garbage", "reason"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: murmur\r\n\r\n", "its version is"),
+        (frame(1, b"\xdd\xff\xff\xff\xff", 0), "cut short"),
+        (frame(4, b"\x91" * 1000, 0), "nested deeper"),
+        (frame(5, b"\xff" * 1024, 0), "do not fit"),
+        (bytes(100_000), "its version is 0"),
+    ],
+)
+def test_a_stranger_who_talks_garbage_is_shown_out(make: Make, garbage: bytes, reason: str) -> None:
+    a, b = make("a"), make("b")
+    before = a.replica.state_hash()
+    stranger = Stranger(int(a.node.addresses[0].rpartition(":")[2]))
+    eventually(lambda: stranger.saw("StreamDataReceived"))  # the challenge
+    stranger.quic.send_stream_data(1, garbage)
+    eventually(lambda: stranger.turn() or any(n.kind == "refused" for n in a.notices))
+    (text,) = [notice.text for notice in a.notices if notice.kind == "refused"]
+    assert reason in text
+    stranger.socket.close()
+    assert a.replica.state_hash() == before
+    b.node.connect_peer(a.node.ticket())
 
 
 def test_a_closed_replica_stops_its_node(make: Make) -> None:

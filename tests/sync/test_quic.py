@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import select
-import socket
 import time
 from collections.abc import Callable, Iterator
+from random import Random
 
 import pytest
-from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.connection import QuicConnection
 
 from murmur.errors import InvalidInput
 from murmur.sync import quic
 from murmur.sync.identity import Identity
 from murmur.sync.quic import QuicLink, QuicTransport
 from murmur.sync.transport import Data, Down, Link, TransportEvent, Up, join_address
+from tests.sync.stranger import Stranger, send_raw
 
 ALICE, BOB = Identity(b"a" * 32), Identity(b"b" * 32)
 
@@ -193,19 +192,10 @@ def test_a_loopback_listener_says_why_it_reaches_nobody(bench: Bench) -> None:
     assert "only reaches this host" in down.reason
 
 
-def send_raw(target: QuicTransport, *datagrams: bytes) -> socket.socket:
-    stranger = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    stranger.bind(("127.0.0.1", 0))
-    stranger.settimeout(0)
-    for datagram in datagrams:
-        stranger.sendto(datagram, ("127.0.0.1", target.port))
-    return stranger
-
-
 def test_noise_is_ignored(bench: Bench) -> None:
     a, b, accepted, dialed = bench.pair()
     noise = [b"", b"x", bytes(1200), b"\xff" * 1500, b"\xc0" + bytes(1300), b"\x40" * 30]
-    with send_raw(a, *noise) as stranger:
+    with send_raw(a.port, *noise) as stranger:
         accepted.write(b"still here")
         bench.run(lambda: bench.data(b) == b"still here")
         assert len(a._links) == 1
@@ -216,7 +206,7 @@ def test_noise_is_ignored(bench: Bench) -> None:
 def test_an_unknown_version_is_negotiated(bench: Bench) -> None:
     a = bench.add(ALICE)
     hello = bytes([0xC0]) + b"\x0a\x0b\x0c\x0d" + b"\x08" + b"d" * 8 + b"\x08" + b"s" * 8
-    with send_raw(a, hello + bytes(1300)) as stranger:
+    with send_raw(a.port, hello + bytes(1300)) as stranger:
         answers: list[bytes] = []
 
         def answered() -> bool:
@@ -231,43 +221,28 @@ def test_an_unknown_version_is_negotiated(bench: Bench) -> None:
         assert not a._links
 
 
-class Stranger:
-    """A QUIC client of aioquic's own, for what QuicTransport would not do."""
-
-    def __init__(self, target: QuicTransport, alpn: str = quic.ALPN) -> None:
-        self.quic = QuicConnection(
-            configuration=QuicConfiguration(
-                is_client=True, alpn_protocols=[alpn], verify_mode=0, server_name="x"
-            )
-        )
-        self.address = ("127.0.0.1", target.port)
-        self.socket = send_raw(target)
-        self.quic.connect(self.address, time.monotonic())
-        self.events: list[object] = []
-
-    def turn(self) -> None:
-        for datagram, address in self.quic.datagrams_to_send(time.monotonic()):
-            self.socket.sendto(datagram, address)
-        try:
-            while True:
-                data, address = self.socket.recvfrom(65535)
-                self.quic.receive_datagram(data, address, time.monotonic())
-        except BlockingIOError:
-            pass
-        timer = self.quic.get_timer()
-        if timer is not None and timer <= time.monotonic():
-            self.quic.handle_timer(time.monotonic())
-        while (event := self.quic.next_event()) is not None:
-            self.events.append(event)
-
-    def saw(self, name: str) -> bool:
-        self.turn()
-        return any(type(event).__name__ == name for event in self.events)
+def test_damaged_datagrams_are_no_harm(bench: Bench) -> None:
+    a, b, accepted, _ = bench.pair()
+    random = Random(7)
+    for _ in range(40):
+        stranger = Stranger(a.port)
+        for datagram, address in stranger.quic.datagrams_to_send(time.monotonic()):
+            for _ in range(10):
+                damaged = bytearray(datagram)
+                for _ in range(random.randint(1, 4)):
+                    damaged[random.randrange(60)] = random.randrange(256)
+                stranger.socket.sendto(damaged, address)
+        stranger.socket.close()
+        bench.events[a] += a.poll(time.monotonic())
+        a.flush(time.monotonic())
+    assert len(a._links) < quic.HALF_OPEN_MOST
+    accepted.write(b"still here")
+    bench.run(lambda: bench.data(b) == b"still here")
 
 
 def test_another_protocol_is_refused(bench: Bench) -> None:
     a = bench.add(ALICE)
-    stranger = Stranger(a, "h3")
+    stranger = Stranger(a.port, "h3")
     bench.run(lambda: stranger.saw("ConnectionTerminated"))
     assert not bench.of(a, Up)
     stranger.socket.close()
@@ -275,7 +250,7 @@ def test_another_protocol_is_refused(bench: Bench) -> None:
 
 def test_another_stream_ends_the_link(bench: Bench) -> None:
     a = bench.add(ALICE)
-    stranger = Stranger(a)
+    stranger = Stranger(a.port)
     bench.run(lambda: stranger.saw("HandshakeCompleted") and bench.of(a, Up))
     stranger.quic.send_stream_data(0, b"not this one")
     bench.run(lambda: stranger.saw("ConnectionTerminated") or not a._links)
