@@ -147,6 +147,7 @@ class Mesh:
             self._forget(contact)
             if contact.dialing is not None:
                 self._conversations.pop(contact.dialing.link, None)
+                contact.dialing.session.lose()
                 contact.dialing.link.close("nobody waits for it any more")
         return contact.last_error or "no answer"
 
@@ -514,6 +515,7 @@ class Mesh:
     def _lost(self, conversation: Conversation, code: int, reason: str, now_ms: int) -> None:
         """The link is gone, whoever ended it: see to the contact."""
         self._conversations.pop(conversation.link, None)
+        conversation.session.lose()  # what is being decided about it must not open it
         contact = conversation.contact
         if contact is None:
             return

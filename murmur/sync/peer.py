@@ -269,6 +269,12 @@ class PeerSession:
         """End the conversation and tell the peer why."""
         return [] if self.state is State.CLOSED else [self._end(code, reason)]
 
+    def lose(self) -> None:
+        """The link is gone: there is nobody to say anything to."""
+        self.state = State.CLOSED
+        self._frames.clear()
+        self._outflow.clear()
+
     # -- the exchange
 
     @property

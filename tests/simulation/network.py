@@ -45,6 +45,7 @@ class Weather:
     loss: float = 0.0  # that a chunk takes its link along
     half_open: float = 0.3  # that the ends of a lost link are not told
     late: float = 0.0  # that a slice of records comes again later
+    labour_ms: int = 10  # how long work takes at most
     shuffle: float = 0.0  # that a slice of records comes in another order
 
 
@@ -247,7 +248,7 @@ class SimLabour:
         host, network = self.host, self.host.network
         life = host.life
         begin = max(network.now_ms, self.free_ms.get(lane, 0))
-        self.free_ms[lane] = begin + network.random.randint(0, 10)
+        self.free_ms[lane] = begin + network.random.randint(0, network.weather.labour_ms)
 
         def run() -> None:
             if host.life != life:

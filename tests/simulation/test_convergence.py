@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from itertools import pairwise
 from random import Random
 
@@ -147,7 +148,10 @@ def close(network: Network) -> None:
 def bad_day(seed: int) -> None:
     """Five to seven replicas, all shapes; losses, partitions, crashes, skewed clocks."""
     random = Random(seed)
-    network = Network(seed, Weather(**vars(BAD)))
+    weather = replace(
+        BAD, loss=random.choice((0.0005, 0.002, 0.01)), labour_ms=random.choice((10, 50, 400))
+    )
+    network = Network(seed, weather)
     names = "abcdefg"[: random.randint(5, 7)]
     for name in names:
         Host(

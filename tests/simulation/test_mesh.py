@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
@@ -17,6 +18,7 @@ from murmur.sync.identity import Identity
 from murmur.sync.peer import Timing
 from murmur.sync.status import PeerInfo
 from murmur.sync.ticket import Ticket
+from murmur.sync.transport import Down
 from tests.simulation.network import Host, Network, Weather
 
 CALM = Weather(latency_ms=(5, 15))
@@ -221,6 +223,31 @@ def test_a_restart_right_after_the_first_meeting_is_no_tie(*, dialer_restarts: b
         put(other, b"after")
         assert net.run(1500, until=lambda: value_at(host, b"after") is not None)  # noqa: B023
     assert smaller == {True, False}
+
+
+def test_a_link_lost_while_it_is_judged_does_not_open() -> None:
+    net = network()
+    a, b = Host(net, "a"), Host(net, "b")
+    held: list[Callable[[], None]] = []
+    submit = b.mesh._labour.submit
+
+    def hold(lane: str, work: Callable[[], object], done: Callable[..., None]) -> None:
+        held.append(lambda: submit(lane, work, done))
+
+    b.mesh._labour.submit = hold  # type: ignore[method-assign, assignment]
+    connect(b, a.ticket())
+    for step in ("introduced", "greeted"):
+        assert net.run(2000, until=lambda: bool(held)), step
+        if step == "introduced":
+            held.pop()()
+    (link,) = b.mesh._conversations
+    b.transport.deliver(Down(link, "gone"))  # type: ignore[union-attr]
+    net.run(1)
+    b.mesh._labour.submit = submit  # type: ignore[method-assign]
+    held.pop()()
+    assert net.run(1000, until=lambda: b.mesh.contacts[a.identity.node_id].open is None)
+    put(a, b"x")
+    assert net.run(60_000, until=lambda: value_at(b, b"x") is not None)
 
 
 def test_remembered_peers_are_dialed_at_start() -> None:
