@@ -73,10 +73,18 @@ def without_zeros(number: Decimal) -> Decimal:
     return Decimal(format(number, "f").rstrip("0"))
 
 
+_DECIMAL_DIGITS = 38
 _MONTHS_AND_US = struct.Struct(">iq")
 _new_uuid = object.__new__
 _set_uuid = object.__setattr__
 _unknown_safety = uuid.SafeUUID.unknown
+
+
+def _decode_decimal(atom: str) -> Decimal:
+    value = Decimal(atom)
+    if not value.is_finite() or not -_DECIMAL_DIGITS <= value.adjusted() <= _DECIMAL_DIGITS:
+        raise ValueError("not a number of a DECIMAL")
+    return value
 
 
 def _encode_time(value: time) -> int:
@@ -146,7 +154,7 @@ _ENCODERS: dict[str, Callable[[Any], Atom]] = {
     "UUID": attrgetter("bytes"),
 }
 _DECODERS: dict[str, Callable[[Any], Any]] = {
-    "DECIMAL": Decimal,
+    "DECIMAL": _decode_decimal,
     "DATE": date.fromordinal,
     "TIME": _decode_time,
     "TIMESTAMP": _decode_timestamp,

@@ -5,6 +5,8 @@
     row            an insertion of a row that somebody else inserted too  the row that is read
     unique         a row whose unique value an earlier row holds          that row
     foreign key    a child whose parent is gone
+    unreadable     a value that is not of its column's type, which reads NULL, or a row under a
+                   key that is not its own: some peer writes what this release does not
     check          a row that a CHECK refuses: the two were written apart
     definition     a table, column or index that lost its name, or says
                    something else, or is not in force                     what is shown
@@ -31,10 +33,10 @@ from murmur.catalog.constraints import Reference, RowCheck, duplicate_claims
 from murmur.catalog.definitions import Drop, Rank
 from murmur.catalog.derivation import source_of
 from murmur.catalog.keyspace import ROW_PREFIX_BYTES, prefix_range, row_prefix
-from murmur.catalog.layout import key_text, readable, value_text
+from murmur.catalog.layout import Layout, key_text, layout_of, readable, value_text
 from murmur.catalog.rows import scan_rows
 from murmur.catalog.schema import Column, ForeignKey, Index, Table
-from murmur.errors import DataError
+from murmur.errors import DataError, InvalidInput
 from murmur.kvcore import (
     REGISTER,
     Atom,
@@ -71,7 +73,12 @@ def conflicts(
     for table in catalog.tables:
         yield from _lives(view, table, catalog)
         if checks_of is not None and table.checks:
-            yield from _refused(view, table, checks_of(table))
+            try:
+                checks = checks_of(table)
+            except InvalidInput as error:  # a peer wrote what no statement lets through
+                yield _no_check(table, error)
+            else:
+                yield from _refused(view, table, checks)
         for index in table.indexes:
             if index.unique:
                 yield from _claims(view, table, index)
@@ -118,8 +125,10 @@ def _siblings(view: View) -> Iterator[Conflict]:
 def _lives(view: View, table: Table, catalog: Catalog) -> Iterator[Conflict]:
     """Insertions of one row by several replicas, and values of dropped columns."""
     dropped = catalog.records[table.id].dropped_columns
+    layout = layout_of(table)
     for key, cell in view.scan(*prefix_range(row_prefix(table.id))):
         winner, *losers = decode_record(cell)
+        yield from _unreadable(layout, key, winner, visible_fields(cell))
         for loser in losers:
             differing = [
                 column
@@ -154,6 +163,28 @@ def _lives(view: View, table: Table, catalog: Catalog) -> Iterator[Conflict]:
                     stamp=rank[0],
                     replica=rank[1],
                 )
+
+
+def _unreadable(
+    layout: Layout, key: bytes, winner: Life, fields: Mapping[int, Atom]
+) -> Iterator[Conflict]:
+    """Values that are not of their columns' types, and a row that is in another's place."""
+    table, unreadable = layout.table, layout.unreadable(fields)
+    if unreadable or not layout.has_key(key, fields):
+        rank = _written_at(winner, [column.id for column in unreadable])
+        yield Conflict(
+            kind="unreadable",
+            table=table.name,
+            key=_row_key(table, key, fields),
+            constraint=None,
+            detail=f"not of the type of its column; reads NULL; under key {key.hex()}"
+            if unreadable
+            else f"under key {key.hex()}, which is not that of its values",
+            winner=None,
+            loser=_row_text(unreadable or table.columns, fields),
+            stamp=rank[0],
+            replica=rank[1],
+        )
 
 
 def _claims(view: View, table: Table, index: Index) -> Iterator[Conflict]:
@@ -206,6 +237,14 @@ def _refused(view: View, table: Table, checks: Sequence[RowCheck]) -> Iterator[C
                 )
 
 
+def _no_check(table: Table, error: InvalidInput) -> Conflict:
+    names = ", ".join(check.name for check in table.checks)
+    detail = f"a CHECK cannot be read, drop it: {error}"
+    return Conflict(
+        "definition", table.name, f"check {names}", None, detail, None, None, None, None
+    )
+
+
 def _orphans(
     view: View, table: Table, foreign_key: ForeignKey, parent: Table
 ) -> Iterator[Conflict]:
@@ -214,14 +253,14 @@ def _orphans(
     rows = row_prefix(table.id)
     value, missing = b"", False
     for entry, size in view.scan(*prefix_range(reference.children.prefix)):
-        length = int.from_bytes(size)
-        if missing or entry[:-length] != value:
-            key = rows + entry[-length:]
+        end = len(entry) - int.from_bytes(size)
+        if missing or entry[:end] != value:
+            key = rows + entry[end:]
             cell = view.get(key)
             assert cell is not None
             fields = visible_fields(cell)
-            if entry[:-length] != value:
-                value = entry[:-length]
+            if entry[:end] != value:
+                value = entry[:end]
                 parent_key = reference.parent_key(fields)
                 missing = parent_key is None or not reference.parent_exists(view, parent_key)
             if missing:

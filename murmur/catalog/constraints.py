@@ -242,7 +242,7 @@ def claim_holder(
     bounds = prefix_range(values)
     tx.guard_range(*bounds)
     for entry, size in tx.scan(*bounds):
-        holder = layout.prefix + entry[-int.from_bytes(size) :]
+        holder = layout.prefix + entry[len(entry) - int.from_bytes(size) :]
         if holder != own:
             return holder
     return None
@@ -282,11 +282,11 @@ def duplicate_claims(
     group: list[bytes] = []
     value = b""
     for entry, size in view.scan(*prefix_range(prefix)):
-        length = int.from_bytes(size)
-        if entry[:-length] != value:
+        end = len(entry) - int.from_bytes(size)
+        if entry[:end] != value:
             found += _claimants(view, source, group)
-            value, group = entry[:-length], []
-        group.append(layout.prefix + entry[-length:])
+            value, group = entry[:end], []
+        group.append(layout.prefix + entry[end:])
     return found + _claimants(view, source, group)
 
 

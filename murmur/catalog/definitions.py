@@ -43,6 +43,7 @@ from murmur.catalog.schema import (
     Table,
 )
 from murmur.catalog.types import SqlType, parse_type
+from murmur.catalog.values import is_atom
 from murmur.errors import InvalidInput
 from murmur.kvcore import Atom, Life, decode_record
 
@@ -316,13 +317,17 @@ def _table(
 
 
 def _column(column_id: int, fields: Fields, rank: Rank) -> ColumnRecord:
+    sql_type = parse_type(_typed(fields, COLUMN_TYPE, str))
     default = None
     match fields.get(DEFAULT_KIND):
         case None:
             pass
         case "constant":
             text = _typed(fields, DEFAULT_TEXT, str)
-            default = Default("constant", fields.get(DEFAULT_VALUE), text)
+            value = fields.get(DEFAULT_VALUE)
+            if value is not None and not is_atom(value, sql_type):
+                raise InvalidInput(f"a default that is not {sql_type}")
+            default = Default("constant", value, text)
         case "function":
             default = Default("function", None, _typed(fields, DEFAULT_TEXT, str))
         case other:
@@ -330,7 +335,7 @@ def _column(column_id: int, fields: Fields, rank: Rank) -> ColumnRecord:
     return ColumnRecord(
         id=column_id,
         name=_name(fields),
-        type=parse_type(_typed(fields, COLUMN_TYPE, str)),
+        type=sql_type,
         nullable=_typed(fields, COLUMN_NULLABLE, bool),
         default=default,
         position=_typed(fields, COLUMN_POSITION, int),
@@ -341,14 +346,16 @@ def _column(column_id: int, fields: Fields, rank: Rank) -> ColumnRecord:
 def _index(table_id: int, index_id: int, fields: Fields) -> Index:
     packed = _typed(fields, INDEX_COLUMNS, bytes)
     columns = tuple(IndexColumn(*each) for each in _INDEX_COLUMN.iter_unpack(packed))
-    if not columns:
-        raise InvalidInput("an index without columns")
+    name, unique = _name(fields), _typed(fields, INDEX_UNIQUE, bool)
+    pairs = [(column.column_id, column.descending) for column in columns]
+    if not columns or keyspace.index_id(table_id, name, pairs, unique=unique) != index_id:
+        raise InvalidInput("not the index that its id names")  # two must not share their entries
     return Index(
         id=index_id,
-        name=_name(fields),
+        name=name,
         table_id=table_id,
         columns=columns,
-        unique=_typed(fields, INDEX_UNIQUE, bool),
+        unique=unique,
         constraint=_typed(fields, INDEX_CONSTRAINT, bool),
     )
 
@@ -356,14 +363,20 @@ def _index(table_id: int, index_id: int, fields: Fields) -> Index:
 def _foreign_key(table_id: int, foreign_key_id: int, fields: Fields) -> ForeignKey:
     columns, parent_columns = _ids(fields, CHILD_COLUMNS), _ids(fields, PARENT_COLUMNS)
     on_delete = _typed(fields, ON_DELETE, str)
+    packed = _typed(fields, PARENT_TABLE, bytes)
+    parent = int.from_bytes(packed)
+    if len(packed) != 8:
+        raise InvalidInput("not the id of a table")
     if not columns or len(columns) != len(parent_columns) or on_delete not in _ACTIONS:
         raise InvalidInput("a foreign key of another format")
+    if keyspace.foreign_key_id(table_id, columns, parent, parent_columns) != foreign_key_id:
+        raise InvalidInput("not the foreign key that its id names")
     return ForeignKey(
         id=foreign_key_id,
         name=_name(fields),
         table_id=table_id,
         column_ids=columns,
-        parent_table_id=int.from_bytes(_typed(fields, PARENT_TABLE, bytes)),
+        parent_table_id=parent,
         parent_column_ids=parent_columns,
         on_delete=on_delete,  # type: ignore[arg-type]
     )

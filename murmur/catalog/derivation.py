@@ -11,8 +11,8 @@ kvcore calls it for every transaction, local or remote, and writes the entries i
 
 Invariant: the derived keyspace is a pure function of the cells. Entries speak of the winning life
 of each row; whichever way rows and definitions arrived, the result is what `rebuild` gives. So a
-source is compared by all that its entries depend on (`Source.spec`), and a row that a source cannot
-encode, because a peer wrote something else there, has no entry in it.
+source is compared by all that its entries depend on (`Source.spec`). What cannot be encoded,
+because a peer wrote something else than the column's type there, counts as NULL, as it reads.
 
 The loop over changed rows is the hot path of every write: one dictionary for the row before, one
 for the row after, and one call for each source and side.
@@ -280,25 +280,33 @@ def _key_of(change: CellChange) -> bytes:
 
 
 def _entry(prefix: bytes, parts: Sequence[Part]) -> Callable[[Fields, bytes], bytes | None]:
-    def entry(fields: Fields, primary_key: bytes) -> bytes | None:
+    def entry(fields: Fields, primary_key: bytes) -> bytes:
         encoded = [prefix]
         try:
             for column_id, missing, encode in parts:
                 encoded.append(encode(fields.get(column_id, missing)))
         except NOT_OF_TYPE:
-            return None
+            encoded = [prefix, *(encode_readable(fields, *part) for part in parts)]
         encoded.append(primary_key)
         return b"".join(encoded)
+
+    def encode_readable(
+        fields: Fields, column_id: int, missing: Atom, encode: ColumnEncoder
+    ) -> bytes:
+        try:
+            return encode(fields.get(column_id, missing))
+        except NOT_OF_TYPE:
+            return encode(None)
 
     if len(parts) > 1:
         return entry
     ((column_id, missing, encode),) = parts
 
-    def entry_of_one(fields: Fields, primary_key: bytes) -> bytes | None:
+    def entry_of_one(fields: Fields, primary_key: bytes) -> bytes:
         try:
             return prefix + encode(fields.get(column_id, missing)) + primary_key
         except NOT_OF_TYPE:
-            return None
+            return prefix + encode(None) + primary_key
 
     return entry_of_one
 

@@ -24,6 +24,7 @@ from murmur.catalog.atoms import decoder, encoder, from_atom
 from murmur.catalog.derivation import Source, source_of
 from murmur.catalog.keycode import NOT_OF_TYPE, ColumnEncoder, atom_encoder
 from murmur.catalog.schema import Column, Index, Table
+from murmur.catalog.soundness import mended, types_checker
 from murmur.catalog.types import Value
 from murmur.catalog.values import checker
 from murmur.errors import ConstraintViolation, InternalError
@@ -56,9 +57,12 @@ class Layout:
     """The codecs of one table."""
 
     __slots__ = (
+        "_atoms",
         "_counters",
+        "_decode_atoms",
         "_key_parts",
         "_plan",
+        "_sound",
         "claims",
         "decode",
         "digest_key",
@@ -73,6 +77,9 @@ class Layout:
         self.prefix = keyspace.row_prefix(table.id)
         self.digest_key = keyspace.digest_key(table.id)
         self.decode = row_decoder(table, table.columns)
+        self._atoms = atoms_getter(table.columns)
+        self._decode_atoms = atoms_decoder(table.columns)
+        self._sound = types_checker(table.columns)
         self.intakes = {column.id: _intake(table, column) for column in table.columns}
         by_id = sorted(self.intakes.items())  # records keep fields in order of their ids
         self._plan = tuple(
@@ -132,6 +139,41 @@ class Layout:
             [encode(fields[column_id]) for column_id, encode in self._key_parts]
         )
 
+    def readable(self, fields: dict[int, Atom]) -> dict[int, Atom]:
+        """The fields, with None in place of what has not the type of its column."""
+        atoms = self._atoms(fields)
+        if self._sound(atoms):
+            return fields
+        columns = self.table.columns
+        whole = zip(columns, mended(columns, atoms), strict=True)
+        return {**fields, **{column.id: atom for column, atom in whole}}
+
+    def unreadable(self, fields: Mapping[int, Atom]) -> list[Column]:
+        """The columns that read NULL because the fields hold something else than their type."""
+        atoms, columns = self._atoms(fields), self.table.columns
+        if self._sound(atoms):
+            try:
+                self._decode_atoms(atoms)
+            except NOT_OF_TYPE:
+                pass
+            else:
+                return []
+        kept = mended(columns, atoms)
+        return [
+            column
+            for column, atom, held in zip(columns, atoms, kept, strict=True)
+            if atom is not None and held is None
+        ]
+
+    def has_key(self, key: bytes, fields: Mapping[int, Atom]) -> bool:
+        """Whether the row with these fields belongs under this key."""
+        if not self._key_parts:
+            return len(key) == len(self.prefix) + keyspace.ROW_ID_BYTES
+        try:
+            return self.key(fields) == key
+        except (*NOT_OF_TYPE, KeyError):
+            return False
+
     def unit_edits(self, edits: Fields, fields: Mapping[int, Atom]) -> Fields:
         """The edits, with the columns that must be written along with them, in order of ids."""
         whole = dict(edits)
@@ -151,28 +193,42 @@ def layout_of(table: Table) -> Layout:
 
 
 def row_decoder(table: Table, columns: Sequence[Column]) -> Callable[[Mapping[int, Atom]], Row]:
-    """Fields to a tuple of values of these columns."""
+    """Fields to a tuple of values of these columns; what is no value of its column reads NULL."""
     atoms = atoms_getter(columns)
+    sound = types_checker(columns)
+    decode = atoms_decoder(columns)
+
+    def decode_row(fields: Mapping[int, Atom]) -> Row:
+        row = atoms(fields)
+        if sound(row):
+            try:
+                return decode(row)
+            except NOT_OF_TYPE:
+                pass
+        return decode(mended(columns, row))
+
+    return decode_row
+
+
+def atoms_decoder(columns: Sequence[Column]) -> Callable[[tuple[Atom, ...]], Row]:
+    """Atoms of these columns to values; one of NOT_OF_TYPE for what is not of its type."""
     decoders = [
         (at, decode)
         for at, decode in enumerate(decoder(column.type) for column in columns)
         if decode is not None
     ]
     if not decoders:
-        return atoms
+        return lambda atoms: atoms
 
-    def decode_row(fields: Mapping[int, Atom]) -> Row:
-        row = list(atoms(fields))
-        try:
-            for at, decode in decoders:
-                atom = row[at]
-                if atom is not None:
-                    row[at] = decode(atom)
-        except NOT_OF_TYPE as error:
-            raise _unreadable(table, columns, fields) from error
+    def decode_atoms(atoms: tuple[Atom, ...]) -> Row:
+        row: list[Any] = list(atoms)
+        for at, decode in decoders:
+            atom = row[at]
+            if atom is not None:
+                row[at] = decode(atom)
         return tuple(row)
 
-    return decode_row
+    return decode_atoms
 
 
 def atoms_getter(columns: Sequence[Column]) -> Callable[[Mapping[int, Atom]], tuple[Atom, ...]]:
@@ -241,18 +297,6 @@ def readable(atom: Atom, column: Column) -> Value:
         return from_atom(atom, column.type)
     except InternalError:
         return atom
-
-
-def _unreadable(
-    table: Table, columns: Sequence[Column], fields: Mapping[int, Atom]
-) -> InternalError:
-    for column in columns:
-        try:
-            from_atom(fields.get(column.id, column.missing), column.type)
-        except InternalError as error:
-            row = key_text(table, table.primary_key, fields) if table.primary_key else "a row"
-            return InternalError(f"column {table.name}.{column.name} of {row}: {error}")
-    raise AssertionError("some column could not be decoded")
 
 
 def _intake(table: Table, column: Column) -> Intake:

@@ -47,6 +47,7 @@ from murmur.catalog.schema import ForeignKey, Index, Table
 from murmur.catalog.types import Value, integer_bounds
 from murmur.errors import DataError
 from murmur.kvcore import Atom, Transaction, View, decode_record, visible_fields
+from murmur.kvcore.cell import visible_counters
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,7 @@ def scan_index(
     first, last = prefix_range(entry_prefix(index.id, unique=index.unique))
     prefix = row_prefix(table.id)
     pairs = view.scan(start or first, last if stop is None else stop, reverse=reverse)
-    return (prefix + entry[-int.from_bytes(size) :] for entry, size in pairs)
+    return (prefix + entry[len(entry) - int.from_bytes(size) :] for entry, size in pairs)
 
 
 def scan_columns(
@@ -226,7 +227,7 @@ def update_row(
     if cell is None:
         return None
     layout = layout_of(table)
-    fields = visible_fields(cell)
+    fields = layout.readable(visible_fields(cell))
     edits, counts = _intake_changes(layout, fields, changes)
     if not edits and not counts:
         return key
@@ -302,7 +303,7 @@ def _children(
     checks.tx.guard_range(*bounds)
     rows = row_prefix(reference.child.id)
     return [
-        (reference.child, rows + entry[-int.from_bytes(size) :])
+        (reference.child, rows + entry[len(entry) - int.from_bytes(size) :])
         for entry, size in checks.tx.scan(*bounds)
     ]
 
@@ -359,13 +360,12 @@ def _rekey(
     statement: StatementChecks | None,
 ) -> bytes:
     """Move a row to another primary key, with the fields that no visible column has."""
-    before = visible_fields(cell)
-    counted = {column_id for life in decode_record(cell) for column_id in life.counters}
-    counters: dict[int, int] = {}
-    for column_id in counted:
-        total = before.pop(column_id)
-        assert isinstance(total, int)
-        counters[column_id] = total
+    counters = visible_counters(decode_record(cell))
+    before = {
+        column_id: atom
+        for column_id, atom in layout.readable(visible_fields(cell)).items()
+        if column_id not in counters
+    }
     after = dict(sorted({**before, **edits}.items()))
     for column_id, count in counts.items():
         counters[column_id] = _counted(layout, column_id, counters, count)

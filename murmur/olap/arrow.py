@@ -68,12 +68,14 @@ from murmur.catalog.types import (
     decimal_bounds,
     parse_type,
 )
+from murmur.catalog.values import is_atom
 from murmur.errors import DataError, InternalError
 from murmur.kvcore.view import View
 
 BLOCK_ROWS = 8192  # rows made Python objects at a time
 
 _TYPE_KEY = b"murmur.type"
+_UNFIT = (pa.ArrowException, TypeError, ValueError, AttributeError, OverflowError)
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 _US_PER_DAY = 86_400_000_000
 
@@ -205,10 +207,16 @@ def make_table(
 def atoms_to_array(
     atoms: Sequence[Any], sql_type: SqlType, *, engine: bool = False, where: str = ""
 ) -> pa.Array:
-    """A column of stored values. Raises InternalError when one is not of the type."""
+    """A column of stored values; one that is not of the type reads NULL (catalog/soundness.py)."""
+    build = _BUILDERS.get(sql_type.name, _build_plain)
     try:
-        return _BUILDERS.get(sql_type.name, _build_plain)(atoms, sql_type, engine)
-    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        return _within_range(build(atoms, sql_type, engine), sql_type)
+    except _UNFIT:
+        pass
+    try:
+        sound = [atom if is_atom(atom, sql_type) else None for atom in atoms]
+        return build(sound, sql_type, engine)
+    except _UNFIT as error:
         raise InternalError(f"column {where}: a stored value is not {sql_type}: {error}") from None
 
 
@@ -227,7 +235,7 @@ def values_to_array(
         if encode is not None:
             values = [None if value is None else encode(value) for value in values]
         return _BUILDERS.get(sql_type.name, _build_plain)(values, sql_type, engine)
-    except (pa.ArrowException, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except _UNFIT as error:
         raise DataError(f"column {where}: a value is not {sql_type}: {error}") from None
 
 
@@ -321,11 +329,35 @@ _BUILDERS: dict[str, Callable[[Sequence[Any], SqlType, bool], pa.Array]] = {
 }
 
 
+def _within_range(array: pa.Array, sql_type: SqlType) -> pa.Array:
+    """The array, if Python can say all its times; Arrow goes further than they do."""
+    bounds = _BOUNDS.get(sql_type.name)
+    if bounds is not None and len(array):
+        least, greatest = pc.min_max(array.cast(bounds[0])).as_py().values()
+        if least is not None and not bounds[1] <= least <= greatest <= bounds[2]:
+            raise ValueError("out of range")
+    return array
+
+
+_EPOCH = datetime(1970, 1, 1)
+_FIRST_US, _LAST_US = (
+    (moment - _EPOCH) // timedelta(microseconds=1) for moment in (datetime.min, datetime.max)
+)
+_BOUNDS: dict[str, tuple[pa.DataType, int, int]] = {
+    "DATE": (pa.int32(), 1 - _EPOCH_ORDINAL, date.max.toordinal() - _EPOCH_ORDINAL),
+    "TIME": (pa.int64(), 0, _US_PER_DAY - 1),
+    "TIMESTAMP": (pa.int64(), _FIRST_US, _LAST_US),
+    "TIMESTAMPTZ": (pa.int64(), _FIRST_US, _LAST_US),
+}
+
+
 def _month_day_nano(atom: int | bytes | None) -> tuple[int, int, int] | None:
     if atom is None:
         return None
     months = 0
     if isinstance(atom, bytes):
+        if len(atom) != 12:
+            raise ValueError("not 12 bytes")
         months, atom = int.from_bytes(atom[:4], signed=True), int.from_bytes(atom[4:], signed=True)
     days, microseconds = divmod(atom, _US_PER_DAY)
     return months, days, microseconds * 1000
@@ -333,6 +365,8 @@ def _month_day_nano(atom: int | bytes | None) -> tuple[int, int, int] | None:
 
 def _uuid_text(atom: bytes) -> str:
     text = atom.hex()
+    if len(text) != 32:
+        raise ValueError("not 16 bytes")
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 

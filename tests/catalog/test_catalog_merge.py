@@ -345,9 +345,12 @@ def test_keys_of_types_that_have_no_order_are_not_in_force() -> None:
     table = table_of(replica, "note")
     likes, number = (column.id.to_bytes(4) for column in (table.columns[3], table.columns[0]))
     index = {1: "i", 3: True, 4: False, 5: likes + b"\0"}
-    write_record(replica, keyspace.item_key(table.id, keyspace.INDEX, 1), index)
+    index_id = keyspace.index_id(table.id, "i", [(table.columns[3].id, False)], unique=True)
+    write_record(replica, keyspace.item_key(table.id, keyspace.INDEX, index_id), index)
     child = {1: "f", 3: likes, 4: table.id.to_bytes(8), 5: number, 6: "CASCADE"}
-    write_record(replica, keyspace.item_key(table.id, keyspace.FOREIGN_KEY, 2), child)
+    ends = [table.columns[3].id], table.id, [table.columns[0].id]
+    child_id = keyspace.foreign_key_id(table.id, *ends)
+    write_record(replica, keyspace.item_key(table.id, keyspace.FOREIGN_KEY, child_id), child)
     other = keyspace.table_id("other", 1, [])
     column = {1: "j", 3: "JSON", 4: False, 5: 0}
     write_record(replica, keyspace.item_key(other, keyspace.COLUMN, 3), column)

@@ -173,7 +173,7 @@ def test_children_are_entries_of_those_that_reference_somebody() -> None:
     assert entries(replica, keyspace.CHILDREN) == []
 
 
-def test_a_row_that_cannot_be_encoded_has_no_entry_and_stops_nobody() -> None:
+def test_a_value_that_cannot_be_encoded_is_entered_as_null_and_stops_nobody() -> None:
     replica = open_replica()
     define(replica, WORD)
     w = table_of(replica, "word").columns[1].id
@@ -181,7 +181,7 @@ def test_a_row_that_cannot_be_encoded_has_no_entry_and_stops_nobody() -> None:
         tx.edit(insert(tx, "word", id=1, w="a"), {w: 5})
         insert(tx, "word", id=2, w="b")
     (index,) = table_of(replica, "word").indexes
-    assert found(replica, index) == [(2, "b")]
+    assert found(replica, index) == [(2, "b"), (1, None)]
     transact(replica, lambda tx: update(tx, "word", 1, w="mended"))
     assert found(replica, index) == [(2, "b"), (1, "mended")]
 

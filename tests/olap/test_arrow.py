@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 
 from murmur.catalog import Interval, SqlType, parse_type
-from murmur.errors import DataError, InternalError
+from murmur.errors import DataError
 from murmur.olap.arrow import (
     arrow_type,
     atoms_to_array,
@@ -136,9 +136,24 @@ def test_exact_numbers_without_a_scale_keep_all_their_digits() -> None:
     assert [row[0] for row in iterate_rows(table)] == [Decimal("0.00001"), Decimal(7), None]
 
 
-def test_a_stored_value_of_another_type_is_corruption_with_a_place() -> None:
-    with pytest.raises(InternalError, match=r"column note\.likes: a stored value is not INTEGER"):
-        atoms_to_array([1, "x"], parse_type("INTEGER"), where="note.likes")
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("INTEGER", 1, "x"),
+        ("SMALLINT", 1, 1 << 20),
+        ("DECIMAL(4,1)", "1.5", "NaN"),
+        ("UUID", bytes(16), b"short"),
+        ("DATE", 1, 0),
+        ("TIME", 1, 86_400_000_000),
+        ("TIMESTAMP", 1, 1 << 62),
+        ("TIMESTAMPTZ", 1, -(1 << 62)),
+        ("INTERVAL", 1, b"short"),
+        ("TEXT", "x", 5),
+    ],
+)
+def test_a_stored_value_of_another_type_is_null(name: str, good: Any, bad: Any) -> None:
+    array = atoms_to_array([good, bad, None], parse_type(name))
+    assert [value.is_valid for value in array] == [True, False, False]
 
 
 def test_a_moment_beyond_what_python_can_say_is_an_error_not_a_wrong_year() -> None:
