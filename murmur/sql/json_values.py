@@ -4,8 +4,9 @@
     element('[1, 2.50]', -1)                ->  '2.50'
     member_text('{"a": "x"}', "a")          ->  'x'             without quotes; null is NULL
 
-The text was valid JSON when it was stored, and is read with Python's own scanner. What is asked of
-a value of another kind (a member of an array) is NULL, as in PostgreSQL.
+The text was checked when it was stored, and is read with Python's own scanner; DataError if a peer
+wrote something else. What is asked of a value of another kind (a member of an array) is NULL, as in
+PostgreSQL.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from murmur.errors import DataError
 
@@ -49,7 +51,7 @@ def element_text(text: str, index: int) -> str | None:
 
 def type_name(text: str) -> str:
     """The kind of a JSON value: object, array, string, number, boolean or null."""
-    return _KINDS.get(text[_start(text)], "number")
+    return _KINDS.get(text[_start(text) :][:1], "number")
 
 
 _KINDS = {"{": "object", "[": "array", '"': "string", "t": "boolean", "f": "boolean", "n": "null"}
@@ -78,28 +80,38 @@ def _start(text: str, at: int = 0) -> int:
 def _members(text: str) -> Iterator[tuple[str, int, int]]:
     """Name, start and stop of each member; nothing if the value is no object."""
     at = _start(text)
-    if text[at] != "{":
+    if not text.startswith("{", at):
         return
     at = _start(text, at + 1)
-    while text[at] != "}":
-        name, at = _text(text, at + 1)
-        start = _start(text, _start(text, at) + 1)
-        _, stop = _scan(text, start)
-        yield name, start, stop
-        at = _start(text, stop)
-        if text[at] == ",":
-            at = _start(text, at + 1)
+    with _valid(text):
+        while text[at] != "}":
+            name, at = _text(text, at + 1)
+            start = _start(text, _start(text, at) + 1)
+            _, stop = _scan(text, start)
+            yield name, start, stop
+            at = _start(text, stop)
+            if text[at] == ",":
+                at = _start(text, at + 1)
 
 
 def _elements(text: str) -> Iterator[tuple[int, int]]:
     """Start and stop of each element; nothing if the value is no array."""
     at = _start(text)
-    if text[at] != "[":
+    if not text.startswith("[", at):
         return
     at = _start(text, at + 1)
-    while text[at] != "]":
-        _, stop = _scan(text, at)
-        yield at, stop
-        at = _start(text, stop)
-        if text[at] == ",":
-            at = _start(text, at + 1)
+    with _valid(text):
+        while text[at] != "]":
+            _, stop = _scan(text, at)
+            yield at, stop
+            at = _start(text, stop)
+            if text[at] == ",":
+                at = _start(text, at + 1)
+
+
+@contextmanager
+def _valid(text: str) -> Iterator[None]:
+    try:
+        yield
+    except (IndexError, ValueError) as error:
+        raise DataError(f"what is stored is not JSON ({error}): {text:.60}") from None
