@@ -327,8 +327,9 @@ class Mesh:
 
     def _introduced(self, conversation: Conversation, event: p.Introduced, now_ms: int) -> None:
         """The peer is who it says: may it come in?"""
-        session, dialed = conversation.session, conversation.link.dialed
-        stranger = not dialed and event.node_id not in self._roster.members
+        session = conversation.session
+        # Whom this node dials itself may come in too, before the roster has been written.
+        stranger = not (event.node_id in self._roster.members or event.node_id in self.contacts)
         if stranger and not event.invited:
             reason = "not admitted: ask for a ticket with an invite"
             self._handle(conversation, session.refuse(p.NOT_ADMITTED, reason), now_ms)

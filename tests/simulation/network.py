@@ -30,6 +30,7 @@ from murmur.sync.identity import Identity
 from murmur.sync.mesh import Mesh
 from murmur.sync.peer import Timing
 from murmur.sync.roster import Roster
+from murmur.sync.status import PeerInfo
 from murmur.sync.ticket import Ticket
 from murmur.sync.transport import Data, Down, TransportEvent, Up
 
@@ -324,6 +325,8 @@ class Host:
         self.random_bytes = Random(network.random.getrandbits(64)).randbytes
         self.identity = Identity(self.random_bytes(32))
         self.notices: list[tuple[str, str, str]] = []
+        self.unmet: list[Host] = []
+        self.forgot = False  # it died before it had met everybody, so it may refuse them
         self.life = 0
         self.transport: SimTransport | None = None
         self._wake_ms: int | None = None
@@ -380,10 +383,14 @@ class Host:
         self.replica.close()  # of the dead process: only to end its threads
         self.storage = survivor
         self.told = told
+        self.forgot |= bool(self.unmet)
 
     def restart(self) -> None:
         """Come back; whatever was told to a peer has to be there."""
         self.boot()
+        unmet, self.unmet = self.unmet, []
+        for other in unmet:
+            self.meet(other)
         for replica, seq in self.told.items():
             have = self.replica.vector.get(replica, 0)
             assert have >= seq, (
@@ -398,7 +405,15 @@ class Host:
         return Ticket(self.identity.node_id, GROUP, (self.address,), self.roster.invite)
 
     def meet(self, other: Host) -> None:
-        self.mesh.connect(other.ticket(), lambda info, error: None, self.network.now_ms)
+        """As a user would: a process that dies before the peer is met is told again."""
+        self.unmet.append(other)
+        life = self.life
+
+        def answer(info: PeerInfo | None, error: BaseException | None) -> None:
+            if self.life == life and error is None:
+                self.unmet.remove(other)
+
+        self.mesh.connect(other.ticket(), answer, self.network.now_ms)
         self.wake()
 
     def wake(self) -> None:

@@ -16,6 +16,7 @@ from murmur.sync.contact import Wait
 from murmur.sync.dialer import DIAL_MS
 from murmur.sync.identity import Identity
 from murmur.sync.peer import Timing
+from murmur.sync.roster import Member
 from murmur.sync.status import PeerInfo
 from murmur.sync.ticket import Ticket
 from murmur.sync.transport import Down
@@ -136,6 +137,16 @@ def test_a_member_needs_no_invite_any_more() -> None:
     del b.mesh.contacts[a.identity.node_id]
     answer = connect(b, replace(a.ticket(), invite=None))
     net.run(5000)
+    assert answer.info is not None
+
+
+def test_whom_we_dial_may_dial_us() -> None:
+    net = network()
+    a, b = Host(net, "a"), Host(net, "b")
+    b.roster.admit(Member(a.identity.node_id))
+    connect(a, replace(b.ticket(), addresses=("10.9.9.9:1",)))
+    answer = connect(b, replace(a.ticket(), invite=None))
+    net.run(2000)
     assert answer.info is not None
 
 
