@@ -93,7 +93,7 @@ class Node:
         self._random_bytes = random_bytes
         self._monotonic = monotonic
         self._pid = os.getpid()
-        self._lock = threading.Lock()  # of start and close
+        self._lock = threading.Lock()  # a node starts once
         self._thread: threading.Thread | None = None
         self._inbox: deque[Callable[[int], None]] = deque()
         self._waker: socket.socket | None = None
@@ -156,7 +156,8 @@ class Node:
                 for end in (wake_reader, self._waker):
                     if end is not None:
                         end.close()
-                self.state, self._closing = "failed to start", True
+                self._thread, self._closing = None, True
+                self.state = "failed to start"
                 raise
         atexit.register(self.close)
 
@@ -190,6 +191,8 @@ class Node:
             return found.result(timeout)
         except FutureTimeout:
             reason = self._ask(lambda _: self._mesh.forget_answer(parsed.node_id, answer))
+            if found.done():  # the answer came in the last moment
+                return found.result()
             where = ", ".join(parsed.addresses) or "no address"
             raise Unreachable(
                 f"no connection with {node_text(parsed.node_id)[:12]}… ({where}) "
@@ -252,7 +255,8 @@ class Node:
         self._closing = True
         thread = self._thread
         if thread is None:
-            self.state = "closed"
+            if self.state == "new":
+                self.state = "closed"
             return
         self._wake()
         if thread is not threading.current_thread():
