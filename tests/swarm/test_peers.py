@@ -54,7 +54,9 @@ def test_two_swarms_converge(pair: tuple[Swarm, Swarm]) -> None:
     assert [peer.replica_id for peer in alice.connected_peers()] == [bob.replica_id]
     assert alice.stats()["connected_peers"] == 1
     histories = [
-        swarm.sql("SELECT _hlc, _op, likes FROM murmur_history('note') ORDER BY _hlc, _replica").fetchall()
+        swarm.sql(
+            "SELECT _hlc, _op, likes FROM murmur_history('note') ORDER BY _hlc, _replica"
+        ).fetchall()
         for swarm in pair
     ]
     assert histories[0] == histories[1]
