@@ -3,13 +3,15 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+KERNEL := murmur/kvcore/kernel
+NATIVE := $(VENV)/native
 
-.PHONY: demo test check soak bench format clean
+.PHONY: native demo test check soak bench format clean
 
-demo: $(READY)
+demo: $(NATIVE)
 	$(BIN)/python examples/airports.py
 
-test: $(READY)
+test: $(NATIVE)
 	$(BIN)/python -m pytest
 
 check: $(READY)
@@ -18,10 +20,10 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-soak: $(READY)
+soak: $(NATIVE)
 	$(BIN)/python -m pytest -m soak
 
-bench: $(READY)
+bench: $(NATIVE)
 	$(BIN)/python -m benchmarks
 
 format: $(READY)
@@ -36,4 +38,11 @@ $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+native: $(NATIVE)
+
+# The installation builds the kernel too; this rebuilds it when its sources have changed since.
+$(NATIVE): $(READY) setup.py $(wildcard $(KERNEL)/*.pyx $(KERNEL)/native/*.?pp $(KERNEL)/native/*.pxi)
+	$(BIN)/python setup.py --quiet build_ext --inplace
 	touch $@

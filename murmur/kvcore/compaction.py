@@ -17,20 +17,17 @@ After LevelDB's leveled compaction.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from murmur.kvcore.block import TARGET_BYTES
-from murmur.kvcore.merge import Run, merge
-from murmur.kvcore.sstable import Table, TableInfo, TableWriter
+from murmur.kvcore.kernel import Table
 from murmur.kvcore.version import Version
 
 LEVEL0_TABLES = 4
 LEVEL_TABLES = 4
 RATIO = 10
 SMALLEST_MOVE = 4  # a flushed table is moved as it is if it has 1/4 of a table's size
-RUN_BLOCKS = 8  # read together: larger runs merge faster
 
 
 class Plan(NamedTuple):
@@ -71,31 +68,6 @@ def everything(version: Version, table_bytes: int) -> Plan | None:
     while capacity(target, table_bytes) < size_of(tables):
         target += 1
     return Plan(sources, target, moved=False, drop_tombstones=True)
-
-
-def run_plan(
-    plan: Plan, create: Callable[[], TableWriter], table_bytes: int, pause: Callable[[], None]
-) -> list[TableInfo]:
-    """Merge into new tables. `pause` is called between pieces of some ten kilobytes."""
-    max_sequence = max(table.info.max_sequence for table in plan.inputs)
-    # A table may grow by a run beyond its size, so a run is a small part of it.
-    blocks = max(1, min(RUN_BLOCKS, table_bytes // (16 * TARGET_BYTES)))
-    runs = merge([_all_runs(tables, blocks) for tables in plan.sources])
-    if plan.drop_tombstones:
-        runs = _without_tombstones(runs)
-    written = []
-    writer: TableWriter | None = None
-    for run in runs:
-        pause()
-        if writer is None:
-            writer = create()
-        writer.add(run)
-        if writer.size >= table_bytes:
-            written.append(writer.finish(max_sequence))
-            writer = None
-    if writer is not None:
-        written.append(writer.finish(max_sequence))
-    return written
 
 
 def capacity(level: int, table_bytes: int) -> int:
@@ -144,16 +116,3 @@ def _is_bottom(version: Version, target: int, first: bytes, last: bytes) -> bool
     """Whether no level below the target holds keys of this range."""
     deeper = version.levels[target + 1 :]
     return not any(_overlapping(tables, first, last) for tables in deeper)
-
-
-def _all_runs(tables: Sequence[Table], blocks: int) -> Iterator[Run]:
-    for table in tables:
-        yield from table.all_runs(blocks)
-
-
-def _without_tombstones(runs: Iterator[Run]) -> Iterator[Run]:
-    for keys, values, tombstones in runs:
-        if not tombstones:
-            yield keys, values, False
-        elif live := [pair for pair in zip(keys, values, strict=True) if pair[1] is not None]:
-            yield [key for key, _ in live], [value for _, value in live], False

@@ -26,7 +26,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from murmur.errors import ChecksumMismatch, Corruption, UnknownFormat
-from murmur.kvcore.sstable import TableInfo
+from murmur.kvcore.kernel import TableInfo
 
 VERSION = 1  # on disk
 MAGIC = b"MURMRMAN"
@@ -83,7 +83,7 @@ def decode_manifest(path: str, data: bytes) -> Manifest:
 
 
 def _encode_table(level: int, info: TableInfo) -> bytes:
-    number, size, entries, tombstones, max_sequence, checksum, first, last = info
+    number, size, entries, tombstones, _, max_sequence, checksum, first, last, _ = info
     return b"".join(
         (
             _TABLE.pack(level, number, size, entries, tombstones, max_sequence, checksum),
@@ -103,12 +103,14 @@ def _decode_body(body: bytes) -> Manifest:
     at += _LENGTH.size
     levels: list[list[TableInfo]] = []
     for _ in range(count):
-        level, *numbers = _TABLE.unpack_from(body, at)
+        level, number, size, entries, dead, newest, checksum = _TABLE.unpack_from(body, at)
         first, at = _decode_bytes(body, at + _TABLE.size)
         last, at = _decode_bytes(body, at)
         while len(levels) <= level:
             levels.append([])
-        levels[level].append(TableInfo._make((*numbers, first, last)))
+        levels[level].append(
+            TableInfo(number, size, entries, dead, 0, newest, checksum, first, last)
+        )
     assert at == len(body), "its checksum is right, so it was written like this"
     return Manifest(next_number, last_sequence, mark, levels)
 

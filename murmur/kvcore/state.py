@@ -21,7 +21,7 @@ import threading
 import weakref
 from typing import NamedTuple
 
-from murmur.kvcore.memtable import Memtable
+from murmur.kvcore.kernel import Latest, Memtable, Reads
 from murmur.kvcore.version import Version
 
 
@@ -41,24 +41,30 @@ class State(NamedTuple):
     memtable: Memtable
     frozen: tuple[Frozen, ...]
     version: Version
+    reads: Reads
 
-    def below(self, key: bytes) -> bytes | None:
-        """The value of a key that the memtable does not hold."""
-        for frozen in self.frozen:
-            found = frozen.memtable.versions.get(key)
-            if found is not None:
-                return found[1]
-        return self.version.get(key)
+
+def _state(
+    sequence: int,
+    attachment: object,
+    memtable: Memtable,
+    frozen: tuple[Frozen, ...],
+    version: Version,
+) -> State:
+    memtables = [memtable, *(old.memtable for old in frozen)]
+    reads = Reads(memtables, version.levels, {})
+    return State(sequence, attachment, memtable, frozen, version, reads)
 
 
 class Head:
     """The newest state of a tree."""
 
-    __slots__ = ("__weakref__", "_waiting", "lock", "state")
+    __slots__ = ("__weakref__", "_waiting", "latest", "lock", "state")
 
     def __init__(self, version: Version) -> None:
         sequence = version.last_sequence
-        self.state = State(sequence, None, Memtable(sequence), (), version)
+        self.state = _state(sequence, None, Memtable(sequence), (), version)
+        self.latest = Latest(self.state.reads, sequence)
         # Reentrant: the garbage collector may close a forgotten snapshot in whoever holds it.
         self.lock = threading.RLock()
         self._waiting: list[threading.Lock] = []
@@ -67,26 +73,29 @@ class Head:
     def publish(self, sequence: int, attachment: object) -> None:
         """Let readers see what was written to the memtable at this sequence."""
         with self.lock:
-            _, _, memtable, frozen, version = self.state
-            self.state = State(sequence, attachment, memtable, frozen, version)
+            _, _, memtable, frozen, version, reads = self.state
+            self.state = State(sequence, attachment, memtable, frozen, version, reads)
+            self.latest.move(reads, sequence)
 
     def rotate(self, mark: bytes) -> Frozen:
         """Freeze the memtable; for the writer, who holds the lock."""
-        sequence, attachment, memtable, frozen, version = self.state
+        sequence, attachment, memtable, frozen, version, _ = self.state
         memtable.freeze(sequence)
         newest = Frozen(memtable, mark, sequence)
-        self.state = State(sequence, attachment, Memtable(sequence), (newest, *frozen), version)
+        self.state = _state(sequence, attachment, Memtable(sequence), (newest, *frozen), version)
+        self.latest.move(self.state.reads, sequence)
         self.notify()
         return newest
 
     def install(self, version: Version, flushed: Frozen | None) -> None:
         """Read from the next version on, which holds what was in the flushed memtable."""
         with self.lock:
-            sequence, attachment, memtable, frozen, _ = self.state
+            sequence, attachment, memtable, frozen, _, _ = self.state
             if flushed is not None:
                 assert frozen[-1] is flushed, "memtables are flushed in their order"
                 frozen = frozen[:-1]
-            self.state = State(sequence, attachment, memtable, frozen, version)
+            self.state = _state(sequence, attachment, memtable, frozen, version)
+            self.latest.move(self.state.reads, sequence)
             self.notify()
 
     def waiter(self) -> threading.Lock:

@@ -20,10 +20,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from murmur.errors import Corruption, InvalidInput
-from murmur.kvcore.block_cache import BlockCache
+from murmur.kvcore.kernel import BlockCache, Table, TableInfo
 from murmur.kvcore.manifest import EMPTY, Manifest, decode_manifest, encode_manifest
-from murmur.kvcore.sstable import Table, TableInfo, TableWriter
-from murmur.kvcore.storage import Problem, Storage, read_whole, write_atomically
+from murmur.kvcore.storage import AppendFile, Problem, Storage, read_whole, write_atomically
 from murmur.kvcore.version import Version
 
 DIRECTORY = "tree"
@@ -52,25 +51,25 @@ class Store:
         self._remove_orphans()
 
     @contextmanager
-    def writing(self) -> Iterator[Callable[[], TableWriter]]:
+    def writing(self) -> Iterator[Callable[[], tuple[int, AppendFile]]]:
         """Make new tables, to be installed before the end; if that fails they are removed."""
         names: list[str] = []
-        writers: list[TableWriter] = []
+        files: list[AppendFile] = []
 
-        def create() -> TableWriter:
+        def create() -> tuple[int, AppendFile]:
             number = self._next_number
             self._next_number += 1
             name = _table_name(number)
             names.append(name)
             self._unfinished.add(name)
-            writers.append(TableWriter(self.storage.create(name), number))
-            return writers[-1]
+            files.append(self.storage.create(name))
+            return number, files[-1]
 
         try:
             yield create
         except BaseException:
-            for writer in writers:
-                writer.close()
+            for file in files:
+                file.close()
             for name in names:
                 if name in self._unfinished and self.storage.exists(name):
                     self.storage.remove(name)

@@ -27,8 +27,7 @@ from types import TracebackType
 
 from murmur.errors import Closed
 from murmur.kvcore.compaction import size_of
-from murmur.kvcore.memtable import Entry
-from murmur.kvcore.merge import Run, live_pairs, merge
+from murmur.kvcore.kernel import Entry, Reads
 from murmur.kvcore.state import Head, State
 from murmur.kvcore.storage import Problem, Storage
 from murmur.kvcore.store import Store
@@ -45,26 +44,18 @@ CACHE_BYTES = 64 << 20
 class TreeSnapshot:
     """The tree at one sequence number, until it is closed. For any number of threads."""
 
-    __slots__ = ("_released", "_state", "_versions", "attachment", "sequence")
+    __slots__ = ("_reads", "_released", "_state", "attachment", "sequence")
 
     def __init__(self, state: State, released: Callable[[State], None]) -> None:
         self.sequence = state.sequence
         self.attachment = state.attachment
         self._state: State | None = state  # None once it is closed
-        self._versions = state.memtable.versions
+        self._reads = state.reads
         self._released = released
 
     def get(self, key: bytes) -> bytes | None:
         """The value of the key, None if it has none."""
-        state = self._state
-        value: bytes | None = None
-        version = self._versions.get(key)
-        while version is not None:
-            at, value, version = version
-            if at <= self.sequence:
-                break
-        else:
-            value = None if state is None else state.below(key)
+        value = self._reads.get(key, self.sequence)
         if self._state is None:  # asked last: what it sees is kept until then
             raise Closed("the snapshot is closed")
         return value
@@ -76,25 +67,17 @@ class TreeSnapshot:
 
         Closing the snapshot ends an iterator with Closed; nothing else disturbs it.
         """
-        state = self._state
-        if state is None:
+        if self._state is None:
             raise Closed("the snapshot is closed")
-        _, _, memtable, frozen, version = state
-        memtables = [(memtable, self.sequence), *((old.memtable, old.sequence) for old in frozen)]
-        sources = [
-            table.runs(sequence, start, stop, reverse=reverse)
-            for table, sequence in memtables
-            if table
-        ]
-        sources += version.sources(start, stop, reverse=reverse)
-        runs = merge(sources, reverse=reverse) if len(sources) != 1 else sources[0]
-        return live_pairs(self._while_open(runs), reverse=reverse)
+        return self._reads.scan(
+            start, stop, self.sequence, reverse=reverse, is_open=lambda: self._state is not None
+        )
 
     def close(self) -> None:
         """Let go of what the snapshot pins. Closing again does nothing."""
         state, self._state = self._state, None
         if state is not None:
-            self._versions = {}
+            self._reads = _NOTHING
             self._released(state)
 
     def __enter__(self) -> TreeSnapshot:
@@ -108,11 +91,8 @@ class TreeSnapshot:
     ) -> None:
         self.close()
 
-    def _while_open(self, runs: Iterator[Run]) -> Iterator[Run]:
-        for run in runs:
-            if self._state is None:  # since then the memtable may give another sequence's values
-                raise Closed("the snapshot is closed")
-            yield run
+
+_NOTHING = Reads((), (), {})  # what a closed snapshot reads
 
 
 class Tree:
@@ -170,21 +150,7 @@ class Tree:
 
     def get(self, key: bytes) -> bytes | None:
         """The latest published value of the key, None if it has none."""
-        if self._closed:
-            raise Closed("the tree is closed")
-        while True:
-            state = self._head.state
-            version = state.memtable.versions.get(key)
-            if version is None:
-                return state.below(key)
-            sequence = state.sequence
-            while version is not None:
-                at, value, version = version
-                if at <= sequence:
-                    return value
-            if self._head.state is state:
-                return state.below(key)  # only an unpublished batch has the key
-            # Batches were published meanwhile, and what this state saw is gone: look again.
+        return self._head.latest.get(key)
 
     def snapshot(self) -> TreeSnapshot:
         """The latest published state, pinned until it is closed."""
@@ -201,7 +167,7 @@ class Tree:
         the very last step: the attachment tells. Writing it again is right either way.
         """
         self._usable()
-        sequence, _, memtable, _, _ = self._head.state
+        sequence, _, memtable, _, _, _ = self._head.state
         sequence += 1
         memtable.apply(sequence, batch, self._head.pinned())
         self._head.publish(sequence, attachment)
@@ -268,6 +234,7 @@ class Tree:
     def close(self) -> None:
         """Stop. The memtables are not flushed; the log has what is in them."""
         self._closed = True
+        self._head.latest.close()
         self._upkeep.close()
         for table in self._head.state.version.tables():
             table.close()

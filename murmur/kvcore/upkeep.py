@@ -24,8 +24,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from murmur.errors import Closed, Poisoned
-from murmur.kvcore.compaction import LEVEL0_TABLES, Plan, everything, pick, run_plan
+from murmur.kvcore.compaction import LEVEL0_TABLES, Plan, everything, pick
+from murmur.kvcore.kernel import Output, TableOptions, write_tables
 from murmur.kvcore.state import Frozen, Head
+from murmur.kvcore.storage import AppendFile
 from murmur.kvcore.store import Store
 from murmur.kvcore.version import Version
 
@@ -201,11 +203,11 @@ class Upkeep:
         with self._store.writing() as create:
             table = None
             if len(frozen.memtable):
-                writer = create()
-                for run in frozen.memtable.newest_runs():
-                    self._leave_off()
-                    writer.add(run)
-                table = self._store.open(writer.finish(frozen.sequence))
+                output = self._output(create, frozen.sequence, lambda _: self._leave_off())
+                # A memtable becomes one table, whatever its size.
+                output.options = output.options._replace(table_bytes=1 << 62)
+                (info,) = write_tables([frozen.memtable], output)
+                table = self._store.open(info)
                 self.counts.flushes += 1
                 self.counts.bytes_flushed += table.info.size
             version = self._head.state.version.flushed(table, frozen.mark, frozen.sequence)
@@ -248,13 +250,28 @@ class Upkeep:
                 tables = plan.inputs
                 self.counts.moves += 1
             else:
-                infos = run_plan(plan, create, self._table_bytes, self._between_pieces)
+                sequence = max(table.info.max_sequence for table in plan.inputs)
+                output = self._output(create, sequence, lambda _: self._between_pieces())
+                output.drop_tombstones = plan.drop_tombstones
+                infos = write_tables([source for source in plan.sources if source], output)
                 tables = [self._store.open(info) for info in infos]
                 self.counts.compactions += 1
                 self.counts.bytes_compacted += sum(info.size for info in infos)
             # The version of now: memtables may have been flushed meanwhile.
             version = self._head.state.version.compacted(plan.inputs, plan.target, tables)
             self._install(version, None)
+
+    def _output(
+        self,
+        create: Callable[[], tuple[int, AppendFile]],
+        max_sequence: int,
+        pause: Callable[[int], None],
+    ) -> Output:
+        def no_values() -> tuple[int, AppendFile]:
+            raise AssertionError("values stay in their tables")
+
+        options = TableOptions(self._table_bytes)
+        return Output(create, no_values, options, max_sequence, pause=pause)
 
     def _install(self, version: Version, flushed: Frozen | None) -> None:
         plan = pick(version, self._table_bytes)

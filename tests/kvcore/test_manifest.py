@@ -7,12 +7,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from murmur.errors import Corruption, UnknownFormat
+from murmur.kvcore.kernel import TableInfo
 from murmur.kvcore.manifest import EMPTY, Manifest, decode_manifest, encode_manifest
-from murmur.kvcore.sstable import TableInfo
 
 u64 = st.integers(0, 2**64 - 1)
 tables = st.builds(
-    TableInfo, u64, u64, u64, u64, u64, st.integers(0, 2**32 - 1), st.binary(), st.binary()
+    TableInfo,
+    u64,
+    u64,
+    u64,
+    u64,
+    st.just(0),
+    u64,
+    st.integers(0, 2**32 - 1),
+    st.binary(),
+    st.binary(),
 )
 manifests = st.builds(
     Manifest,
@@ -37,7 +46,7 @@ SOME = encode_manifest(
         9,
         8,
         b"mark",
-        [[TableInfo(1, 2, 3, 4, 5, 6, b"a", b"b")], [TableInfo(7, 6, 5, 4, 3, 2, b"", b"")]],
+        [[TableInfo(1, 2, 3, 4, 0, 5, 6, b"a", b"b")], [TableInfo(7, 6, 5, 4, 0, 3, 2, b"", b"")]],
     )
 )
 

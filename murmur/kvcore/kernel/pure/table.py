@@ -26,17 +26,17 @@ import weakref
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
-from enum import Enum
 from itertools import accumulate
 from operator import add
 from typing import NamedTuple, cast
 from zlib import crc32
 
 from murmur.errors import ChecksumMismatch, Closed, Corruption, UnknownFormat
-from murmur.kvcore.block import TARGET_BYTES, Block, decode_block, encode_block
-from murmur.kvcore.block_cache import BlockCache
-from murmur.kvcore.filter import build_filter, hash_key, may_contain
-from murmur.kvcore.merge import Run
+from murmur.kvcore.kernel.interface import ABSENT, Absent, TableInfo
+from murmur.kvcore.kernel.pure.block import TARGET_BYTES, Block, decode_block, encode_block
+from murmur.kvcore.kernel.pure.cache import BlockCache
+from murmur.kvcore.kernel.pure.filter import build_filter, hash_key, may_contain
+from murmur.kvcore.kernel.pure.merge import Run
 from murmur.kvcore.storage import AppendFile, Problem, Storage
 
 VERSION = 1  # on disk
@@ -48,28 +48,6 @@ _TAIL = struct.Struct("<IH8s")
 _FOOTER_BYTES = _FOOTER.size + _TAIL.size
 _WRITE_BYTES = 256 << 10  # handed to the operating system at once
 _READ_BYTES = 1 << 20  # read at once by `check`
-
-
-class Absent(Enum):
-    """What a table answers about a key that it does not hold; None would be a tombstone."""
-
-    ABSENT = 0
-
-
-ABSENT = Absent.ABSENT
-
-
-class TableInfo(NamedTuple):
-    """What the manifest knows of a table."""
-
-    number: int
-    size: int
-    entries: int
-    tombstones: int
-    max_sequence: int
-    checksum: int
-    first: bytes
-    last: bytes
 
 
 class TableWriter:
@@ -132,6 +110,7 @@ class TableWriter:
             self.size + _FOOTER_BYTES,
             entries,
             self._tombstones,
+            0,
             max_sequence,
             checksum,
             self._first,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 
-from murmur.kvcore.block import Block
+from murmur.kvcore.kernel.pure.block import Block
 
 
 class BlockCache:

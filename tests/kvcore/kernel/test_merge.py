@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from murmur.kvcore.merge import Run, live_pairs, merge
+from murmur.kvcore.kernel.pure.merge import Run, live_pairs, merge
 
 Source = dict[bytes, bytes | None]
 sources = st.lists(

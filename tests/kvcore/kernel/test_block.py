@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from murmur.kvcore.block import GROUP, Block, decode_block, encode_block
-from murmur.kvcore.block_cache import BlockCache
-from murmur.kvcore.filter import build_filter, hash_key, may_contain
+from murmur.kvcore.kernel.pure.block import GROUP, Block, decode_block, encode_block
+from murmur.kvcore.kernel.pure.cache import BlockCache
+from murmur.kvcore.kernel.pure.filter import build_filter, hash_key, may_contain
 
 contents = st.dictionaries(
     st.builds(bytes.__add__, st.sampled_from([b"", b"row/", b"row/\x00\xff"]), st.binary()),

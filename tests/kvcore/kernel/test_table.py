@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from murmur.errors import ChecksumMismatch, Closed, Corruption, UnknownFormat
-from murmur.kvcore.block_cache import BlockCache
-from murmur.kvcore.filter import hash_key
+from murmur.kvcore.kernel import ABSENT, TableInfo
+from murmur.kvcore.kernel.pure.cache import BlockCache
+from murmur.kvcore.kernel.pure.filter import hash_key
+from murmur.kvcore.kernel.pure.merge import live_pairs
+from murmur.kvcore.kernel.pure.table import Table, TableWriter
 from murmur.kvcore.memory_storage import MemoryStorage
-from murmur.kvcore.merge import live_pairs
-from murmur.kvcore.sstable import ABSENT, Table, TableInfo, TableWriter
 from murmur.kvcore.storage import Storage
 
 Content = dict[bytes, bytes | None]

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from murmur.kvcore import keys as keys_module
-from murmur.kvcore import memtable as memtable_module
-from murmur.kvcore.keys import CHUNK, SortedKeys
-from murmur.kvcore.memtable import Entry, Memtable
+from murmur.kvcore.kernel.pure import keys as keys_module
+from murmur.kvcore.kernel.pure import memtable as memtable_module
+from murmur.kvcore.kernel.pure.keys import CHUNK, SortedKeys
+from murmur.kvcore.kernel.pure.memtable import Entry, Memtable
 
 small_keys = st.binary(max_size=2)
 batches = st.lists(st.tuples(small_keys, st.none() | st.binary(max_size=3)), max_size=6)

@@ -19,10 +19,10 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
-from murmur.kvcore.keys import CHUNK, SortedKeys
-from murmur.kvcore.merge import Run
+from murmur.kvcore.kernel.interface import Entry
+from murmur.kvcore.kernel.pure.keys import CHUNK, SortedKeys
+from murmur.kvcore.kernel.pure.merge import Run
 
-Entry: TypeAlias = tuple[bytes, bytes | None]
 Chain: TypeAlias = tuple[int, bytes | None, "Chain | None"]
 
 ENTRY_BYTES = 200  # what CPython takes for an entry besides the bytes of key and value

@@ -1,0 +1,46 @@
+"""The kernel: native where it was compiled, else in Python, as MURMUR_PURE=1 forces it to be."""
+
+from __future__ import annotations
+
+from murmur.kvcore.kernel.interface import (
+    ABSENT,
+    LZ4,
+    NO_CODEC,
+    ZSTD,
+    Absent,
+    Entry,
+    Output,
+    Ranges,
+    TableInfo,
+    TableOptions,
+)
+from murmur.kvcore.kernel.pure import (
+    BlockCache,
+    Latest,
+    Memtable,
+    Reads,
+    Table,
+    write_tables,
+)
+
+NATIVE = False
+
+__all__ = [
+    "ABSENT",
+    "LZ4",
+    "NATIVE",
+    "NO_CODEC",
+    "ZSTD",
+    "Absent",
+    "BlockCache",
+    "Entry",
+    "Latest",
+    "Memtable",
+    "Output",
+    "Ranges",
+    "Reads",
+    "Table",
+    "TableInfo",
+    "TableOptions",
+    "write_tables",
+]
