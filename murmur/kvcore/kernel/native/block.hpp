@@ -1,0 +1,92 @@
+/* Blocks: a few kilobytes of sorted entries in columns.
+ *
+ *   block  := count u32 | deleted count u32 | referenced count u32 | widths 3 x u8
+ *           | prefix lengths | suffix lengths | value lengths
+ *           | deleted positions u32* | referenced positions u32* | prefixes | suffixes | values
+ *   prefix := what the keys of one group of 16 entries have in common
+ *
+ * kernel/pure/block.py explains the format. A view turns the lengths into offsets once, so that
+ * a search is a binary one over the groups and another within the group:
+ *
+ *   get "user17": groups begin "user00", "user16" | prefix "user" is common | suffixes "16" "17" ...
+ *
+ * Invariant: whatever the bytes are, a view reads within them or `parse` throws Malformed.
+ */
+#pragma once
+
+#include "common.hpp"
+#include "iterator.hpp"
+
+namespace murmur {
+
+constexpr uint32_t GROUP = 16;  // on disk: entries that share one prefix
+
+/* A parsed block. It points into the block's bytes and into the array that `parse` filled. */
+class BlockView {
+ public:
+  BlockView() = default;
+
+  /* `arrays` is cleared and filled; it may be used again once the view is not. */
+  static BlockView parse(Slice block, Vector<uint32_t>& arrays);
+
+  uint32_t count() const { return count_; }
+  bool special() const { return kinds_ != nullptr; }  // not all entries are puts
+
+  Slice prefix(uint32_t at) const {
+    const uint32_t* bounds = prefix_at_ + at / GROUP;
+    return {data_ + bounds[0], bounds[1] - bounds[0]};
+  }
+  Slice suffix(uint32_t at) const {
+    return {data_ + suffix_at_[at], suffix_at_[at + 1] - suffix_at_[at]};
+  }
+  /* The key of an entry, put together in `scratch` where it has to be. */
+  Slice key(uint32_t at, ByteString& scratch) const {
+    const Slice shared = prefix(at), own = suffix(at);
+    if (shared.empty()) return own;
+    scratch.assign(shared);
+    scratch.append(own);
+    return scratch.slice();
+  }
+  Slice value(uint32_t at) const {
+    return {data_ + value_at_[at], value_at_[at + 1] - value_at_[at]};
+  }
+  Kind kind(uint32_t at) const { return kinds_ ? static_cast<Kind>(kinds_[at]) : Kind::Put; }
+
+  /* The position of the first key that is not less than this one; count() if there is none. */
+  uint32_t lower_bound(Slice key) const;
+  int compare(uint32_t at, Slice key) const;  // the entry's key with this one
+  bool equals(uint32_t at, Slice key) const;
+
+ private:
+  const uint8_t* data_ = nullptr;
+  uint32_t count_ = 0;
+  const uint32_t* prefix_at_ = nullptr;  // groups + 1
+  const uint32_t* suffix_at_ = nullptr;  // count + 1
+  const uint32_t* value_at_ = nullptr;   // count + 1
+  const uint8_t* kinds_ = nullptr;       // count, or nothing if all are puts
+};
+
+/* Collects the entries of one block, keys ascending. */
+class BlockBuilder {
+ public:
+  void add(Slice key, Kind kind, Slice value);
+  uint32_t count() const { return static_cast<uint32_t>(key_ends_.size()); }
+  bool empty() const { return key_ends_.empty(); }
+  /* Key and value bytes so far: what the size of a block is measured by. */
+  size_t bytes() const { return keys_.size() + values_.size(); }
+  Slice last_key() const { return key(count() - 1); }
+  /* Appends the block to `out` and begins the next one. */
+  void finish(ByteString& out);
+
+ private:
+  Slice key(uint32_t at) const;
+
+  ByteString keys_;
+  ByteString values_;
+  Vector<uint32_t> key_ends_;
+  Vector<uint32_t> value_ends_;
+  Vector<uint32_t> deleted_;
+  Vector<uint32_t> referenced_;
+};
+
+}  // namespace murmur

@@ -1,0 +1,160 @@
+/* The cache of verified blocks: slots in the tables, a clock that decides who goes.
+ *
+ *   table    slot 0 | slot 1 | slot 2 | ...        one per data block: empty, a block, or a ghost
+ *   small    blocks seen once, first in first out, a tenth of the budget when it is full
+ *   main     blocks seen again, under a clock: a hit raises a block's count (to 3), the hand takes
+ *            it down, and a block at nought goes
+ *
+ * A block that leaves `small` untouched leaves a ghost in its slot: when it comes back before
+ * `main` has turned over, it goes to `main` at once. A scan (keep = false) passes through `small`
+ * and never disturbs `main`. A hit takes no lock: the lowest bit of the slot guards the few
+ * instructions in which a reader takes its reference.
+ *
+ * Invariant: a block lives as long as the cache or some BlockRef holds it; the weights of those
+ * that the cache holds are within the budget after each insert.
+ * After S3-FIFO (Yang et al., SOSP 2023), ghosts in place of its ghost queue.
+ */
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+
+#include "block.hpp"
+#include "common.hpp"
+
+namespace murmur {
+
+using Slot = std::atomic<uintptr_t>;
+
+/* A verified, parsed block with the bytes that it points to. */
+class CachedBlock {
+ public:
+  /* Takes the block's bytes, which begin at `skip` of the buffer; Malformed if they are none. */
+  CachedBlock(Buffer bytes, size_t skip);
+  const BlockView& view() const { return view_; }
+  uint64_t weight() const { return weight_; }
+
+ private:
+  friend class BlockRef;
+  friend class BlockCache;
+  enum class Queue : uint8_t { None, Small, Main };
+
+  std::atomic<uint32_t> references_{0};
+  std::atomic<uint8_t> uses_{0};
+  Queue queue_ = Queue::None;
+  BlockView view_;
+  uint64_t weight_;
+  Slot* slot_ = nullptr;             // under the cache's lock, as all below
+  CachedBlock* previous_ = nullptr;  // of its queue
+  CachedBlock* next_ = nullptr;
+  Buffer bytes_;
+  Vector<uint32_t> arrays_;
+};
+
+/* A reference to a block: it stays while this lives, whatever becomes of cache and table. */
+class BlockRef {
+ public:
+  BlockRef() = default;
+  explicit BlockRef(CachedBlock* block) : block_(block) {  // counts one more
+    if (block_) block_->references_.fetch_add(1, std::memory_order_relaxed);
+  }
+  BlockRef(BlockRef&& other) noexcept : block_(std::exchange(other.block_, nullptr)) {}
+  BlockRef& operator=(BlockRef&& other) noexcept {
+    std::swap(block_, other.block_);
+    return *this;
+  }
+  BlockRef(const BlockRef& other) : BlockRef(other.block_) {}
+  BlockRef& operator=(const BlockRef& other) {
+    return *this = BlockRef(other);
+  }
+  ~BlockRef() { drop(block_); }
+
+  void reset() { drop(std::exchange(block_, nullptr)); }
+  explicit operator bool() const { return block_ != nullptr; }
+  const BlockView& operator*() const { return block_->view(); }
+  const BlockView* operator->() const { return &block_->view(); }
+
+ private:
+  friend class BlockCache;
+  struct Counted {};
+  BlockRef(CachedBlock* block, Counted) : block_(block) {}
+  static void drop(CachedBlock* block) {
+    if (block && block->references_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete block;
+  }
+
+  CachedBlock* block_ = nullptr;
+};
+
+class BlockCache {
+ public:
+  explicit BlockCache(uint64_t budget_bytes) : budget_(budget_bytes) {}
+  BlockCache(const BlockCache&) = delete;
+  BlockCache& operator=(const BlockCache&) = delete;
+
+  /* The block of a slot, if it is here. */
+  BlockRef find(Slot& slot) {
+    uintptr_t held = slot.load(std::memory_order_relaxed);
+    while (is_block(held)) {
+      if (!(held & LOCKED) &&
+          slot.compare_exchange_weak(held, held | LOCKED, std::memory_order_acquire,
+                                     std::memory_order_relaxed)) {
+        CachedBlock* block = reinterpret_cast<CachedBlock*>(held);
+        block->references_.fetch_add(1, std::memory_order_relaxed);
+        const uint8_t uses = block->uses_.load(std::memory_order_relaxed);
+        if (uses < MOST_USES) block->uses_.store(uses + 1, std::memory_order_relaxed);
+        slot.store(held, std::memory_order_release);
+        count(hits_);
+        return BlockRef(block, BlockRef::Counted{});
+      }
+      if (held & LOCKED) held = wait(slot);
+    }
+    count(misses_);
+    return {};
+  }
+
+  /* Puts a block into its slot, unless another thread was faster: the one that is there now.
+   * keep = false: it was read by a scan. */
+  BlockRef insert(Slot& slot, std::unique_ptr<CachedBlock> block, bool keep);
+
+  /* Empties the slots of a table that goes. Nobody may be reading through it any more. */
+  void forget(Slot* slots, size_t count);
+
+  uint64_t budget() const { return budget_; }
+  uint64_t weight() const { return weight_.load(std::memory_order_relaxed); }  // bytes held
+  uint64_t hits() const { return hits_.load(std::memory_order_relaxed); }
+  uint64_t misses() const { return misses_.load(std::memory_order_relaxed); }
+
+ private:
+  static constexpr uintptr_t LOCKED = 1, GHOST = 2;  // a ghost: time << 2 | GHOST
+  static constexpr uint8_t MOST_USES = 3;
+
+  struct Queue {
+    CachedBlock* first = nullptr;
+    CachedBlock* last = nullptr;
+    uint64_t weight = 0;
+    uint64_t count = 0;
+  };
+
+  static bool is_block(uintptr_t held) { return held > LOCKED && !(held & GHOST); }
+  // Two threads may count at once and lose one: it is a statistic, not worth a locked instruction.
+  static void count(std::atomic<uint64_t>& counter) {
+    counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  }
+  static uintptr_t wait(Slot& slot);
+  static uintptr_t lock(Slot& slot);
+  void push(Queue& queue, CachedBlock* block);
+  void unlink(CachedBlock* block);
+  void evict(std::vector<BlockRef>& gone);
+
+  const uint64_t budget_;
+  std::mutex mutex_;  // never held while a file is read
+  Queue small_;
+  Queue main_;
+  uint64_t time_ = 0;  // blocks that left `small` untouched
+  std::atomic<uint64_t> weight_{0};
+  std::atomic<uint64_t> hits_{0};
+  std::atomic<uint64_t> misses_{0};
+};
+
+}  // namespace murmur

@@ -1,0 +1,201 @@
+/* SSTables for reading: immutable files of sorted entries, verified block by block.
+ *
+ *   table  := stored data block* | filter | ranges | references | index | footer
+ *   stored := codec u8 | block (codec 0), or raw length u32 | compressed block (1 lz4, 2 zstd)
+ *   footer := number u64 | entries u64 | tombstones u64 | range tombstones u64 | filter handle
+ *           | ranges handle | references handle | index handle | crc u32 of all before the footer
+ *           | crc u32 of the footer so far | version u16 | "MURMRSST"
+ *   handle := offset u64 | length u32 | crc u32 of the stored block
+ *
+ * kernel/pure/table.py explains the format. A get is filter, index, block:
+ *
+ *   heads of the index (u64 after the prefix that all keys share): a binary search in one array
+ *   slot of the block: empty -> read, verify, parse, into the cache
+ *   the block: a binary search over groups, another within the group
+ *
+ * Filter, index and ranges are read when the table is first used, and stay.
+ *
+ * Invariant: `get` and the iterator give what was written, or throw Corrupt with path and offset.
+ * For any number of threads; no lock is held while the file is read.
+ * After leveldb's table.
+ */
+#pragma once
+
+#include <atomic>
+#include <memory>
+
+#include "block.hpp"
+#include "cache.hpp"
+#include "common.hpp"
+#include "file.hpp"
+#include "iterator.hpp"
+
+namespace murmur {
+
+constexpr uint16_t TABLE_VERSION = 2;  // on disk
+constexpr size_t HANDLE_BYTES = 16;
+constexpr size_t FOOTER_BYTES = 32 + 4 * HANDLE_BYTES + 4 + 4 + 2 + 8;
+
+/* What the manifest knows of a table. */
+struct TableInfo {
+  uint64_t number = 0;
+  uint64_t size = 0;
+  uint64_t entries = 0;
+  uint64_t tombstones = 0;
+  uint64_t ranges = 0;
+  uint64_t max_sequence = 0;
+  uint32_t checksum = 0;
+  std::string first;
+  std::string last;  // not less than any key, nor than any range's stop
+  std::vector<std::pair<uint64_t, uint64_t>> references;  // value file, bytes of it
+};
+
+/* Where a stored block stands. */
+struct Handle {
+  uint64_t offset = 0;
+  uint32_t length = 0;
+  uint32_t crc = 0;
+
+  static Handle decode(const uint8_t* from) {
+    return {load<uint64_t>(from), load<uint32_t>(from + 8), load<uint32_t>(from + 12)};
+  }
+  void encode(uint8_t* to) const {
+    store(to, offset);
+    store(to + 8, length);
+    store(to + 12, crc);
+  }
+};
+
+/* What a get found. The value is readable as long as `pin` holds its block (or, when it came from
+ * a memtable, as long as that lives). */
+struct Found {
+  Kind kind = Kind::Put;
+  Slice value;
+  BlockRef pin;
+};
+
+/* Something wrong that a check found. */
+struct Problem {
+  uint64_t offset;
+  std::string reason;
+};
+
+class Table {
+ public:
+  /* Corrupt if the file has another size than the manifest says. */
+  Table(std::unique_ptr<ReadFile> file, TableInfo info, std::shared_ptr<BlockCache> cache);
+  ~Table();
+  Table(const Table&) = delete;
+  Table& operator=(const Table&) = delete;
+
+  const TableInfo& info() const { return info_; }
+  const std::string& path() const { return file_->path(); }
+
+  /* Whether the table has an entry of this key; `hash` is crc32(key). Ranges are not asked. */
+  bool get(Slice key, uint32_t hash, Found& found);
+  /* The range tombstones, disjoint and ascending. */
+  const RangeTombstones& ranges();
+  /* Whether a range tombstone of this table covers the key. */
+  bool covers(Slice key) { return info_.ranges != 0 && covering(ranges(), key) != nullptr; }
+  /* Reads all of it, past the cache: what is wrong, if anything is. */
+  std::vector<Problem> check();
+  /* What is not in memory throws ClosedError from now on. */
+  void close() { closed_.store(true, std::memory_order_relaxed); }
+  /* Bytes of filter, index and ranges in memory; 0 before the first use. */
+  uint64_t resident() const;
+
+  /* How many get calls the filter answered, and how many it let pass in vain. About. */
+  uint64_t filtered() const { return filtered_.load(std::memory_order_relaxed); }
+  uint64_t passed_in_vain() const { return passed_.load(std::memory_order_relaxed); }
+
+ private:
+  friend class TableIterator;
+  friend class TableReader;
+  struct Contents;
+
+  const Contents& contents() {
+    const Contents* known = contents_.load(std::memory_order_acquire);
+    return known ? *known : load_contents();
+  }
+  const Contents& load_contents();
+  std::unique_ptr<Contents> read_contents();
+  BlockRef block(const Contents& contents, size_t at, bool keep) {
+    BlockRef found = cache_->find(slot(contents, at));
+    return found ? std::move(found) : load_block(contents, at, keep);
+  }
+  static Slot& slot(const Contents& contents, size_t at);
+  BlockRef load_block(const Contents& contents, size_t at, bool keep);
+  Buffer read_stored(Handle handle, const char* what);
+  Buffer read_raw(Handle handle, const char* what, size_t& skip);
+  void read(uint64_t offset, size_t size, uint8_t* out);
+
+  std::unique_ptr<ReadFile> file_;
+  const TableInfo info_;
+  std::shared_ptr<BlockCache> cache_;
+  std::atomic<const Contents*> contents_{nullptr};
+  std::atomic<bool> closed_{false};
+  std::atomic<uint64_t> filtered_{0};
+  std::atomic<uint64_t> passed_{0};
+};
+
+/* A cursor over a table's entries, through the cache. `keep`: whether its blocks count as wanted,
+ * or may go first. The table must outlive it. */
+class TableIterator final : public EntryIterator {
+ public:
+  explicit TableIterator(Table& table, bool keep = false) : table_(table), keep_(keep) {}
+  void seek(Slice key) override;
+  void seek_first() override;
+  void seek_last() override;
+  void seek_before(Slice key) override;
+  void next() override {
+    if (++at_ < count_) show();
+    else next_block();
+  }
+  void prev() override {
+    if (at_-- > 0) show();
+    else prev_block();
+  }
+
+ private:
+  bool open(size_t block);
+  void show();
+  void next_block();
+  void prev_block();
+
+  Table& table_;
+  const bool keep_;
+  size_t block_at_ = 0;
+  uint32_t at_ = 0;
+  uint32_t count_ = 0;
+  uint32_t group_ = UINT32_MAX;  // whose prefix stands in scratch_
+  uint32_t shared_ = 0;
+  BlockRef block_;
+  ByteString scratch_;
+};
+
+/* A value file open for reading: "MURMRVAL" | version u16 | 6 zero bytes | values. */
+class ValueFile {
+ public:
+  /* Corrupt if the file has another size. */
+  ValueFile(std::unique_ptr<ReadFile> file, uint64_t number, uint64_t size);
+  uint64_t number() const { return number_; }
+  uint64_t size() const { return size_; }
+  const std::string& path() const { return file_->path(); }
+  /* The value that a reference names, into `out` (of reference.length bytes). */
+  void read(const Reference& reference, uint8_t* out);
+  /* Throws Corrupt if a reference names bytes that the file cannot have: before allocating. */
+  void verify_bounds(const Reference& reference) const;
+  std::vector<Problem> check();  // the header and the size: checksums stand in the tables
+  void close() { closed_.store(true, std::memory_order_relaxed); }
+
+ private:
+  std::unique_ptr<ReadFile> file_;
+  const uint64_t number_;
+  const uint64_t size_;
+  std::atomic<bool> closed_{false};
+};
+
+constexpr uint16_t VALUES_VERSION = 1;  // on disk
+constexpr size_t VALUES_HEADER_BYTES = 16;
+
+}  // namespace murmur
