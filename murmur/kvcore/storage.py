@@ -280,6 +280,10 @@ class _DiskAppendFile:
         os.ftruncate(self._fd, size)
         self._size = size
 
+    def fileno(self) -> int:
+        """The descriptor, for the native kernel; it is this object's to close."""
+        return self._fd
+
     def close(self) -> None:
         # Forget the number first: it belongs to another file as soon as it is closed.
         fd, self._fd = self._fd, -1
@@ -306,6 +310,10 @@ class _DiskReadFile:
 
     def size(self) -> int:
         return os.fstat(self._fd).st_size
+
+    def fileno(self) -> int:
+        """The descriptor, for the native kernel; it is this object's to close."""
+        return self._fd
 
     def close(self) -> None:
         fd, self._fd = self._fd, -1
