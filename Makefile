@@ -6,7 +6,7 @@ READY := $(VENV)/ready
 KERNEL := murmur/kvcore/kernel
 NATIVE := $(VENV)/native
 
-.PHONY: native demo test check soak bench format clean
+.PHONY: native demo test check soak sanitize bench format clean
 
 demo: $(NATIVE)
 	$(BIN)/python examples/airports.py
@@ -22,6 +22,9 @@ check: $(READY)
 
 soak: $(NATIVE)
 	$(BIN)/python -m pytest -m soak
+
+sanitize: $(NATIVE)
+	scripts/sanitize.sh $(BIN)/python
 
 bench: $(NATIVE)
 	$(BIN)/python -m benchmarks
