@@ -37,12 +37,13 @@ from sqlglot.tokens import TokenType
 from murmur.errors import InvalidInput, ParseError, Unsupported
 from murmur.sql.parameters import MAX_PARAMETERS, Parameters
 from murmur.sql.place import place
+from murmur.sql.transactions import FIRST_WORDS, TransactionStatement, read_transaction
 
 MAX_TEXT = 1 << 20  # characters; bulk loads pass rows as parameters
 MAX_DEPTH = 100  # levels of a tree, a chain of ANDs, ORs or || counting as one
 
 Kind: TypeAlias = Literal[
-    "select", "insert", "update", "delete", "create", "drop", "alter", "begin", "commit", "rollback"
+    "select", "insert", "update", "delete", "create", "drop", "alter", "transaction"
 ]
 Token: TypeAlias = Any  # sqlglot's
 Tree: TypeAlias = Any
@@ -50,13 +51,14 @@ Tree: TypeAlias = Any
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """One statement. `tree` is sqlglot's and None for BEGIN, COMMIT and ROLLBACK."""
+    """One statement. `tree` is sqlglot's, and None where `transaction` says what it is."""
 
     kind: Kind
     tree: Tree
     text: str
     parameters: Parameters
     explain: bool = False
+    transaction: TransactionStatement | None = None
 
 
 def parse(text: str) -> Parsed:
@@ -98,11 +100,10 @@ def _parse(text: str) -> Parsed:
         if tokens[0].text.upper() in ("ANALYZE", "VERBOSE", "(", "QUERY"):
             raise Unsupported(f"EXPLAIN takes no options\n{place(text, tokens[0].start)}")
     kind = _kind(tokens, text)
-    if kind in ("begin", "commit", "rollback"):
+    if kind == "transaction":
         if explain:
             raise _error("there is no plan to explain", text, tokens[0].start)
-        _check_transaction(tokens, text)
-        return Parsed(kind, None, text, Parameters())
+        return Parsed(kind, None, text, Parameters(), transaction=read_transaction(tokens, text))
     _check_tokens(tokens, text)
     numbers, parameters = _number_parameters(tokens, text)
     tree = _tree(tokens, text, kind, numbers)
@@ -143,18 +144,14 @@ _STATEMENTS: dict[str, Kind] = {
     "CREATE": "create",
     "DROP": "drop",
     "ALTER": "alter",
-    "BEGIN": "begin",
-    "START": "begin",
-    "COMMIT": "commit",
-    "END": "commit",
-    "ROLLBACK": "rollback",
+    **dict.fromkeys(FIRST_WORDS, "transaction"),
 }
 # What begins a statement of PostgreSQL, SQLite or DuckDB that Murmur does not have.
 _ELSEWHERE = """
     ABORT ANALYSE ANALYZE ATTACH CALL CHECKPOINT CLOSE CLUSTER COMMENT COPY DEALLOCATE DECLARE
     DESCRIBE DETACH DISCARD DO EXECUTE EXPORT FETCH FROM GRANT IMPORT INSTALL KILL LISTEN LOAD
-    LOCK MERGE MOVE NOTIFY PIVOT PRAGMA PREPARE REASSIGN REFRESH REINDEX RELEASE REPLACE RESET
-    REVOKE SAVEPOINT SECURITY SET SHOW SUMMARIZE TRUNCATE UNLISTEN UNPIVOT USE VACUUM
+    LOCK MERGE MOVE NOTIFY PIVOT PRAGMA PREPARE REASSIGN REFRESH REINDEX REPLACE RESET
+    REVOKE SECURITY SET SHOW SUMMARIZE TRUNCATE UNLISTEN UNPIVOT USE VACUUM
 """
 _TREES: dict[Kind, tuple[type[exp.Expression], ...]] = {
     "select": (exp.Query, exp.Values),
@@ -204,25 +201,6 @@ def _kind_after_with(tokens: Sequence[Token]) -> Kind:
         ):
             return _STATEMENTS[token.text.upper()]
     return "select"
-
-
-def _check_transaction(tokens: Sequence[Token], text: str) -> None:
-    words = [token.text.upper() for token in tokens]
-    if words == ["START"]:
-        raise _error("expected TRANSACTION after START", text, len(text))
-    rest = tokens[2:] if words[1:2] in (["TRANSACTION"], ["WORK"]) else tokens[1:]
-    if not rest:
-        return
-    message = {
-        "TO": "Murmur has no savepoints in SQL",
-        "ISOLATION": "every transaction is a snapshot; there is no other isolation level",
-        "READ": "every transaction may read and write",
-        "AND": "transactions are not chained",
-        "PREPARED": "Murmur has no prepared transactions",
-    }.get(rest[0].text.upper())
-    if message is not None:
-        raise Unsupported(f"{message}\n{place(text, rest[0].start)}")
-    raise _error(f"syntax error at {_shown(rest[0], text)}", text, rest[0].start)
 
 
 # A comma before one of these belongs to nothing.

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from murmur.catalog.catalog import Catalog
 from murmur.catalog.ranges import row_bounds
@@ -37,6 +37,7 @@ from murmur.sql.plan import ColumnarQuery, Insert, ResultColumn, RowQuery
 from murmur.sql.prepare import Prepared
 from murmur.sql.relation import ColumnarEngine
 from murmur.sql.system import System, SystemRelations
+from murmur.sql.transactions import TransactionStatement
 
 Row = tuple[Any, ...]
 _T = TypeVar("_T")
@@ -62,6 +63,14 @@ class Outcome:
     lastrowid: int | None = None
 
 
+class _Savepoint(NamedTuple):
+    """A named point of a transaction, and the catalog as its statements saw it there."""
+
+    name: str
+    point: int
+    catalog: Catalog
+
+
 class Session:
     """Runs statements against one replica; not safe to share between threads."""
 
@@ -82,6 +91,8 @@ class Session:
         self._shared = shared_of(replica, clock, random_bytes)
         self._transaction: Transaction | None = None
         self._catalog: Catalog | None = None  # of the open transaction
+        self._read_only = False  # the open transaction
+        self._savepoints: list[_Savepoint] = []  # of the open transaction, oldest first
         self._closed = False
 
     # Transactions --------------------------------------------------------------------------------
@@ -96,12 +107,13 @@ class Session:
         """The open transaction, for whoever writes keys beside rows."""
         return self._transaction
 
-    def begin(self) -> None:
+    def begin(self, *, read_only: bool = False) -> None:
         """Open a transaction: one snapshot for all that follows, and its own writes."""
         self._check_open()
         if self._transaction is not None:
             raise InvalidInput("a transaction is open already")
         self._transaction = self._replica.begin()
+        self._read_only = read_only
         self._catalog = _catalog(self._transaction.snapshot)
 
     def commit(self) -> None:
@@ -114,6 +126,25 @@ class Session:
         transaction = self._ending("ROLLBACK")
         transaction.rollback()
 
+    def savepoint(self, name: str) -> None:
+        """Remember this point of the open transaction; a name may be given again."""
+        transaction = self._open_transaction("SAVEPOINT")
+        assert self._catalog is not None
+        self._savepoints.append(_Savepoint(name, transaction.savepoint(), self._catalog))
+
+    def rollback_to(self, name: str) -> None:
+        """Undo what was written since the newest savepoint of this name; it stays."""
+        transaction = self._open_transaction("ROLLBACK TO SAVEPOINT")
+        at = self._find_savepoint(name)
+        _, point, self._catalog = self._savepoints[at]
+        del self._savepoints[at + 1 :]
+        transaction.rollback_to(point)
+
+    def release(self, name: str) -> None:
+        """Forget the newest savepoint of this name and those after it; what was written stays."""
+        self._open_transaction("RELEASE SAVEPOINT")
+        del self._savepoints[self._find_savepoint(name) :]
+
     def close(self) -> None:
         """End; an open transaction is rolled back. Closing twice is once."""
         self._closed = True
@@ -121,12 +152,38 @@ class Session:
             self._ending("ROLLBACK").rollback()
 
     def _ending(self, word: str) -> Transaction:
-        transaction, self._transaction = self._transaction, None
-        self._catalog = None
-        if transaction is None:
+        transaction = self._open_transaction(word)
+        self._transaction = self._catalog = None
+        self._read_only = False
+        self._savepoints.clear()
+        return transaction
+
+    def _open_transaction(self, word: str) -> Transaction:
+        if self._transaction is None:
             self._check_open()
             raise InvalidInput(f"{word}: no transaction is open")
-        return transaction
+        return self._transaction
+
+    def _find_savepoint(self, name: str) -> int:
+        for at in range(len(self._savepoints) - 1, -1, -1):
+            if self._savepoints[at].name == name:
+                return at
+        raise InvalidInput(f'there is no savepoint "{name}" in this transaction')
+
+    def _control(self, statement: TransactionStatement) -> None:
+        match statement.kind:
+            case "begin":
+                self.begin(read_only=statement.read_only)
+            case "commit":
+                self.commit()
+            case "rollback":
+                self.rollback()
+            case "savepoint":
+                self.savepoint(statement.name)
+            case "rollback to":
+                self.rollback_to(statement.name)
+            case "release":
+                self.release(statement.name)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -147,12 +204,10 @@ class Session:
                 return self._query(statement, parameters)
             case "insert" | "update" | "delete":
                 return self._write(statement, [parameters])
-            case "begin":
-                self.begin()
-            case "commit":
-                self.commit()
-            case "rollback":
-                self.rollback()
+            case "transaction":
+                assert parsed.transaction is not None
+                self._control(parsed.transaction)
+                return Outcome(parsed.transaction.kind)
             case _:
                 parsed.parameters.arrange(parameters)
                 self._define(statement)
@@ -269,6 +324,8 @@ class Session:
         """Do the work in the open transaction or in one of its own: all of it, or nothing."""
         transaction = self._transaction
         if transaction is not None:
+            if self._read_only:
+                raise InvalidInput("the transaction is read-only: it was begun with READ ONLY")
             assert self._catalog is not None
             savepoint = transaction.savepoint()
             try:

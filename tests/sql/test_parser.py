@@ -145,7 +145,7 @@ def test_errors_point_at_the_place(text: str, message: str, line: int, column: i
 )
 def test_kinds(text: str, kind: str) -> None:
     parsed = parse(text)
-    assert parsed.kind == kind
+    assert (parsed.transaction.kind if parsed.transaction else parsed.kind) == kind
     assert not parsed.explain
 
 

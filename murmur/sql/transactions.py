@@ -1,0 +1,149 @@
+"""Transaction statements, read word by word: sqlglot takes some of them for something else.
+
+    BEGIN | START TRANSACTION [WORK | TRANSACTION] [mode, ...]       mode: READ ONLY, READ WRITE,
+    COMMIT | END [WORK | TRANSACTION]                                      ISOLATION LEVEL level
+    ROLLBACK [WORK | TRANSACTION] [TO [SAVEPOINT] name]
+    SAVEPOINT name        RELEASE [SAVEPOINT] name
+
+Every transaction is a snapshot of its own, which is PostgreSQL's REPEATABLE READ and more than
+its READ COMMITTED; SERIALIZABLE would promise more than that and is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NoReturn, TypeAlias
+
+from murmur.errors import ParseError, Unsupported
+from murmur.sql.place import place
+
+Token: TypeAlias = Any  # sqlglot's
+
+Kind: TypeAlias = Literal["begin", "commit", "rollback", "savepoint", "release", "rollback to"]
+
+FIRST_WORDS: dict[str, Kind] = {
+    "BEGIN": "begin",
+    "START": "begin",
+    "COMMIT": "commit",
+    "END": "commit",
+    "ROLLBACK": "rollback",
+    "SAVEPOINT": "savepoint",
+    "RELEASE": "release",
+}
+_LEVELS = ("REPEATABLE READ", "SNAPSHOT", "READ COMMITTED", "READ UNCOMMITTED")
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionStatement:
+    """One of them. `name` is a savepoint's, folded to lower case unless it was quoted."""
+
+    kind: Kind
+    name: str = ""
+    read_only: bool = False
+
+
+def read_transaction(tokens: Sequence[Token], text: str) -> TransactionStatement:
+    """Read a statement that begins with one of FIRST_WORDS; ParseError or Unsupported."""
+    return _Reader(tokens, text).read()
+
+
+class _Reader:
+    def __init__(self, tokens: Sequence[Token], text: str) -> None:
+        self._tokens = tokens
+        self._text = text
+        self._at = 0
+
+    def read(self) -> TransactionStatement:
+        word = self._word()
+        kind = FIRST_WORDS[word]
+        self._at += 1
+        name, read_only = "", False
+        if word == "START" and self._word() != "TRANSACTION":
+            self._refuse("expected TRANSACTION after START")
+        if kind in ("savepoint", "release"):
+            if kind == "release":
+                self._take("SAVEPOINT")
+            name = self._name()
+        else:
+            self._take("WORK", "TRANSACTION")
+            if kind == "rollback" and self._take("TO"):
+                self._take("SAVEPOINT")
+                kind, name = "rollback to", self._name()
+            elif kind == "begin":
+                read_only = self._modes()
+        self._end()
+        return TransactionStatement(kind, name, read_only)
+
+    def _modes(self) -> bool:
+        read_only = False
+        while self._at < len(self._tokens):
+            start = self._at
+            if self._take("ISOLATION"):
+                if not self._take("LEVEL"):
+                    self._refuse("expected LEVEL after ISOLATION")
+                level = self._word()
+                self._at += 1
+                if level in ("READ", "REPEATABLE"):
+                    level = f"{level} {self._word()}"
+                    self._at += 1
+                if level not in _LEVELS:
+                    self._at = start
+                    self._unsupported(
+                        "every transaction is a snapshot: there is no isolation level "
+                        + (level or "without a name")
+                    )
+            elif self._take("READ"):
+                mode = self._word()
+                if mode not in ("ONLY", "WRITE"):
+                    self._refuse("expected ONLY or WRITE after READ")
+                self._at += 1
+                read_only = mode == "ONLY"
+            else:
+                self._end()
+            self._take(",")
+        return read_only
+
+    def _end(self) -> None:
+        word = self._word()
+        if word == "AND":
+            self._unsupported("transactions are not chained")
+        if word == "PREPARED":
+            self._unsupported("Murmur has no prepared transactions")
+        if word:
+            self._refuse(f'syntax error at "{self._shown()}"')
+
+    def _name(self) -> str:
+        if self._at >= len(self._tokens):
+            self._refuse("expected the name of a savepoint")
+        shown = self._shown()
+        self._at += 1
+        if shown[0] == '"':
+            return shown[1:-1].replace('""', '"')
+        if not shown.isidentifier():
+            self._at -= 1
+            self._refuse("expected the name of a savepoint")
+        return shown.lower()
+
+    def _take(self, *words: str) -> bool:
+        if self._word() in words:
+            self._at += 1
+            return True
+        return False
+
+    def _word(self) -> str:
+        return self._shown().upper() if self._at < len(self._tokens) else ""
+
+    def _shown(self) -> str:
+        token = self._tokens[self._at]
+        return self._text[token.start : token.end + 1]
+
+    def _place(self) -> str:
+        here = self._at < len(self._tokens)
+        return place(self._text, self._tokens[self._at].start if here else len(self._text.rstrip()))
+
+    def _refuse(self, message: str) -> NoReturn:
+        raise ParseError(f"{message}\n{self._place()}")
+
+    def _unsupported(self, message: str) -> NoReturn:
+        raise Unsupported(f"{message}\n{self._place()}")
