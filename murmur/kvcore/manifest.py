@@ -2,12 +2,16 @@
 
     manifest := "MURMRMAN" | version u16 | crc u32 of the body | length u32 of the body | body
     body     := next file number u64 | last sequence u64 | mark
-              | table count u32 | table*
-    table    := level u8 | number u64 | size u64 | entries u64 | tombstones u64 | max sequence u64
-              | footer checksum u32 | first key | last key
+              | table count u32 | table* | value file count u32 | value file*
+    table    := level u8 | number u64 | size u64 | entries u64 | tombstones u64
+              | range tombstones u64 | max sequence u64 | footer checksum u32
+              | reference count u32 | (value file number u64 | bytes referenced u64)*
+              | first key | last key
+    value file := number u64 | size u64
     mark, key := length u32 | bytes
 
-Integers are little-endian. An *edit* is a flush or a compaction: it changes tables, mark and last
+Integers are little-endian. Value files stand in ascending order, and so do a table's references:
+how much of a value file is still referenced is the sum over all tables. An *edit* is a flush or a compaction: it changes tables, mark and last
 sequence together, by writing the next manifest beside this one and renaming it over it (storage's
 `write_atomically`). A table takes about a hundred bytes here and 32 MiB elsewhere, so an edit of a
 tree of 100 GiB writes 300 KB; in return there is no log of edits, no torn tail of it, and no
@@ -28,12 +32,13 @@ from zlib import crc32
 from murmur.errors import ChecksumMismatch, Corruption, UnknownFormat
 from murmur.kvcore.kernel import TableInfo
 
-VERSION = 1  # on disk
+VERSION = 2  # on disk
 MAGIC = b"MURMRMAN"
 
 _HEADER = struct.Struct("<8sHII")
 _BODY = struct.Struct("<QQI")
-_TABLE = struct.Struct("<BQQQQQI")
+_TABLE = struct.Struct("<BQQQQQQII")
+_PAIR = struct.Struct("<QQ")  # of a value file: number and size, or number and bytes referenced
 _LENGTH = struct.Struct("<I")
 
 
@@ -44,6 +49,7 @@ class Manifest(NamedTuple):
     last_sequence: int
     mark: bytes
     levels: Sequence[Sequence[TableInfo]]
+    value_files: Sequence[tuple[int, int]] = ()  # number and size
 
 
 EMPTY = Manifest(1, 0, b"", ())
@@ -58,6 +64,8 @@ def encode_manifest(manifest: Manifest) -> bytes:
             manifest.mark,
             _LENGTH.pack(len(tables)),
             *(_encode_table(level, info) for level, info in tables),
+            _LENGTH.pack(len(manifest.value_files)),
+            *(_PAIR.pack(*file) for file in sorted(manifest.value_files)),
         )
     )
     return _HEADER.pack(MAGIC, VERSION, crc32(body), len(body)) + body
@@ -83,14 +91,25 @@ def decode_manifest(path: str, data: bytes) -> Manifest:
 
 
 def _encode_table(level: int, info: TableInfo) -> bytes:
-    number, size, entries, tombstones, _, max_sequence, checksum, first, last, _ = info
+    references = info.references
     return b"".join(
         (
-            _TABLE.pack(level, number, size, entries, tombstones, max_sequence, checksum),
-            _LENGTH.pack(len(first)),
-            first,
-            _LENGTH.pack(len(last)),
-            last,
+            _TABLE.pack(
+                level,
+                info.number,
+                info.size,
+                info.entries,
+                info.tombstones,
+                info.ranges,
+                info.max_sequence,
+                info.checksum,
+                len(references),
+            ),
+            *(_PAIR.pack(*reference) for reference in references),
+            _LENGTH.pack(len(info.first)),
+            info.first,
+            _LENGTH.pack(len(info.last)),
+            info.last,
         )
     )
 
@@ -103,16 +122,22 @@ def _decode_body(body: bytes) -> Manifest:
     at += _LENGTH.size
     levels: list[list[TableInfo]] = []
     for _ in range(count):
-        level, number, size, entries, dead, newest, checksum = _TABLE.unpack_from(body, at)
-        first, at = _decode_bytes(body, at + _TABLE.size)
+        level, *figures, pairs = _TABLE.unpack_from(body, at)
+        references, at = _decode_pairs(body, at + _TABLE.size, pairs)
+        first, at = _decode_bytes(body, at)
         last, at = _decode_bytes(body, at)
         while len(levels) <= level:
             levels.append([])
-        levels[level].append(
-            TableInfo(number, size, entries, dead, 0, newest, checksum, first, last)
-        )
+        levels[level].append(TableInfo(*figures, first, last, tuple(references)))
+    (count,) = _LENGTH.unpack_from(body, at)
+    value_files, at = _decode_pairs(body, at + _LENGTH.size, count)
     assert at == len(body), "its checksum is right, so it was written like this"
-    return Manifest(next_number, last_sequence, mark, levels)
+    return Manifest(next_number, last_sequence, mark, levels, value_files)
+
+
+def _decode_pairs(body: bytes, at: int, count: int) -> tuple[list[tuple[int, int]], int]:
+    stop = at + count * _PAIR.size
+    return list(_PAIR.iter_unpack(body[at:stop])), stop
 
 
 def _decode_bytes(body: bytes, at: int) -> tuple[bytes, int]:

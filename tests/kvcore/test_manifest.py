@@ -17,11 +17,12 @@ tables = st.builds(
     u64,
     u64,
     u64,
-    st.just(0),
+    u64,
     u64,
     st.integers(0, 2**32 - 1),
     st.binary(),
     st.binary(),
+    st.lists(st.tuples(u64, u64), max_size=3).map(tuple),
 )
 manifests = st.builds(
     Manifest,
@@ -31,6 +32,7 @@ manifests = st.builds(
     st.lists(st.lists(tables, max_size=3), max_size=4).filter(
         lambda levels: not levels or levels[-1]
     ),
+    st.lists(st.tuples(u64, u64), max_size=3).map(sorted),
 )
 
 
@@ -39,6 +41,7 @@ def test_decode_undoes_encode(manifest: Manifest) -> None:
     decoded = decode_manifest("m", encode_manifest(manifest))
     assert list(decoded.levels) == list(manifest.levels)
     assert decoded[:3] == manifest[:3]
+    assert list(decoded.value_files) == list(manifest.value_files)
 
 
 SOME = encode_manifest(
@@ -46,7 +49,11 @@ SOME = encode_manifest(
         9,
         8,
         b"mark",
-        [[TableInfo(1, 2, 3, 4, 0, 5, 6, b"a", b"b")], [TableInfo(7, 6, 5, 4, 0, 3, 2, b"", b"")]],
+        [
+            [TableInfo(1, 2, 3, 4, 0, 5, 6, b"a", b"b", ((12, 40), (13, 50)))],
+            [TableInfo(7, 6, 5, 4, 1, 3, 2, b"", b"")],
+        ],
+        [(12, 100), (13, 60)],
     )
 )
 
@@ -69,6 +76,7 @@ def test_no_byte_can_be_missing_or_too_many() -> None:
 
 def test_an_unknown_format_is_refused() -> None:
     data = bytearray(encode_manifest(EMPTY))
-    data[8] = 2
-    with pytest.raises(UnknownFormat, match=r"dir/MANIFEST.*manifest format 2"):
-        decode_manifest("dir/MANIFEST", bytes(data))
+    for version in (1, 3):
+        data[8] = version
+        with pytest.raises(UnknownFormat, match=f"dir/MANIFEST.*manifest format {version}"):
+            decode_manifest("dir/MANIFEST", bytes(data))
