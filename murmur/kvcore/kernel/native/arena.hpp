@@ -1,0 +1,107 @@
+/* Arena: memory that is taken piece by piece and given back all at once.
+ *
+ *     chunk 0 | 8 KiB: record record node ...      chunks double up to 1 MiB; what is larger than
+ *     chunk 1 | 16 KiB: ...                        a quarter of that gets a chunk of its own
+ *
+ * What was taken never moves, so whoever holds the arena may read it without a lock. `reserve` makes
+ * a change of several pieces safe: after it they are there, and nothing can fail half-way.
+ *
+ * A piece has a 32-bit reference, its chunk and its place in it, where a pointer would be too wide:
+ *
+ *     reference := chunk number << 17 | offset / 8
+ *
+ * Invariant: pieces are aligned to 8 bytes; a failed allocation changes nothing.
+ */
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include "common.hpp"
+
+namespace murmur {
+
+class Arena {
+ public:
+  static constexpr uint32_t NO_REFERENCE = UINT32_MAX;
+
+  Arena() = default;
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+  ~Arena() {
+    for (uint8_t* chunk : chunks_) deallocate(chunk);
+  }
+
+  // A piece of so many bytes; std::bad_alloc.
+  uint8_t* take(size_t size) {
+    size = (size + 7) & ~size_t{7};
+    if (size > left_) {
+      if (size > LARGEST_CHUNK / 4) return take_alone(size);
+      begin_chunk(size);
+    }
+    uint8_t* piece = at_;
+    last_ = current_ << OFFSET_BITS | static_cast<uint32_t>((piece - chunks_[current_]) >> 3);
+    if (current_ >= CHUNKS) last_ = NO_REFERENCE;
+    at_ += size;
+    left_ -= size;
+    bytes_ += size;
+    return piece;
+  }
+
+  // Have the next pieces, of so many bytes in all, at hand: to take them will not fail.
+  void reserve(size_t size) {
+    if (size > left_) begin_chunk(size);
+  }
+
+  // The piece taken last, in 32 bits; NO_REFERENCE when there are too many chunks for that.
+  uint32_t last_reference() const { return last_; }
+
+  uint8_t* at(uint32_t reference) const {
+    return chunks_[reference >> OFFSET_BITS] + (size_t{reference & OFFSET_MASK} << 3);
+  }
+
+  // What was taken so far.
+  size_t bytes() const { return bytes_; }
+
+ private:
+  static constexpr uint32_t OFFSET_BITS = 17;
+  static constexpr uint32_t OFFSET_MASK = (1u << OFFSET_BITS) - 1;
+  static constexpr uint32_t CHUNKS = (1u << (32 - OFFSET_BITS)) - 1;  // that references can name
+  static constexpr size_t SMALLEST_CHUNK = size_t{8} << 10;
+  static constexpr size_t LARGEST_CHUNK = size_t{8} << OFFSET_BITS;
+
+  // Some of a chunk is left over when the next one begins: at most a quarter of it.
+  void begin_chunk(size_t size) {
+    size_t grown = std::min(LARGEST_CHUNK, SMALLEST_CHUNK << std::min<size_t>(begun_, 7));
+    at_ = add_chunk(std::max(size, grown));
+    left_ = std::max(size, grown);
+    current_ = static_cast<uint32_t>(chunks_.size() - 1);
+    begun_++;
+  }
+
+  uint8_t* take_alone(size_t size) {
+    uint8_t* piece = add_chunk(size);
+    size_t number = chunks_.size() - 1;
+    last_ = number < CHUNKS ? static_cast<uint32_t>(number) << OFFSET_BITS : NO_REFERENCE;
+    bytes_ += size;
+    return piece;
+  }
+
+  uint8_t* add_chunk(size_t size) {
+    if (chunks_.size() == chunks_.capacity()) chunks_.reserve(std::max<size_t>(16, 2 * chunks_.size()));
+    uint8_t* chunk = static_cast<uint8_t*>(allocate(size));
+    chunks_.push_back(chunk);  // within the capacity
+    return chunk;
+  }
+
+  Vector<uint8_t*> chunks_;
+  uint8_t* at_ = nullptr;
+  size_t left_ = 0;
+  size_t bytes_ = 0;
+  size_t begun_ = 0;
+  uint32_t current_ = 0;
+  uint32_t last_ = NO_REFERENCE;
+};
+
+}  // namespace murmur
