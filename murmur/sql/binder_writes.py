@@ -8,8 +8,8 @@
 `SET n = n + x` and `SET n = n - x` of a COUNTER are increments; any other assignment resets it.
 
 An UPDATE or DELETE whose condition or values need a subquery, or another relation's help, asks the
-columnar engine for the rows: SELECT key, values FROM table WHERE condition. The row engine then
-writes them one by one, so that constraints and merging are the same on every road.
+columnar engine for the rows (binder_targets.py). The row engine then writes them one by one, so
+that constraints and merging are the same on every road.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from murmur.catalog.schema import Column as TableColumn
 from murmur.catalog.schema import Index, Table
 from murmur.errors import ParseError, Unsupported
 from murmur.sql.binder import Binding, Scope, bind_items, row_columns
-from murmur.sql.binder_columnar import KEYED
 from murmur.sql.binder_expressions import bind_assignment, bind_condition
 from murmur.sql.binder_names import alias_of, fold, only, unbound, unsupported
-from murmur.sql.engines import plan_columnar, plan_query
+from murmur.sql.binder_targets import columnar_rows, qualifier_of, refuse_others, tree_amount
+from murmur.sql.engines import plan_query
 from murmur.sql.expressions import (
     Arithmetic,
     Column,
@@ -42,7 +42,6 @@ from murmur.sql.expressions import (
 from murmur.sql.folding import fold as fold_constants
 from murmur.sql.generate import GENERATED_ID, default_expression
 from murmur.sql.plan import (
-    KEY_COLUMN,
     Assignment,
     ColumnarQuery,
     Delete,
@@ -269,7 +268,7 @@ def _conflict_target(node: Tree, table: Table, binding: Binding) -> Index | OneO
 
 def bind_update(tree: Tree, binding: Binding) -> Update:
     """The plan of an UPDATE."""
-    only(tree, binding.text, "this", "expressions", "where", "returning")
+    only(tree, binding.text, "this", "expressions", "from_", "where", "returning", "with_")
     table = binding.table(tree.this)
     name = alias_of(tree.this, binding.text) or table.name
     scope = Scope(binding, (name, row_columns(table)))
@@ -277,6 +276,7 @@ def bind_update(tree: Tree, binding: Binding) -> Update:
     returning = _returning(tree.args.get("returning"), table, name, binding)
     types = list(binding.types)
     try:
+        refuse_others(tree)
         predicate = None if where is None else bind_condition(where.this, scope)
         assignments = _assignments(tree.expressions, table, scope, binding)
         source: Rows | ColumnarQuery = plan_access(table, predicate)[0]
@@ -288,19 +288,20 @@ def bind_update(tree: Tree, binding: Binding) -> Update:
 
 def bind_delete(tree: Tree, binding: Binding) -> Delete:
     """The plan of a DELETE."""
-    only(tree, binding.text, "this", "where", "returning")
+    only(tree, binding.text, "this", "using", "cluster", "where", "returning", "with_")
     table = binding.table(tree.this)
     name = alias_of(tree.this, binding.text) or table.name
     where = tree.args.get("where")
     returning = _returning(tree.args.get("returning"), table, name, binding)
     types = list(binding.types)
     try:
+        refuse_others(tree)
         scope = Scope(binding, (name, row_columns(table)))
         predicate = None if where is None else bind_condition(where.this, scope)
         source: Rows | ColumnarQuery = plan_access(table, predicate)[0]
     except NeedsColumnar as reason:
         binding.types[:] = types
-        source = _columnar_rows(tree, table, [], binding, reason.reason)
+        source = columnar_rows(tree, table, [], binding, reason.reason)
     return Delete(table, source, returning)
 
 
@@ -392,9 +393,6 @@ def _amount_of(value: Expr, position: int) -> Expr | None:
     return None
 
 
-# Rows found by the columnar engine ---------------------------------------------------------------
-
-
 def _columnar_update(
     tree: Tree, table: Table, binding: Binding, reason: str
 ) -> tuple[ColumnarQuery, tuple[Assignment, ...]]:
@@ -407,54 +405,11 @@ def _columnar_update(
             continue
         value, increment = node, False
         if column.type.name == "COUNTER":
-            value, increment = _amount(column, node)
+            value, increment = tree_amount(column, node, qualifier_of(tree))
         read = Column(len(values), column.name, column.type)
         assignments.append(Assignment(column, read, increment))
         values.append(value)
-    return _columnar_rows(tree, table, values, binding, reason), tuple(assignments)
-
-
-def _amount(column: TableColumn, node: Tree) -> tuple[Tree, bool]:
-    """n + x and n - x as what they add, on the tree."""
-
-    def is_column(side: Tree) -> bool:
-        return isinstance(side, exp.Column) and fold(side.this) == column.name
-
-    def reads_column(side: Tree) -> bool:
-        return any(is_column(each) for each in side.find_all(exp.Column))
-
-    match node:
-        case exp.Add() if is_column(node.this) and not reads_column(node.expression):
-            return node.expression, True
-        case exp.Add() if is_column(node.expression) and not reads_column(node.this):
-            return node.this, True
-        case exp.Sub() if is_column(node.this) and not reads_column(node.expression):
-            return exp.Neg(this=exp.Paren(this=node.expression.copy())), True
-    return node, False
-
-
-def _columnar_rows(
-    tree: Tree, table: Table, values: Sequence[Tree], binding: Binding, reason: str
-) -> ColumnarQuery:
-    """SELECT key, values FROM table WHERE condition: the key is the primary key, or the row key."""
-    relation = tree.this.copy()
-    qualifier = fold((relation.args.get("alias") or relation).this)
-    if table.primary_key:
-        key = list(table.names_of(table.primary_key))
-    else:
-        key = [KEY_COLUMN]
-        relation.meta[KEYED] = True
-    items: list[Tree] = [
-        exp.column(exp.to_identifier(name, quoted=True), exp.to_identifier(qualifier, quoted=True))
-        for name in key
-    ]
-    for i, value in enumerate(values):
-        name = exp.to_identifier(f"murmur value {i}", quoted=True)
-        items.append(exp.Alias(this=value.copy(), alias=name))
-    select = exp.Select(expressions=items, from_=exp.From(this=relation))
-    if (where := tree.args.get("where")) is not None:
-        select.set("where", where.copy())
-    return plan_columnar(select, binding, reason)
+    return columnar_rows(tree, table, values, binding, reason), tuple(assignments)
 
 
 def _returning(node: Tree | None, table: Table, name: str, binding: Binding) -> Returning | None:

@@ -304,9 +304,13 @@ def _target_source(source: Rows | ColumnarQuery, table: Table) -> TargetSource:
 
     def columnar(tx: Transaction, context: Context) -> list[tuple[bytes, Row]]:
         rows = context.columnar_rows(source, tx)
-        if width:
-            return [(key_of(table, row[:width]), row[width:]) for row in rows]
-        return [(row[0], row[1:]) for row in rows]
+        found: dict[bytes, Row] = {}  # a join may find a row several times
+        for row in rows:
+            if width:
+                found.setdefault(key_of(table, row[:width]), row[width:])
+            else:
+                found.setdefault(row[0], row[1:])
+        return list(found.items())
 
     return columnar
 

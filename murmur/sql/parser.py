@@ -141,6 +141,7 @@ _STATEMENTS: dict[str, Kind] = {
     "INSERT": "insert",
     "UPDATE": "update",
     "DELETE": "delete",
+    "TRUNCATE": "delete",
     "CREATE": "create",
     "DROP": "drop",
     "ALTER": "alter",
@@ -151,7 +152,7 @@ _ELSEWHERE = """
     ABORT ANALYSE ANALYZE ATTACH CALL CHECKPOINT CLOSE CLUSTER COMMENT COPY DEALLOCATE DECLARE
     DESCRIBE DETACH DISCARD DO EXECUTE EXPORT FETCH FROM GRANT IMPORT INSTALL KILL LISTEN LOAD
     LOCK MERGE MOVE NOTIFY PIVOT PRAGMA PREPARE REASSIGN REFRESH REINDEX REPLACE RESET
-    REVOKE SECURITY SET SHOW SUMMARIZE TRUNCATE UNLISTEN UNPIVOT USE VACUUM
+    REVOKE SECURITY SET SHOW SUMMARIZE UNLISTEN UNPIVOT USE VACUUM
 """
 _TREES: dict[Kind, tuple[type[exp.Expression], ...]] = {
     "select": (exp.Query, exp.Values),
@@ -400,10 +401,22 @@ def _tree(tokens: Sequence[Token], text: str, kind: Kind, numbers: Mapping[int, 
         raise _error(error.message, text, error.start) from None
     except SqlglotParseError as error:
         raise ParseError(str(error)) from None
+    if len(trees) == 1 and isinstance(trees[0], exp.TruncateTable):
+        trees = [_delete_all(trees[0], text)]
     if len(trees) != 1 or not isinstance(trees[0], _TREES[kind]):
         raise _error("this is not a statement", text, tokens[0].start)
     _check(trees[0], text, numbers)
     return trees[0]
+
+
+def _delete_all(truncate: Tree, text: str) -> Tree:
+    """TRUNCATE as the DELETE that it is where every replica merges what others do."""
+    for key, words in (("option", truncate.args.get("option")), ("identity", "RESTART IDENTITY")):
+        if truncate.args.get(key) and truncate.args[key] not in ("RESTRICT", "CONTINUE"):
+            raise Unsupported(f"TRUNCATE takes no {words}\n{place(text, 0)}")
+    if len(truncate.expressions) != 1:
+        raise Unsupported(f"TRUNCATE takes one table\n{place(text, 0)}")
+    return exp.Delete(this=truncate.expressions[0])
 
 
 _CHAINS = (exp.And, exp.Or, exp.DPipe)
