@@ -70,6 +70,7 @@ from murmur.olap.arrow import (
     iterate_rows,
     make_field,
     rows_to_arrow,
+    sql_type_of,
     table_to_arrow,
 )
 from murmur.olap.cache import CACHE_BYTES, ColumnCache
@@ -185,6 +186,10 @@ class DuckEngine:
         with self._cursor(relations) as cursor:
             plan = self._query(cursor, f"EXPLAIN {sql}", parameters)
         return str(plan.column(plan.num_columns - 1)[0].as_py()).rstrip()
+
+    def types(self, table: pa.Table) -> list[SqlType | None]:
+        """The SQL types of an answer's columns; None for one that Murmur does not have."""
+        return [sql_type_of(field) for field in table.schema]
 
     def rows(self, table: pa.Table) -> Iterator[tuple[Any, ...]]:
         """An answer's rows as Python values, what the row engine would have given."""

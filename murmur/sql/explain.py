@@ -54,6 +54,7 @@ from murmur.sql.expressions import (
 from murmur.sql.plan import (
     Aggregate,
     ColumnarQuery,
+    CreateAs,
     Delete,
     Distinct,
     Filter,
@@ -97,7 +98,13 @@ def explain(plan: Plan | None, steps: Sequence[Step] = ()) -> list[str]:
             return ["engine: row (write)", f"update {table.name} set {sets}", *_source(source)]
         case Delete(table, source, _):
             return ["engine: row (write)", f"delete from {table.name}", *_source(source)]
+        case CreateAs(name, _, _, query, _):
+            return ["engine: row (write)", f"create table {name}", *map(_indented, explain(query))]
     raise AssertionError(plan)
+
+
+def _indented(line: str) -> str:
+    return "  " + line
 
 
 def _step(step: Step) -> str:

@@ -320,4 +320,15 @@ class Delete:
     returning: Returning | None
 
 
-Plan: TypeAlias = Query | Insert | Update | Delete
+@dataclass(frozen=True, slots=True)
+class CreateAs:
+    """CREATE TABLE ... AS query. `names` are its first columns'; `filled`: not WITH NO DATA."""
+
+    name: str
+    if_not_exists: bool
+    names: tuple[str, ...]
+    query: Query
+    filled: bool
+
+
+Plan: TypeAlias = Query | Insert | Update | Delete | CreateAs

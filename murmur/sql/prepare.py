@@ -18,6 +18,7 @@ from murmur.sql.access import Reader
 from murmur.sql.binder import Binding
 from murmur.sql.binder_ddl import bind_ddl
 from murmur.sql.binder_writes import bind_delete, bind_insert, bind_update
+from murmur.sql.create_as import bind_create_as
 from murmur.sql.ddl import Step
 from murmur.sql.dml import Program, compile_delete, compile_insert, compile_update
 from murmur.sql.engines import plan_alternative, plan_query
@@ -113,6 +114,8 @@ def _prepare(parsed: Parsed, catalog: Catalog, system: System) -> Prepared:
         case "delete":
             prepared.plan = bind_delete(tree, binding)
             prepared.write = compile_delete(prepared.plan)
+        case "create" if tree.args.get("expression") is not None and tree.kind == "TABLE":
+            prepared.plan = bind_create_as(tree, binding)
         case _:
             prepared.steps = bind_ddl(tree, binding)
             return prepared

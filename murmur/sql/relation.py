@@ -37,6 +37,10 @@ class ColumnarEngine(Protocol):
         """The answer, a pyarrow.Table."""
         ...
 
+    def types(self, table: Any) -> list[SqlType | None]:
+        """The SQL types of an answer's columns; None for one that Murmur does not have."""
+        ...
+
     def rows(self, table: Any) -> Iterator[tuple[Any, ...]]:
         """An answer's rows as Python values, what the row engine would give."""
         ...

@@ -29,11 +29,12 @@ from murmur.kvcore.snapshot import Snapshot
 from murmur.kvcore.transaction import Transaction
 from murmur.kvcore.view import View
 from murmur.sql.cache import Statement, shared_of
+from murmur.sql.create_as import create_as
 from murmur.sql.ddl import run_steps
 from murmur.sql.dml import Written
 from murmur.sql.execution import Context
 from murmur.sql.explain import explain
-from murmur.sql.plan import ColumnarQuery, Insert, ResultColumn, RowQuery
+from murmur.sql.plan import ColumnarQuery, CreateAs, Insert, ResultColumn, RowQuery
 from murmur.sql.prepare import Prepared
 from murmur.sql.relation import ColumnarEngine
 from murmur.sql.system import System, SystemRelations
@@ -209,8 +210,7 @@ class Session:
                 self._control(parsed.transaction)
                 return Outcome(parsed.transaction.kind)
             case _:
-                parsed.parameters.arrange(parameters)
-                self._define(statement)
+                return Outcome(parsed.kind, rowcount=self._define(statement, parameters))
         return Outcome(parsed.kind)
 
     def execute_many(self, text: str, rows: Iterable[Sequence[Any] | Mapping[str, Any]]) -> Outcome:
@@ -311,14 +311,21 @@ class Session:
 
         return self._whole(work)
 
-    def _define(self, statement: Statement) -> None:
-        def work(transaction: Transaction, catalog: Catalog) -> None:
-            prepared = statement.prepared(catalog, self._system)
-            run_steps(transaction, prepared.steps, statement.parsed.text)
+    def _define(self, statement: Statement, parameters: Given) -> int:
+        """Run DDL; how many rows CREATE TABLE ... AS has written, -1 for anything else."""
 
-        self._whole(work)
+        def work(transaction: Transaction, catalog: Catalog) -> int:
+            prepared = statement.prepared(catalog, self._system)
+            context = self._context(prepared, parameters)
+            if isinstance(prepared.plan, CreateAs):
+                return create_as(prepared.plan, transaction, context)
+            run_steps(transaction, prepared.steps, statement.parsed.text)
+            return -1
+
+        count = self._whole(work)
         if self._transaction is not None:
             self._catalog = _catalog(self._transaction)
+        return count
 
     def _whole(self, work: Callable[[Transaction, Catalog], _T]) -> _T:
         """Do the work in the open transaction or in one of its own: all of it, or nothing."""

@@ -16,7 +16,7 @@ from murmur.kvcore import Log, View
 if TYPE_CHECKING:
     import pyarrow
 
-    from murmur.catalog import Table
+    from murmur.catalog import SqlType, Table
     from murmur.olap.duck import DuckEngine
     from murmur.sql import Relation
 
@@ -35,6 +35,10 @@ class LazyEngine:
     ) -> Any:
         """The answer, a pyarrow.Table."""
         return self._started().run(sql, parameters, relations)
+
+    def types(self, table: Any) -> list[SqlType | None]:
+        """The SQL types of an answer's columns."""
+        return self._started().types(table)
 
     def rows(self, table: Any) -> Iterator[tuple[Any, ...]]:
         """An answer's rows as Python values."""
