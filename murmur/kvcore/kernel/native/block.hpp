@@ -87,6 +87,7 @@ class BlockBuilder {
   Vector<uint32_t> value_ends_;
   Vector<uint32_t> deleted_;
   Vector<uint32_t> referenced_;
+  Vector<uint32_t> shared_;  // lengths of the prefixes; scratch of `finish`
 };
 
 }  // namespace murmur

@@ -145,7 +145,7 @@ class BlockCache {
   static uintptr_t lock(Slot& slot);
   void push(Queue& queue, CachedBlock* block);
   void unlink(CachedBlock* block);
-  void evict(std::vector<BlockRef>& gone);
+  void evict();
 
   const uint64_t budget_;
   std::mutex mutex_;  // never held while a file is read

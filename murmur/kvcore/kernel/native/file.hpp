@@ -38,6 +38,13 @@ class Blocking {
   void* state_ = nullptr;
 };
 
+/* Prepares for `copy_guarded`; once before the first mapping is touched. */
+void guard_mappings(const std::string& path);
+
+/* memcpy to or from a mapped file. False, with some of it done, if a page is gone because the file
+ * was truncated: instead of the SIGBUS that would end the process. */
+bool copy_guarded(uint8_t* out, const uint8_t* from, size_t size);
+
 class ReadFile {
  public:
   explicit ReadFile(std::string path) : path_(std::move(path)) {}
@@ -102,6 +109,61 @@ class MappedReadFile final : public ReadFile {
   uint64_t size_ = 0;
 };
 
+/* Files of the binding: functions that return 0, or, their error waiting with the binding, -1. */
+struct ReadCallbacks {
+  void* file;
+  int (*read)(void* file, uint64_t offset, size_t size, uint8_t* out, size_t* got);
+  int (*size)(void* file, uint64_t* size);
+  void (*drop)(void* file);  // it is not needed any more
+};
+
+class CallbackReadFile final : public ReadFile {
+ public:
+  CallbackReadFile(ReadCallbacks callbacks, std::string path)
+      : ReadFile(std::move(path)), callbacks_(callbacks) {}
+  ~CallbackReadFile() override { callbacks_.drop(callbacks_.file); }
+  void read(uint64_t offset, size_t size, uint8_t* out) override {
+    size_t got = 0;
+    if (callbacks_.read(callbacks_.file, offset, size, out, &got)) throw Raised();
+    if (got != size) too_short(offset, size, got);
+  }
+  uint64_t size() override {
+    uint64_t size = 0;
+    if (callbacks_.size(callbacks_.file, &size)) throw Raised();
+    return size;
+  }
+
+ private:
+  const ReadCallbacks callbacks_;
+};
+
+struct AppendCallbacks {
+  void* file;
+  int (*write)(void* file, const uint8_t* data, size_t size);
+  int (*sync)(void* file);
+  int (*close)(void* file);
+  void (*drop)(void* file);
+};
+
+class CallbackAppendFile final : public AppendFile {
+ public:
+  CallbackAppendFile(AppendCallbacks callbacks, std::string path)
+      : AppendFile(std::move(path)), callbacks_(callbacks) {}
+  ~CallbackAppendFile() override { callbacks_.drop(callbacks_.file); }
+  void write(const uint8_t* data, size_t size) override {
+    if (callbacks_.write(callbacks_.file, data, size)) throw Raised();
+  }
+  void sync() override {
+    if (callbacks_.sync(callbacks_.file)) throw Raised();
+  }
+  void close() override {
+    if (callbacks_.close(callbacks_.file)) throw Raised();
+  }
+
+ private:
+  const AppendCallbacks callbacks_;
+};
+
 class FdAppendFile final : public AppendFile {
  public:
   FdAppendFile(int fd, std::string path);  // duplicates the descriptor
@@ -112,6 +174,8 @@ class FdAppendFile final : public AppendFile {
 
  private:
   int fd_;
+  uint64_t written_ = 0;
+  uint64_t started_ = 0;  // of those, the system was told to write them to the disk
 };
 
 }  // namespace murmur

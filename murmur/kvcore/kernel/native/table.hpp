@@ -125,8 +125,7 @@ class Table {
   }
   static Slot& slot(const Contents& contents, size_t at);
   BlockRef load_block(const Contents& contents, size_t at, bool keep);
-  Buffer read_stored(Handle handle, const char* what);
-  Buffer read_raw(Handle handle, const char* what, size_t& skip);
+  Buffer read_block(Handle handle, const char* what, size_t& skip);
   void read(uint64_t offset, size_t size, uint8_t* out);
 
   std::unique_ptr<ReadFile> file_;

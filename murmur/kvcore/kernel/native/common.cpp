@@ -1,0 +1,46 @@
+#include "common.hpp"
+
+#include <algorithm>
+#include <atomic>
+
+#include "iterator.hpp"
+
+namespace murmur {
+
+namespace {
+std::atomic<int64_t> allocations_left{-1};  // negative: as many as there is memory for
+}
+
+void* allocate(size_t bytes) {
+  if (allocations_left.load(std::memory_order_relaxed) >= 0) {
+    // From 1 on it counts down; at nought it stays, so that all later ones fail as well.
+    int64_t left = allocations_left.load();
+    while (left > 0 && !allocations_left.compare_exchange_weak(left, left - 1)) {
+    }
+    if (left == 0) throw std::bad_alloc();
+  }
+  void* memory = std::malloc(bytes ? bytes : 1);
+  if (!memory) throw std::bad_alloc();
+  return memory;
+}
+
+void fail_allocation(uint64_t nth) {
+  allocations_left.store(nth ? static_cast<int64_t>(nth - 1) : -1);
+}
+
+RangeTombstones join_ranges(RangeTombstones ranges) {
+  std::sort(ranges.begin(), ranges.end(), [](const RangeTombstone& left, const RangeTombstone& right) {
+    return Slice(left.start) < Slice(right.start);
+  });
+  RangeTombstones joined;
+  for (RangeTombstone& range : ranges) {
+    if (Slice(range.start) >= Slice(range.stop)) continue;
+    if (joined.empty() || Slice(joined.back().stop) < Slice(range.start))
+      joined.push_back(std::move(range));
+    else if (Slice(joined.back().stop) < Slice(range.stop))
+      joined.back().stop = std::move(range.stop);
+  }
+  return joined;
+}
+
+}  // namespace murmur

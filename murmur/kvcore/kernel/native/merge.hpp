@@ -1,0 +1,72 @@
+/* Flush and merge: entries of frozen memtables and tables into new tables, files to files.
+ *
+ * Sources stand newest first. Of a key only the newest entry is written, unless a range tombstone
+ * of a newer source covers it. What decides the bytes, in this order, for each entry:
+ *
+ *   hidden        by a newer source's entry or range: dropped
+ *   tombstone     dropped if `drop_tombstones`: nothing older lies below
+ *   cut           the table at hand has `table_bytes` in full blocks: it ends before this entry
+ *   create        a table, if there is none at hand
+ *   separate      a value longer than `separate_bytes` goes to the value file, made when first
+ *                 needed; what refers to a file of `relocate` is copied there too
+ *
+ * Range tombstones of all sources are joined, and each table gets what lies between its first key
+ * and the first key of the next (the first table from the beginning, the last one to the end): no
+ * two tables overlap.
+ *
+ *   ranges [b, x)      tables  a c e | k p | z   ->   [b, k) | [k, x) | -
+ *
+ * Invariant: reading the newest entry of every key gives the same before and after.
+ * After LevelDB's compaction and Pebble's clipping of range tombstones.
+ */
+#pragma once
+
+#include <map>
+#include <memory>
+#include <set>
+
+#include "iterator.hpp"
+#include "table.hpp"
+#include "writer.hpp"
+
+namespace murmur {
+
+struct MergeOptions {
+  TableOptions table;
+  uint64_t max_sequence = 0;
+  bool drop_tombstones = false;
+  std::set<uint64_t> relocate;            // value files whose values are copied to a new one
+  std::map<uint64_t, ValueFile*> values;  // they must outlive the merge
+};
+
+/* Where new files come from. A function that throws Raised ends the merge; the files are left as
+ * they are. */
+class MergeOutput {
+ public:
+  virtual ~MergeOutput() = default;
+  virtual std::unique_ptr<AppendFile> create(uint64_t& number) = 0;
+  virtual std::unique_ptr<AppendFile> create_values(uint64_t& number) = 0;
+  virtual void pause(uint64_t written) = 0;  // about every MiB, with the bytes since the last time
+};
+
+/* What was written, in key order. */
+struct Merged {
+  std::vector<TableInfo> tables;
+  std::vector<std::pair<uint64_t, uint64_t>> value_files;  // number, size
+};
+
+Merged write_tables(const std::vector<std::shared_ptr<EntrySource>>& sources,
+                    const MergeOptions& options, MergeOutput& output);
+
+/* Sorted, disjoint tables as one source; read past the cache. */
+class TableSource final : public EntrySource {
+ public:
+  explicit TableSource(std::vector<std::shared_ptr<Table>> tables) : tables_(std::move(tables)) {}
+  std::unique_ptr<EntryIterator> entries() const override;
+  RangeTombstones ranges() const override;
+
+ private:
+  std::vector<std::shared_ptr<Table>> tables_;
+};
+
+}  // namespace murmur

@@ -1,0 +1,433 @@
+#include "table.hpp"
+
+#include <algorithm>
+#include <map>
+
+#include "codec.hpp"
+#include "contents.hpp"
+#include "crc32.hpp"
+#include "filter.hpp"
+#include "reader.hpp"
+
+namespace murmur {
+
+namespace {
+
+constexpr char TABLE_MAGIC[] = "MURMRSST";
+constexpr char VALUES_MAGIC[] = "MURMRVAL";
+constexpr size_t CHECK_BYTES = 1 << 20;  // read at once
+
+std::string quoted(Slice bytes) {
+  static const char DIGITS[] = "0123456789abcdef";
+  std::string text = "b'";
+  for (size_t at = 0; at < bytes.size; at++) {
+    const uint8_t byte = bytes[at];
+    if (byte >= ' ' && byte < 127 && byte != '\'' && byte != '\\') text += static_cast<char>(byte);
+    else text += {'\\', 'x', DIGITS[byte >> 4], DIGITS[byte & 15]};
+  }
+  return text + "'";
+}
+
+}  // namespace
+
+size_t Table::Contents::find(Slice key) const {
+  const size_t count = heads.size();
+  if (!count) return 0;
+  if (shared) {
+    const Slice prefix = shared_bytes.slice();
+    if (!key.starts_with(prefix)) return key < prefix ? 0 : count;
+  }
+  const Slice own = key.after(shared);
+  const uint64_t head = head_of(own);
+  const uint64_t* base = heads.data();
+  size_t left = count;
+  while (left > 1) {  // the last head that is less, or the first
+    const size_t half = left / 2;
+    base += base[half - 1] < head ? half : 0;
+    left -= half;
+  }
+  size_t at = static_cast<size_t>(base - heads.data()) + (*base < head);
+  if (at == count || heads[at] != head) return at;
+  size_t end = at + 1;
+  while (end < count && heads[end] == head) end++;
+  while (at < end) {
+    const size_t middle = (at + end) / 2;
+    if (index.compare(static_cast<uint32_t>(middle), key) < 0) at = middle + 1;
+    else end = middle;
+  }
+  return at;
+}
+
+void Table::Contents::build_heads() {
+  const uint32_t count = index.count();
+  if (!count) return;
+  ByteString scratch;
+  shared_bytes.assign(index.key(0, scratch));
+  const Slice first = shared_bytes.slice(), last = index.key(count - 1, scratch);
+  while (shared < first.size && shared < last.size && first[shared] == last[shared]) shared++;
+  shared_bytes.truncate(shared);
+  heads.reserve(count);
+  for (uint32_t at = 0; at < count; at++) {
+    const Slice key = index.key(at, scratch);
+    // Only in an index that is out of order does a key not begin with what first and last share.
+    if (!key.starts_with(shared_bytes.slice())) throw Malformed("the index is not in order");
+    const uint64_t head = head_of(key.after(shared));
+    if (at && head < heads.back()) throw Malformed("the index is not in order");
+    heads.push_back(head);
+  }
+}
+
+Table::Table(std::unique_ptr<ReadFile> file, TableInfo info, std::shared_ptr<BlockCache> cache)
+    : file_(std::move(file)), info_(std::move(info)), cache_(std::move(cache)) {
+  const uint64_t size = file_->size();
+  if (size != info_.size)
+    throw Corrupt(path(), std::min(size, info_.size),
+                  std::to_string(size) + " bytes long instead of " + std::to_string(info_.size));
+}
+
+Table::~Table() {
+  const Contents* contents = contents_.load(std::memory_order_acquire);
+  if (contents && contents->slots) cache_->forget(contents->slots.get(), contents->blocks());
+  delete contents;
+}
+
+bool Table::get(Slice key, uint32_t hash, Found& found) {
+  const Contents& known = contents();
+  if (known.filter.size && !filter::may_contain(known.filter, hash)) {
+    filtered_.store(filtered_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    return false;
+  }
+  const size_t at = known.find(key);
+  if (at == known.blocks()) return false;
+  BlockRef pin = block(known, at, true);
+  const uint32_t position = pin->lower_bound(key);
+  if (position == pin->count())
+    throw Corrupt(path(), known.handle(at).offset, "the index has another last key of the block");
+  if (!pin->equals(position, key)) {
+    passed_.store(passed_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    return false;
+  }
+  found.kind = pin->kind(position);
+  found.value = pin->value(position);
+  found.pin = std::move(pin);
+  return true;
+}
+
+const RangeTombstones& Table::ranges() { return contents().ranges; }
+
+uint64_t Table::resident() const {
+  const Contents* known = contents_.load(std::memory_order_acquire);
+  return known ? known->bytes : 0;
+}
+
+Slot& Table::slot(const Contents& contents, size_t at) { return contents.slots[at]; }
+
+BlockRef Table::load_block(const Contents& contents, size_t at, bool keep) {
+  const Handle handle = contents.handle(at);
+  size_t skip = 0;
+  Buffer bytes = read_block(handle, "block", skip);
+  std::unique_ptr<CachedBlock> made;
+  try {
+    made.reset(new CachedBlock(std::move(bytes), skip));
+  } catch (const Malformed& error) {
+    throw Corrupt(path(), handle.offset, error.reason);
+  }
+  return cache_->insert(slot(contents, at), std::move(made), keep);
+}
+
+const Table::Contents& Table::load_contents() {
+  // Whoever waited here for another's reading might hold a lock that the other needs to go on. So
+  // two threads may read it, and the first to be done keeps it.
+  std::unique_ptr<Contents> made = read_contents();
+  const Contents* present = nullptr;
+  if (!contents_.compare_exchange_strong(present, made.get(), std::memory_order_acq_rel)) return *present;
+  return *made.release();
+}
+
+std::unique_ptr<Table::Contents> Table::read_contents() {
+  if (info_.size < FOOTER_BYTES) throw Corrupt(path(), 0, "not a table: shorter than a footer");
+  const uint64_t end = info_.size - FOOTER_BYTES;
+  uint8_t footer[FOOTER_BYTES];
+  read(end, FOOTER_BYTES, footer);
+  const uint8_t* tail = footer + FOOTER_BYTES - 14;
+  if (std::memcmp(tail + 6, TABLE_MAGIC, 8))
+    throw Corrupt(path(), end, "not a table: it does not end in the magic bytes");
+  if (const uint16_t version = load<uint16_t>(tail + 4); version != TABLE_VERSION)
+    throw Corrupt(path(), end,
+                  "table format " + std::to_string(version) + ", this release reads " +
+                      std::to_string(TABLE_VERSION),
+                  Damage::Format);
+  const uint32_t crc = crc32(0, footer, FOOTER_BYTES - 14);
+  if (load<uint32_t>(tail) != crc || crc != info_.checksum)
+    throw Corrupt(path(), end, "the footer does not have its checksum", Damage::Checksum);
+  if (load<uint64_t>(footer) != info_.number || load<uint64_t>(footer + 8) != info_.entries ||
+      load<uint64_t>(footer + 16) != info_.tombstones || load<uint64_t>(footer + 24) != info_.ranges)
+    throw Corrupt(path(), end, "the manifest has another number, or other counts");
+
+  auto made = std::make_unique<Contents>();
+  made->crc = load<uint32_t>(footer + 96);
+  uint64_t offset = end;
+  const auto part = [&](int at, const char* what, size_t& skip) {
+    const Handle handle = Handle::decode(footer + 32 + HANDLE_BYTES * at);
+    offset = handle.offset;
+    if (handle.offset > end || handle.length > end - handle.offset)
+      throw Corrupt(path(), end, std::string("the ") + what + " is not within the file");
+    skip = 0;
+    return handle.length ? read_block(handle, what, skip) : Buffer();
+  };
+  size_t skip = 0;
+  try {
+    made->filter_bytes = part(0, "filter", skip);
+    if (made->filter_bytes.size()) {
+      made->filter = made->filter_bytes.slice().after(skip);
+      filter::verify(made->filter);
+    }
+
+    const Buffer ranges = part(1, "range tombstones", skip);
+    if (ranges.size()) {
+      Vector<uint32_t> arrays;
+      const BlockView view = BlockView::parse(ranges.slice().after(skip), arrays);
+      ByteString scratch;
+      made->ranges.reserve(view.count());
+      for (uint32_t at = 0; at < view.count(); at++) {
+        RangeTombstone range{view.key(at, scratch).string(), view.value(at).string()};
+        if (Slice(range.start) >= Slice(range.stop) ||
+            (at && Slice(made->ranges.back().stop) > Slice(range.start)))
+          throw Malformed("the range tombstones are not in order");
+        made->bytes += sizeof range + range.start.size() + range.stop.size();
+        made->ranges.push_back(std::move(range));
+      }
+    }
+    if (made->ranges.size() != info_.ranges) throw Malformed("another number of range tombstones");
+
+    const Buffer references = part(2, "references", skip);
+    if (references.size()) {
+      const Slice list = references.slice().after(skip);
+      if (list.size % 16) throw Malformed("the references are not of 16 bytes each");
+      for (size_t at = 0; at < list.size; at += 16)
+        made->references.emplace_back(load<uint64_t>(list.data + at), load<uint64_t>(list.data + at + 8));
+    }
+
+    made->index_bytes = part(3, "index", skip);
+    if (made->index_bytes.size())
+      made->index = BlockView::parse(made->index_bytes.slice().after(skip), made->index_arrays);
+    for (uint32_t at = 0; at < made->index.count(); at++) {
+      if (made->index.value(at).size != HANDLE_BYTES) throw Malformed("a handle is not 16 bytes long");
+      const Handle handle = made->handle(at);
+      if (handle.offset > end || handle.length > end - handle.offset)
+        throw Malformed("a block is not within the file");
+    }
+    made->build_heads();
+  } catch (const Malformed& error) {
+    throw Corrupt(path(), offset, error.reason);
+  }
+  made->slots.reset(new Slot[made->blocks() ? made->blocks() : 1]());
+  made->bytes += made->filter_bytes.size() + made->index_bytes.size() + made->blocks() * 16 +
+                 4 * made->index_arrays.size();
+  return made;
+}
+
+Buffer Table::read_block(Handle handle, const char* what, size_t& skip) {
+  Buffer stored(handle.length);
+  read(handle.offset, handle.length, stored.data());
+  if (crc32(stored.slice()) != handle.crc)
+    throw Corrupt(path(), handle.offset, std::string("the ") + what + " does not have its checksum",
+                  Damage::Checksum);
+  try {
+    return codec::unpack(std::move(stored), skip);
+  } catch (const Malformed& error) {
+    throw Corrupt(path(), handle.offset, error.reason);
+  }
+}
+
+void Table::read(uint64_t offset, size_t size, uint8_t* out) {
+  if (closed_.load(std::memory_order_relaxed)) throw ClosedError(path());
+  file_->read(offset, size, out);
+}
+
+std::vector<Problem> Table::check() {
+  std::vector<Problem> problems;
+  try {
+    const Contents& known = contents();
+    const uint64_t end = info_.size - FOOTER_BYTES;
+    Buffer piece(std::min<uint64_t>(CHECK_BYTES, end));
+    uint32_t crc = 0;
+    for (uint64_t offset = 0; offset < end; offset += piece.size()) {
+      const size_t size = static_cast<size_t>(std::min<uint64_t>(piece.size(), end - offset));
+      read(offset, size, piece.data());
+      crc = crc32(crc, piece.data(), size);
+    }
+    if (crc != known.crc) problems.push_back({0, "the file does not have its checksum"});
+
+    TableReader reader(*this);
+    ByteString previous, last;
+    std::string first;
+    uint64_t entries = 0, tombstones = 0;
+    std::map<uint64_t, uint64_t> references;
+    for (size_t at = 0; at < known.blocks(); at++) {
+      const uint64_t offset = known.handle(at).offset;
+      reader.open(at);
+      const BlockView& view = reader.block();
+      ByteString scratch;
+      for (uint32_t position = 0; position < view.count(); position++) {
+        const Slice key = view.key(position, scratch);
+        if (entries && key <= previous.slice())
+          problems.push_back({offset, "key " + quoted(key) + " follows " + quoted(previous.slice())});
+        if (known.filter.size && !filter::may_contain(known.filter, crc32(key)))
+          problems.push_back({offset, "key " + quoted(key) + " is not in the filter"});
+        if (!entries) first = key.string();
+        if (view.kind(position) == Kind::Tombstone) tombstones++;
+        if (view.kind(position) == Kind::Reference) {
+          const Reference reference = Reference::decode(view.value(position));
+          references[reference.file] += reference.length;
+        }
+        previous.assign(key);
+        entries++;
+      }
+      if (known.index.key(static_cast<uint32_t>(at), last) != previous.slice() || !view.count())
+        problems.push_back({offset, "the index has another last key of the block"});
+    }
+    Slice least = first, greatest = previous.slice();
+    if (!known.ranges.empty()) {
+      if (!entries || Slice(known.ranges.front().start) < least) least = known.ranges.front().start;
+      if (!entries || Slice(known.ranges.back().stop) > greatest) greatest = known.ranges.back().stop;
+    }
+    if (least != Slice(info_.first)) problems.push_back({0, "the manifest has another first key"});
+    if (greatest != Slice(info_.last)) problems.push_back({end, "the manifest has another last key"});
+    if (entries != info_.entries || tombstones != info_.tombstones)
+      problems.push_back({end, std::to_string(entries) + " entries, " + std::to_string(tombstones) +
+                                   " of them tombstones"});
+    const std::vector<std::pair<uint64_t, uint64_t>> sums(references.begin(), references.end());
+    if (sums != known.references || sums != info_.references)
+      problems.push_back({end, "the entries refer to other bytes of value files"});
+  } catch (const Corrupt& error) {
+    problems.push_back({error.offset, error.reason});
+  }
+  return problems;
+}
+
+bool TableIterator::open(size_t block) {
+  const Table::Contents& contents = table_.contents();
+  valid_ = false;
+  if (block >= contents.blocks()) {
+    block_.reset();
+    block_at_ = contents.blocks();
+    at_ = count_ = 0;
+    return false;
+  }
+  if (!block_ || block != block_at_) block_ = table_.block(contents, block, keep_);
+  block_at_ = block;
+  count_ = block_->count();
+  group_ = UINT32_MAX;
+  if (!count_) throw Corrupt(table_.path(), contents.handle(block).offset, "a block without entries");
+  return true;
+}
+
+void TableIterator::show() {
+  const BlockView& view = *block_;
+  const Slice own = view.suffix(at_);
+  if (at_ / GROUP != group_) {
+    group_ = at_ / GROUP;
+    const Slice prefix = view.prefix(at_);
+    scratch_.assign(prefix);
+    shared_ = prefix.size;
+  }
+  if (shared_) {
+    scratch_.truncate(shared_);
+    scratch_.append(own);
+    key_ = scratch_.slice();
+  } else {
+    key_ = own;
+  }
+  value_ = view.value(at_);
+  kind_ = view.kind(at_);
+  valid_ = true;
+}
+
+void TableIterator::seek(Slice key) {
+  if (!open(table_.contents().find(key))) return;
+  at_ = block_->lower_bound(key);
+  if (at_ == count_)
+    throw Corrupt(table_.path(), table_.contents().handle(block_at_).offset,
+                  "the index has another last key of the block");
+  show();
+}
+
+void TableIterator::seek_first() {
+  if (!open(0)) return;
+  at_ = 0;
+  show();
+}
+
+void TableIterator::seek_last() {
+  const size_t blocks = table_.contents().blocks();
+  if (!open(blocks ? blocks - 1 : 0)) return;
+  at_ = count_ - 1;
+  show();
+}
+
+void TableIterator::seek_before(Slice key) {
+  const size_t block = table_.contents().find(key);
+  if (block == table_.contents().blocks()) return seek_last();
+  open(block);
+  at_ = block_->lower_bound(key);
+  prev();
+}
+
+void TableIterator::next_block() {
+  if (!open(block_at_ + 1)) return;
+  at_ = 0;
+  show();
+}
+
+void TableIterator::prev_block() {
+  if (block_at_ == 0) {
+    valid_ = false;
+    block_.reset();
+    at_ = count_ = 0;
+    return;
+  }
+  open(block_at_ - 1);
+  at_ = count_ - 1;
+  show();
+}
+
+ValueFile::ValueFile(std::unique_ptr<ReadFile> file, uint64_t number, uint64_t size)
+    : file_(std::move(file)), number_(number), size_(size) {
+  const uint64_t present = file_->size();
+  if (present != size_)
+    throw Corrupt(path(), std::min(present, size_),
+                  std::to_string(present) + " bytes long instead of " + std::to_string(size_));
+}
+
+void ValueFile::verify_bounds(const Reference& reference) const {
+  if (reference.offset < VALUES_HEADER_BYTES || reference.offset > size_ ||
+      reference.length > size_ - reference.offset)
+    throw Corrupt(path(), reference.offset, "a reference names bytes that the file does not have");
+}
+
+void ValueFile::read(const Reference& reference, uint8_t* out) {
+  verify_bounds(reference);
+  if (closed_.load(std::memory_order_relaxed)) throw ClosedError(path());
+  file_->read(reference.offset, reference.length, out);
+  if (crc32(0, out, reference.length) != reference.crc)
+    throw Corrupt(path(), reference.offset, "the value does not have its checksum", Damage::Checksum);
+}
+
+std::vector<Problem> ValueFile::check() {
+  uint8_t header[VALUES_HEADER_BYTES];
+  if (size_ < VALUES_HEADER_BYTES) return {{0, "not a value file: shorter than its header"}};
+  if (closed_.load(std::memory_order_relaxed)) throw ClosedError(path());
+  try {
+    file_->read(0, sizeof header, header);
+  } catch (const Corrupt& error) {
+    return {{error.offset, error.reason}};
+  }
+  if (std::memcmp(header, VALUES_MAGIC, 8))
+    return {{0, "not a value file: it does not begin with the magic bytes"}};
+  if (load<uint16_t>(header + 8) != VALUES_VERSION)
+    return {{8, "value file format " + std::to_string(load<uint16_t>(header + 8))}};
+  return {};
+}
+
+}  // namespace murmur
