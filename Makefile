@@ -6,7 +6,7 @@ READY := $(VENV)/ready
 KERNEL := murmur/kvcore/kernel
 NATIVE := $(VENV)/native
 
-.PHONY: native demo test check soak sanitize bench format clean
+.PHONY: native demo test check soak sanitize bench bench-engines format clean
 
 demo: $(NATIVE)
 	$(BIN)/python examples/airports.py
@@ -28,6 +28,11 @@ sanitize: $(NATIVE)
 
 bench: $(NATIVE)
 	$(BIN)/python -m benchmarks
+
+# Murmur's engine beside RocksDB, LevelDB and LMDB, which nothing else here needs.
+bench-engines: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[peers]'
+	$(BIN)/python -m benchmarks.engines $(ARGUMENTS)
 
 format: $(READY)
 	$(BIN)/ruff format .
