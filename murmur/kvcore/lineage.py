@@ -45,8 +45,8 @@ def open_lineage(
     storage: Storage, *, durability: str, random_bytes: Callable[[int], bytes]
 ) -> Lineage:
     """Read who the directory is, decide whether it still is, and begin a session."""
-    last = _read(storage, REPLICA_FILE, "replica")
-    clean = _read(storage, CLEAN_FILE, "clean")
+    last = read_lines(storage, REPLICA_FILE, "replica")
+    clean = read_lines(storage, CLEAN_FILE, "clean")
     clean_end: int | None = None
     renewed: str | None = None
     if last is None:
@@ -73,7 +73,7 @@ def open_lineage(
 def close_lineage(storage: Storage, session: int, end: int) -> None:
     """Note that the session ended in order, with the log synced up to `end`."""
     write_atomically(
-        storage, CLEAN_FILE, _lines("clean", {"session": str(session), "end": str(end)})
+        storage, CLEAN_FILE, encode_lines("clean", {"session": str(session), "end": str(end)})
     )
 
 
@@ -90,7 +90,7 @@ def _write_replica(storage: Storage, replica: bytes, session: int, durability: s
             "durability": durability,
             "file": storage.identity(temporary).hex(),
         }
-        file.write(_lines("replica", facts))
+        file.write(encode_lines("replica", facts))
         file.sync()
     finally:
         file.close()
@@ -98,14 +98,16 @@ def _write_replica(storage: Storage, replica: bytes, session: int, durability: s
     storage.sync_directory()
 
 
-def _lines(kind: str, facts: dict[str, str]) -> bytes:
+def encode_lines(kind: str, facts: dict[str, str]) -> bytes:
+    """A small text file: `murmur KIND 1`, a line for each fact, a checksum."""
     text = f"murmur {kind} {FORMAT}\n" + "".join(
         f"{name} {value}\n" for name, value in facts.items()
     )
     return text.encode() + f"crc {zlib.crc32(text.encode()):08x}\n".encode()
 
 
-def _read(storage: Storage, name: str, kind: str) -> dict[str, str] | None:
+def read_lines(storage: Storage, name: str, kind: str) -> dict[str, str] | None:
+    """The facts of such a file, None if there is none. Raises Corruption, UnknownFormat."""
     if not storage.exists(name):
         return None
     path = f"{storage.path}/{name}"

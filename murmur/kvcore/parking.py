@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from murmur.kvcore.backend import KeyTree
 from murmur.kvcore.causality import VersionVector
 from murmur.kvcore.clock import stamp_ms
 from murmur.kvcore.record import LOCAL, Transaction, origin, stamp_of
-from murmur.kvcore.tree import Tree
 
 PARKED_PREFIX = LOCAL + b"\x01"
 WAITING_BYTES = 32 << 20
@@ -39,7 +39,7 @@ class ParkedRecord(NamedTuple):
 class Parking:
     """The parked records: in the tree, and by dot in memory."""
 
-    def __init__(self, tree: Tree) -> None:
+    def __init__(self, tree: KeyTree) -> None:
         self._records: dict[tuple[bytes, int], bytes] = {}
         snapshot = tree.snapshot()
         try:

@@ -30,6 +30,7 @@ from typing import NamedTuple
 
 from murmur.errors import Closed, Conflict, Corruption, Forked, InvalidInput, ProtocolViolation
 from murmur.kvcore.admission import Group
+from murmur.kvcore.backend import LSM, KeyTree, open_tree, record_backend, settle_backend
 from murmur.kvcore.causality import VersionVector, dominates
 from murmur.kvcore.clock import LAST_STAMP, MAX_SKEW_MS, Clock, HybridClock, SystemClock
 from murmur.kvcore.derivation import Derivation
@@ -51,7 +52,6 @@ from murmur.kvcore.snapshot import Published, Snapshot
 from murmur.kvcore.storage import Problem, Storage
 from murmur.kvcore.syncer import Syncer
 from murmur.kvcore.transaction import Transaction
-from murmur.kvcore.tree import Tree
 from murmur.kvcore.verify import state_hash, verify
 
 DURABILITIES = ("none", "batched", "commit")
@@ -84,6 +84,7 @@ class Replica:
         max_skew_ms: int,
         memtable_bytes: int,
         segment_bytes: int,
+        backend: str | None,
     ) -> None:
         if durability not in DURABILITIES:
             raise InvalidInput(
@@ -107,12 +108,16 @@ class Replica:
         self._owner = storage.lock()
         self._syncer: Syncer | None = None
         try:
+            self.backend = settle_backend(storage, backend)
             lineage = open_lineage(storage, durability=durability, random_bytes=random_bytes)
             self.id = lineage.id
             self.renewed = lineage.renewed
             self._session = lineage.session
-            self._tree = Tree.open(
-                storage, memtable_bytes=memtable_bytes, before_install=self._before_install
+            self._tree = open_tree(
+                storage,
+                self.backend,
+                memtable_bytes=memtable_bytes,
+                before_install=self._before_install,
             )
             mark = self._read_mark()
             self.log = Log.open(
@@ -150,12 +155,15 @@ class Replica:
         max_skew_ms: int = MAX_SKEW_MS,
         memtable_bytes: int = 32 << 20,
         segment_bytes: int = 64 << 20,
+        backend: str | None = None,
     ) -> Replica:
         """Create the replica of this directory, or open and recover it.
 
         `durability` is "none", "batched" (synced in the background every `sync_interval_ms`; None
         leaves it to calls of sync) or "commit". Records stamped more than `max_skew_ms` ahead of
-        the clock are parked. Raises Locked, Corruption, UnknownFormat, OSError.
+        the clock are parked. `backend` is "lsm", "sqlite", or None: what the directory has, "lsm"
+        for a new one. Raises InvalidInput if it has another, Locked, Corruption, UnknownFormat,
+        OSError.
         """
         return cls(
             storage,
@@ -167,6 +175,7 @@ class Replica:
             max_skew_ms=max_skew_ms,
             memtable_bytes=memtable_bytes,
             segment_bytes=segment_bytes,
+            backend=backend,
         )
 
     # Reading -----------------------------------------------------------
@@ -373,6 +382,8 @@ class Replica:
             self._enter()
             self._tree.flush(self._mark())
             self._tree.checkpoint(directory)
+            if self.backend != LSM:  # which is what a directory has that does not say
+                record_backend(self.storage.at(directory), self.backend)
 
     def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call `listener` after the durable position has moved; returns what ends that."""
@@ -677,7 +688,7 @@ def _fork(replica: bytes, seq: int) -> ProtocolViolation:
 class _Latest:
     """The latest published keyspace, for the one who alone may change it."""
 
-    def __init__(self, tree: Tree) -> None:
+    def __init__(self, tree: KeyTree) -> None:
         self._tree = tree
 
     def get(self, key: bytes) -> bytes | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from murmur.kvcore.tree import TreeSnapshot
+from murmur.kvcore.backend import TreeView
 
 
 class Published(NamedTuple):
@@ -26,7 +26,7 @@ class Snapshot:
 
     __slots__ = ("_tree", "get", "scan", "sequence", "state", "vector")
 
-    def __init__(self, tree: TreeSnapshot) -> None:
+    def __init__(self, tree: TreeView) -> None:
         published = tree.attachment
         assert isinstance(published, Published)
         self._tree = tree

@@ -63,6 +63,7 @@ def open(  # noqa: A001 - murmur.open, as gzip.open and shelve.open
     durability: str = "batched",
     listen: str | None = None,
     name: str | None = None,
+    backend: str | None = None,
 ) -> Swarm:
     """Open the replica in this directory; create it if there is none.
 
@@ -72,13 +73,22 @@ def open(  # noqa: A001 - murmur.open, as gzip.open and shelve.open
     `listen` is where peers can reach this replica, as "0.0.0.0:4040"; with it the network starts at
     once, otherwise with the first `ticket` or `connect_peer`, on the loopback interface.
     `name` is for people; without it the swarm is called like its directory.
+    `backend` keeps the tree that is derived from the log: "lsm", sorted files, or "sqlite", one
+    SQLite file that the sqlite3 shell can read. Without it: what the directory has, "lsm" for a new
+    one. Replicas of both kinds exchange data as any others.
 
     Raises Locked when another process has the directory open, Corruption when its files are
-    damaged, InvalidInput for a wrong argument.
+    damaged, InvalidInput for a wrong argument or another backend than the directory has.
     """
     path = check_path(path)
     return Swarm(
-        DiskStorage(path), group=group, durability=durability, listen=listen, name=name, path=path
+        DiskStorage(path),
+        group=group,
+        durability=durability,
+        listen=listen,
+        name=name,
+        path=path,
+        backend=backend,
     )
 
 
@@ -94,6 +104,7 @@ class Swarm:
         listen: str | None = None,
         name: str | None = None,
         path: str = "",
+        backend: str | None = None,
         clock: Clock | None = None,
         random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
@@ -118,6 +129,7 @@ class Swarm:
             random_bytes=random_bytes,
             derivation=CatalogDerivation(),
             durability=durability,
+            backend=backend,
         )
         self._closed = False
         registry.remember(self)
@@ -353,6 +365,7 @@ class Swarm:
             "durability": self.replica.durability,
             "listen": self._listen,
             "name": self.name,
+            "backend": self.replica.backend,
         }
 
     # Its end -----------------------------------------------------------
