@@ -162,8 +162,27 @@ Record* Memtable::find(Slice key, uint32_t hash) const {
   return record || index_.complete() ? record : keys_.find(key);
 }
 
-Memtable::Seen Memtable::get(Slice key, uint32_t hash, uint64_t sequence, Slice& value) const {
+Seen Memtable::get(Slice key, uint32_t hash, uint64_t sequence, Slice& value) const {
   Shared lock(lock_);
+  return look(key, hash, sequence, value);
+}
+
+void Memtable::get_many(Lookup* lookups, size_t count, uint64_t sequence) const {
+  Shared lock(lock_);
+  // Three passes: the processor waits for the memory of many lookups at once.
+  for (size_t at = 0; at < count; at++) {
+    if (lookups[at].seen == Seen::Nothing) index_.prefetch(lookups[at].hash);
+  }
+  for (size_t at = 0; at < count; at++) {
+    if (lookups[at].seen == Seen::Nothing) index_.prefetch_record(lookups[at].hash);
+  }
+  for (size_t at = 0; at < count; at++) {
+    Lookup& one = lookups[at];
+    if (one.seen == Seen::Nothing) one.seen = look(one.key, one.hash, sequence, one.value);
+  }
+}
+
+Seen Memtable::look(Slice key, uint32_t hash, uint64_t sequence, Slice& value) const {
   const Record* record = find(key, hash);
   const Version* version = record ? version_at(record, sequence) : nullptr;
   const Record *from, *to;

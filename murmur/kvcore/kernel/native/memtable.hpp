@@ -48,10 +48,18 @@ struct KeyRange {
   Slice stop;
 };
 
+enum class Seen : uint8_t { Nothing, Value, Deleted };
+
+/* One of several gets: of what, and what came of it. */
+struct Lookup {
+  Slice key;
+  uint32_t hash;
+  Seen seen;
+  Slice value;
+};
+
 class Memtable final : public EntrySource {
  public:
-  enum class Seen : uint8_t { Nothing, Value, Deleted };
-
   /* `sequence` is the last one that was published before this memtable began. */
   explicit Memtable(uint64_t sequence)
       : newest_(sequence), keys_(arena_), index_(arena_), ranges_(arena_) {}
@@ -66,6 +74,8 @@ class Memtable final : public EntrySource {
 
   /* What a sequence sees of a key; `value` is set if that is a value. */
   Seen get(Slice key, uint32_t hash, uint64_t sequence, Slice& value) const;
+  /* The same for all lookups of which nothing was seen yet. */
+  void get_many(Lookup* lookups, size_t count, uint64_t sequence) const;
 
   /* Whether a range tombstone that the sequence sees covers the key. The answer is the same for
    * all keys with from <= key < to; without `bounded`, for all keys >= from. */
@@ -87,6 +97,7 @@ class Memtable final : public EntrySource {
   friend class MemtableIterator;
 
   Record* find(Slice key, uint32_t hash) const;
+  Seen look(Slice key, uint32_t hash, uint64_t sequence, Slice& value) const;
   void put(uint64_t sequence, const Operation& operation);
   void delete_range(uint64_t sequence, const KeyRange& range);
   void add_boundary(Slice key);
@@ -129,7 +140,7 @@ class MemtableIterator final : public EntryIterator {
   }
 
  private:
-  struct Seen {
+  struct Entry {
     const Record* record;
     const Version* version;
   };
@@ -150,7 +161,7 @@ class MemtableIterator final : public EntryIterator {
 
   const Memtable& memtable_;
   const uint64_t sequence_;
-  Vector<Seen> piece_;  // ascending, in [start_, stop_)
+  Vector<Entry> piece_;  // ascending, in [start_, stop_)
   size_t start_ = 0, stop_ = 0, at_ = 0;
   size_t limit_ = SHORTEST;
   const Record* low_ = nullptr;  // the outermost records that were looked at for this piece

@@ -35,6 +35,21 @@ class PointIndex {
     if (slots_) __builtin_prefetch(slots_ + start(hash));
   }
 
+  // Fetch the record that `find` will probably compare.
+  void prefetch_record(uint32_t hash) const {
+    if (!slots_) return;
+    size_t mask = (size_t{1} << bits_) - 1;
+    size_t at = start(hash);
+    for (unsigned probe = 0; probe < 4; probe++, at = (at + 1) & mask) {
+      uint64_t slot = slots_[at];
+      if (slot == 0) return;
+      if (slot >> 32 == hash) {
+        __builtin_prefetch(arena_.at(static_cast<uint32_t>(slot) - 1));
+        return;
+      }
+    }
+  }
+
   Record* find(Slice key, uint32_t hash) const {
     if (!slots_) return nullptr;
     size_t mask = (size_t{1} << bits_) - 1;

@@ -1,0 +1,104 @@
+#include "reads.hpp"
+
+#include <algorithm>
+
+#include "crc32.hpp"
+
+namespace murmur {
+namespace {
+
+constexpr size_t TOGETHER = 32;  // lookups whose memory is fetched at once
+
+}  // namespace
+
+void Run::add(Table* table) {
+  tables_.push_back(table);
+  heads_.push_back(head_of(table->info().first));
+  has_ranges_ = has_ranges_ || table->info().ranges != 0;
+}
+
+size_t Run::upto(Slice key, bool including) const {
+  const uint64_t head = head_of(key);
+  size_t low = std::lower_bound(heads_.begin(), heads_.end(), head) - heads_.begin();
+  size_t high = low;
+  while (high < heads_.size() && heads_[high] == head) high++;
+  while (low < high) {  // where heads are equal, keys decide
+    const size_t middle = (low + high) / 2;
+    const int order = first(middle).compare(key);
+    if (order < 0 || (order == 0 && including)) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+Table* Run::find(Slice key) const {
+  const size_t at = upto(key);
+  return at && key <= last(at - 1) ? tables_[at - 1] : nullptr;
+}
+
+void Reads::add_values(ValueFile* file) {
+  const auto at = std::lower_bound(
+      values_.begin(), values_.end(), file->number(),
+      [](const ValueFile* left, uint64_t number) { return left->number() < number; });
+  values_.insert(at, file);
+}
+
+bool Reads::get(Slice key, uint64_t sequence, Found& found) const {
+  const uint32_t hash = crc32(key);
+  for (const Memtable* memtable : memtables_) {
+    const Seen seen = memtable->get(key, hash, sequence, found.value);
+    if (seen == Seen::Nothing) continue;
+    found.kind = Kind::Put;
+    return seen == Seen::Value;
+  }
+  return get_from_tables(key, hash, found);
+}
+
+bool Reads::get_from_tables(Slice key, uint32_t hash, Found& found) const {
+  for (const Run& run : runs_) {
+    Table* table = run.find(key);
+    if (!table) continue;
+    // Its ranges hide what is older, not its own entry of the key.
+    if (table->get(key, hash, found)) return found.kind != Kind::Tombstone;
+    if (table->covers(key)) return false;
+  }
+  return false;
+}
+
+void Reads::get_many(const Slice* keys, const uint32_t* order, size_t count, uint64_t sequence,
+                     Found* found, bool* present) const {
+  Lookup lookups[TOGETHER];
+  for (size_t start = 0; start < count; start += TOGETHER) {
+    const size_t some = std::min(TOGETHER, count - start);
+    for (size_t at = 0; at < some; at++) {
+      const Slice key = keys[order[start + at]];
+      lookups[at] = {key, crc32(key), Seen::Nothing, Slice()};
+    }
+    for (const Memtable* memtable : memtables_) memtable->get_many(lookups, some, sequence);
+    for (size_t at = 0; at < some; at++) {
+      const uint32_t which = order[start + at];
+      const Lookup& one = lookups[at];
+      if (one.seen == Seen::Nothing) {
+        present[which] = get_from_tables(one.key, one.hash, found[which]);
+      } else {
+        present[which] = one.seen == Seen::Value;
+        found[which].kind = Kind::Put;
+        found[which].value = one.value;
+      }
+    }
+  }
+}
+
+ValueFile& Reads::values_of(const Reference& reference) const {
+  const auto at = std::lower_bound(
+      values_.begin(), values_.end(), reference.file,
+      [](const ValueFile* left, uint64_t number) { return left->number() < number; });
+  if (at == values_.end() || (*at)->number() != reference.file) {
+    throw Corrupt("value file " + std::to_string(reference.file), reference.offset,
+                  "an entry points to this file; it is not part of the tree");
+  }
+  (*at)->verify_bounds(reference);
+  return **at;
+}
+
+}  // namespace murmur
