@@ -14,6 +14,7 @@ The tree is PEP 249's, and below it each class is named for what the caller does
           Locked                  another process owns the directory
           Poisoned                a sync failed: close, and open again
           Timeout                 wait longer, or look at the peers
+          Interrupted             somebody else ended the statement
           PeerError               drop the peer
             ProtocolViolation
             Unreachable
@@ -122,6 +123,10 @@ class Poisoned(OperationalError):
 
 class Timeout(OperationalError):
     """What was waited for did not happen in time."""
+
+
+class Interrupted(OperationalError):
+    """A statement was interrupted from another thread: nothing that it did remains."""
 
 
 class PeerError(OperationalError):

@@ -173,18 +173,25 @@ class DuckEngine:
         self._closed = False
 
     def run(
-        self, sql: str, parameters: Mapping[str, object], relations: Mapping[str, Relation]
+        self,
+        sql: str,
+        parameters: Mapping[str, object],
+        relations: Mapping[str, Relation],
+        halted: Callable[[], Exception | None] = lambda: None,
     ) -> pa.Table:
-        """The answer. Raises the MurmurError that says what is wrong with statement or data."""
+        """The answer. Raises the MurmurError that says what is wrong with statement or data.
+
+        `halted` is asked now and then; the query ends with the error that it gives.
+        """
         with self._cursor(relations) as cursor:
-            return self._query(cursor, sql, parameters)
+            return self._query(cursor, sql, parameters, halted)
 
     def explain(
         self, sql: str, parameters: Mapping[str, object], relations: Mapping[str, Relation]
     ) -> str:
         """DuckDB's physical plan, as text."""
         with self._cursor(relations) as cursor:
-            plan = self._query(cursor, f"EXPLAIN {sql}", parameters)
+            plan = self._query(cursor, f"EXPLAIN {sql}", parameters, lambda: None)
         return str(plan.column(plan.num_columns - 1)[0].as_py()).rstrip()
 
     def types(self, table: pa.Table) -> list[SqlType | None]:
@@ -243,7 +250,11 @@ class DuckEngine:
                     self._idle.notify_all()
 
     def _query(
-        self, cursor: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, object]
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        sql: str,
+        parameters: Mapping[str, object],
+        halted: Callable[[], Exception | None],
     ) -> pa.Table:
         statements = cursor.extract_statements(sql)
         if len(statements) != 1 or statements[0].type not in _QUERIES:
@@ -254,7 +265,7 @@ class DuckEngine:
             relation = cursor.sql(sql, params=given or None)
             return _relabel(relation.to_arrow_table(), list(map(str, relation.types)))
 
-        return _interruptible(work, cursor.interrupt)
+        return _Beside(work, cursor.interrupt).result(halted)
 
     def _arrow(self, relation: Relation) -> pa.Table:
         if relation.rows is not None:
@@ -289,20 +300,12 @@ def _parameter(value: object) -> object:
     return value
 
 
-def _interruptible(work: Callable[[], _T], interrupt: Callable[[], None]) -> _T:
-    """Do the work so that Ctrl-C stops it.
-
-    Signals reach the main thread only between two bytecodes, and DuckDB does not come back before
-    it is done. So on the main thread the query runs beside it, and Ctrl-C interrupts the query and
-    waits for it.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        return work()
-    return _Beside(work, interrupt).result()
-
-
 class _Beside(Generic[_T]):
-    """Work on a thread of its own, for the main thread to wait for."""
+    """Work on a thread of its own, so that whoever waits for it can end it.
+
+    DuckDB does not come back before it is done; and signals reach the main thread only between two
+    bytecodes, so Ctrl-C would wait as well.
+    """
 
     def __init__(self, work: Callable[[], _T], interrupt: Callable[[], None]) -> None:
         self._work = work
@@ -313,12 +316,14 @@ class _Beside(Generic[_T]):
         self._outcome: list[_T] = []
         self._failure: BaseException | None = None
 
-    def result(self) -> _T:
+    def result(self, halted: Callable[[], Exception | None]) -> _T:
         try:
             threading.Thread(target=self._run, name="murmur-query", daemon=True).start()
             # In steps: Polars, once loaded, lets a signal restart a wait instead of ending it.
             while not self._done.wait(_INTERRUPT_S):
-                pass
+                error = halted()
+                if error is not None:
+                    raise error
         except BaseException:
             self._cancel()
             raise

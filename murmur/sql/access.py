@@ -56,9 +56,11 @@ def access_rows(access: Access) -> Reader:
             return _single_lookup(access)
     elif isinstance(access, FullScan):
         table, reverse = access.table, access.reverse
-        return lambda view, context: map(_ROW, scan_rows(view, table, reverse=reverse))
+        return lambda view, context: map(
+            _ROW, context.halt.guard(scan_rows(view, table, reverse=reverse))
+        )
     keyed = _keyed(access)
-    return lambda view, context: map(_ROW, keyed(view, context))
+    return lambda view, context: map(_ROW, context.halt.guard(keyed(view, context)))
 
 
 def access_keys(rows: Rows) -> KeyedReader:
@@ -69,7 +71,8 @@ def access_keys(rows: Rows) -> KeyedReader:
             pair for pair in read(view, context) if holds(pair[1], context)
         )
     assert isinstance(rows, Access)
-    return _keyed(rows)
+    keyed = _keyed(rows)
+    return lambda view, context: context.halt.guard(keyed(view, context))
 
 
 def access_count(access: Scan) -> Reader:
@@ -79,7 +82,7 @@ def access_count(access: Scan) -> Reader:
     def count(view: View, context: Context) -> tuple[Row]:
         total = 0
         for start, stop in ranges(context):
-            total += sum(1 for _ in view.scan(start, stop))
+            total += sum(1 for _ in context.halt.guard(view.scan(start, stop)))
         return ((total,),)
 
     return count

@@ -17,6 +17,7 @@ from murmur.errors import Unsupported
 from murmur.kvcore.transaction import Transaction
 from murmur.kvcore.view import View
 from murmur.sql import expressions
+from murmur.sql.cancellation import Halt
 from murmur.sql.plan import KEY_COLUMN, ColumnarQuery, RelationUse
 from murmur.sql.relation import Relation
 from murmur.sql.system import System
@@ -39,12 +40,14 @@ class Context(expressions.Context):
         columnar: ColumnarEngine | None,
         uuid7: Uuid7,
         ids: IntegerIds,
+        halt: Halt,
     ) -> None:
         super().__init__(parameters, now_ms=now_ms, random_bytes=random_bytes)
         self.system = system
         self.columnar = columnar
         self.uuid7 = uuid7
         self.ids = ids
+        self.halt = halt
 
     def system_rows(self, name: str, view: View) -> Iterable[tuple[Any, ...]]:
         """A system relation's rows."""
@@ -53,11 +56,16 @@ class Context(expressions.Context):
     def run_columnar(self, query: ColumnarQuery, view: View) -> Any:
         """The answer of the columnar engine, a pyarrow.Table."""
         engine = self.engine_for(query)
-        return engine.run(query.sql, self.columnar_parameters(query), self.relations(query, view))
+        return engine.run(
+            query.sql,
+            self.columnar_parameters(query),
+            self.relations(query, view),
+            self.halt.reason,
+        )
 
     def columnar_rows(self, query: ColumnarQuery, view: View) -> Iterator[tuple[Any, ...]]:
         """The answer of the columnar engine, as rows of Python values."""
-        return self.engine_for(query).rows(self.run_columnar(query, view))
+        return self.halt.guard(self.engine_for(query).rows(self.run_columnar(query, view)))
 
     def engine_for(self, query: ColumnarQuery) -> ColumnarEngine:
         """The columnar engine, if there is one."""

@@ -7,7 +7,7 @@ swarm hands the engine in, olap has it: this floor knows the Protocol only.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -32,9 +32,16 @@ class ColumnarEngine(Protocol):
     """Runs one SELECT over relations. A parameter called p0 stands in the text as $p0."""
 
     def run(
-        self, sql: str, parameters: Mapping[str, object], relations: Mapping[str, Relation]
+        self,
+        sql: str,
+        parameters: Mapping[str, object],
+        relations: Mapping[str, Relation],
+        halted: Callable[[], Exception | None] = lambda: None,
     ) -> Any:
-        """The answer, a pyarrow.Table."""
+        """The answer, a pyarrow.Table.
+
+        Whoever waits for it asks `halted` now and then, and gives up with the error that it gives.
+        """
         ...
 
     def types(self, table: Any) -> list[SqlType | None]:

@@ -29,6 +29,7 @@ from murmur.kvcore.snapshot import Snapshot
 from murmur.kvcore.transaction import Transaction
 from murmur.kvcore.view import View
 from murmur.sql.cache import Statement, shared_of
+from murmur.sql.cancellation import Halt
 from murmur.sql.create_as import create_as
 from murmur.sql.ddl import run_steps
 from murmur.sql.dml import Written
@@ -95,6 +96,7 @@ class Session:
         self._read_only = False  # the open transaction
         self._savepoints: list[_Savepoint] = []  # of the open transaction, oldest first
         self._closed = False
+        self._halt = Halt()  # of the last statement
 
     # Transactions --------------------------------------------------------------------------------
 
@@ -192,10 +194,13 @@ class Session:
 
     # Statements ----------------------------------------------------------------------------------
 
-    def execute(self, text: str, parameters: Given = None) -> Outcome:
-        """Run one statement."""
+    def execute(
+        self, text: str, parameters: Given = None, *, timeout_s: float | None = None
+    ) -> Outcome:
+        """Run one statement. Raises Timeout when it takes longer, reading its rows included."""
         if self._closed:
             self._check_open()
+        self._halt = Halt(timeout_s)
         statement = self._shared.statements.get(text)
         parsed = statement.parsed
         if parsed.explain:
@@ -213,17 +218,31 @@ class Session:
                 return Outcome(parsed.kind, rowcount=self._define(statement, parameters))
         return Outcome(parsed.kind)
 
-    def execute_many(self, text: str, rows: Iterable[Sequence[Any] | Mapping[str, Any]]) -> Outcome:
+    def execute_many(
+        self,
+        text: str,
+        rows: Iterable[Sequence[Any] | Mapping[str, Any]],
+        *,
+        timeout_s: float | None = None,
+    ) -> Outcome:
         """Run a statement that writes once per row of parameters: all of them, or none.
 
         Foreign keys are verified when all rows are written.
         """
         self._check_open()
+        self._halt = Halt(timeout_s)
         statement = self._shared.statements.get(text)
         parsed = statement.parsed
         if parsed.explain or parsed.kind not in ("insert", "update", "delete"):
             raise InvalidInput("only INSERT, UPDATE and DELETE run once per row of parameters")
         return self._write(statement, rows)
+
+    def interrupt(self) -> None:
+        """End the statement that runs, or whose rows are being read, with Interrupted.
+
+        From any thread; without one, nothing happens.
+        """
+        self._halt.interrupt()
 
     # Queries -------------------------------------------------------------------------------------
 
@@ -301,7 +320,7 @@ class Session:
             assert write is not None
             written = Written()
             context = self._context(prepared, None, arranged=())
-            for given in rows:
+            for given in context.halt.guard(rows):
                 context.parameters = prepared.check(arrange(given))
                 write(transaction, context, written)
             returned = None if prepared.columns is None else iter(written.rows)
@@ -363,6 +382,7 @@ class Session:
             columnar=self._columnar,
             uuid7=shared.uuid7,
             ids=shared.ids,
+            halt=self._halt,
         )
 
 

@@ -194,13 +194,24 @@ class Connection:
             self._open()
             return Cursor(self)
 
-    def execute(self, operation: str, parameters: Parameters = ()) -> Cursor:
+    def execute(
+        self, operation: str, parameters: Parameters = (), *, timeout: float | None = None
+    ) -> Cursor:
         """Run a statement on a cursor of its own, and return that."""
-        return self.cursor().execute(operation, parameters)
+        return self.cursor().execute(operation, parameters, timeout=timeout)
 
     def executemany(self, operation: str, seq_of_parameters: Iterable[Parameters]) -> Cursor:
         """Run a statement for each row of parameters on a cursor of its own, and return that."""
         return self.cursor().executemany(operation, seq_of_parameters)
+
+    def interrupt(self) -> None:
+        """End the statement that runs, or whose rows are being read, with Interrupted.
+
+        From any thread, as it does not wait for the statement; without one, nothing happens.
+        """
+        session = self._session
+        if session is not None:
+            session.interrupt()
 
     def commit(self) -> None:
         """Make what the transaction has written visible and durable. Raises Conflict."""
@@ -278,12 +289,17 @@ class Cursor:
 
     # Running -----------------------------------------------------------
 
-    def execute(self, operation: str, parameters: Parameters = ()) -> Cursor:
-        """Run one statement; the cursor itself, for chaining."""
+    def execute(
+        self, operation: str, parameters: Parameters = (), *, timeout: float | None = None
+    ) -> Cursor:
+        """Run one statement; the cursor itself, for chaining.
+
+        Raises Timeout when it takes longer than `timeout` seconds, reading its rows included.
+        """
         with self._connection._lock:
             self._reset()
             session = self._connection._begin()
-            self._take(session.execute(operation, parameters))
+            self._take(session.execute(operation, parameters, timeout_s=timeout))
         return self
 
     def executemany(self, operation: str, seq_of_parameters: Iterable[Parameters]) -> Cursor:

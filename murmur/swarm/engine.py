@@ -7,7 +7,7 @@ which a program that only reads and writes by key never pays.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from murmur.errors import Closed
@@ -31,10 +31,14 @@ class LazyEngine:
         self._closed = False
 
     def run(
-        self, sql: str, parameters: Mapping[str, object], relations: Mapping[str, Relation]
+        self,
+        sql: str,
+        parameters: Mapping[str, object],
+        relations: Mapping[str, Relation],
+        halted: Callable[[], Exception | None] = lambda: None,
     ) -> Any:
         """The answer, a pyarrow.Table."""
-        return self._started().run(sql, parameters, relations)
+        return self._started().run(sql, parameters, relations, halted)
 
     def types(self, table: Any) -> list[SqlType | None]:
         """The SQL types of an answer's columns."""

@@ -200,22 +200,31 @@ class Swarm:
 
     # SQL ---------------------------------------------------------------
 
-    def sql(self, text: str, parameters: Parameters = None) -> Result:
+    def sql(
+        self, text: str, parameters: Parameters = None, *, timeout: float | None = None
+    ) -> Result:
         """Run one statement, which commits by itself.
 
-        `?` and `$1` take a sequence of parameters, `:name` a mapping.
+        `?` and `$1` take a sequence of parameters, `:name` a mapping. Raises Timeout when it takes
+        longer than `timeout` seconds, reading its rows included.
         """
         session = self.new_session()
         try:
-            return result_of(session.execute(text, parameters))
+            return result_of(session.execute(text, parameters, timeout_s=timeout))
         finally:
             _end(session, text)
 
-    def execute_many(self, text: str, rows: Iterable[Sequence[Any] | Mapping[str, Any]]) -> Result:
+    def execute_many(
+        self,
+        text: str,
+        rows: Iterable[Sequence[Any] | Mapping[str, Any]],
+        *,
+        timeout: float | None = None,
+    ) -> Result:
         """Run a statement that writes once for each row of parameters, in one transaction."""
         session = self.new_session()
         try:
-            return result_of(session.execute_many(text, rows))
+            return result_of(session.execute_many(text, rows, timeout_s=timeout))
         finally:
             _end(session, text)
 

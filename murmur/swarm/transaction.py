@@ -115,15 +115,30 @@ class SwarmTransaction:
         """Keys and values in key order, own writes included; as `Swarm.scan`."""
         return list(kv.pairs(self._open(), kv.key_range(prefix, start, stop), reverse=reverse))
 
-    def sql(self, text: str, parameters: Parameters = None) -> Result:
-        """Run one statement in this transaction. Its result outlives the transaction."""
-        self._open()
-        return result_of(self._session.execute(text, parameters))
+    def sql(
+        self, text: str, parameters: Parameters = None, *, timeout: float | None = None
+    ) -> Result:
+        """Run one statement in this transaction. Its result outlives the transaction.
 
-    def execute_many(self, text: str, rows: Iterable[Sequence[Any] | Mapping[str, Any]]) -> Result:
+        Raises Timeout when it takes longer than `timeout` seconds; the transaction goes on.
+        """
+        self._open()
+        return result_of(self._session.execute(text, parameters, timeout_s=timeout))
+
+    def execute_many(
+        self,
+        text: str,
+        rows: Iterable[Sequence[Any] | Mapping[str, Any]],
+        *,
+        timeout: float | None = None,
+    ) -> Result:
         """Run a statement that writes once for each row of parameters."""
         self._open()
-        return result_of(self._session.execute_many(text, rows))
+        return result_of(self._session.execute_many(text, rows, timeout_s=timeout))
+
+    def interrupt(self) -> None:
+        """End the statement that runs, from any thread; the transaction goes on."""
+        self._session.interrupt()
 
     def commit(self) -> None:
         """Make it visible, and end. Raises Conflict."""

@@ -24,7 +24,11 @@ class Recorder:
         self.given: dict[str, list[tuple[Any, ...]]] = {}  # rows that came with relations
 
     def run(
-        self, sql: str, parameters: Mapping[str, object], relations: Mapping[str, Relation]
+        self,
+        sql: str,
+        parameters: Mapping[str, object],
+        relations: Mapping[str, Relation],
+        halted: Any = None,
     ) -> Any:
         self.sql, self.parameters, self.relations = sql, parameters, relations
         self.given = {

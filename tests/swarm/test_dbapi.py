@@ -278,11 +278,11 @@ def test_threads_may_share_a_connection(
     assert session is not None
     execute = session.execute
 
-    def alone(text: str, parameters: Any) -> Any:
+    def alone(text: str, parameters: Any, **options: Any) -> Any:
         inside.append(1)
         time.sleep(0.001)  # so that another thread could come in
         assert len(inside) == 1
-        outcome = execute(text, parameters)
+        outcome = execute(text, parameters, **options)
         inside.pop()
         return outcome
 
