@@ -98,7 +98,7 @@ void pack(uint8_t codec, int level, Slice block, ByteString& out) {
     const size_t size = compress(codec, level, block, to + 1 + RAW_LENGTH_BYTES, capacity);
     const size_t body = RAW_LENGTH_BYTES + size;
     // What readers would refuse is not written either.
-    if (size && body <= block.size - block.size / 8 && block.size <= most_raw(1 + body)) {
+    if (size && 8 * body <= 7 * block.size && block.size <= most_raw(1 + body)) {
       to[0] = codec;
       murmur::store(to + 1, static_cast<uint32_t>(block.size));
       out.truncate(start + 1 + body);

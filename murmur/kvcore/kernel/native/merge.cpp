@@ -219,8 +219,8 @@ RangeTombstones TableSource::ranges() const {
   return all;
 }
 
-Merged write_tables(const std::vector<std::shared_ptr<EntrySource>>& sources,
-                    const MergeOptions& options, MergeOutput& output) {
+Merged write_tables(const std::vector<const EntrySource*>& sources, const MergeOptions& options,
+                    MergeOutput& output) {
   std::vector<Head> heads(sources.size());
   Heap heap;
   RangeTombstones newer;  // of all sources before this one

@@ -49,14 +49,41 @@ class MergeOutput {
   virtual void pause(uint64_t written) = 0;  // about every MiB, with the bytes since the last time
 };
 
+/* The binding's output: functions that return nullptr, or -1, when their error waits there. */
+struct OutputCallbacks {
+  void* output;
+  AppendFile* (*create)(void* output, bool values, uint64_t* number);  // the caller's to delete
+  int (*pause)(void* output, uint64_t written);
+};
+
+class CallbackOutput final : public MergeOutput {
+ public:
+  explicit CallbackOutput(OutputCallbacks callbacks) : callbacks_(callbacks) {}
+  std::unique_ptr<AppendFile> create(uint64_t& number) override { return make(false, number); }
+  std::unique_ptr<AppendFile> create_values(uint64_t& number) override { return make(true, number); }
+  void pause(uint64_t written) override {
+    if (callbacks_.pause(callbacks_.output, written)) throw Raised();
+  }
+
+ private:
+  std::unique_ptr<AppendFile> make(bool values, uint64_t& number) {
+    std::unique_ptr<AppendFile> file(callbacks_.create(callbacks_.output, values, &number));
+    if (!file) throw Raised();
+    return file;
+  }
+
+  const OutputCallbacks callbacks_;
+};
+
 /* What was written, in key order. */
 struct Merged {
   std::vector<TableInfo> tables;
   std::vector<std::pair<uint64_t, uint64_t>> value_files;  // number, size
 };
 
-Merged write_tables(const std::vector<std::shared_ptr<EntrySource>>& sources,
-                    const MergeOptions& options, MergeOutput& output);
+/* The sources must outlive it. */
+Merged write_tables(const std::vector<const EntrySource*>& sources, const MergeOptions& options,
+                    MergeOutput& output);
 
 /* Sorted, disjoint tables as one source; read past the cache. */
 class TableSource final : public EntrySource {

@@ -1,0 +1,642 @@
+# Tables, value files, the cache, flush and merge: table.hpp, cache.hpp and merge.hpp for Python.
+#
+#   storage with descriptors    read and written by the core, without the interpreter's lock
+#   any other                   called back, with it: an exception passes through unchanged
+#
+# A call into the core may let other threads run while it waits for the disk, even where the lock is
+# held (`Blocking` in file.hpp): what it works on is owned by shared pointers, or by the caller.
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.exc cimport PyErr_Fetch, PyErr_Restore
+from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+from libcpp cimport bool as cbool
+from libcpp.map cimport map as cmap
+from libcpp.memory cimport make_shared, shared_ptr, unique_ptr
+from libcpp.set cimport set as cset
+from libcpp.string cimport string
+from libcpp.utility cimport move, pair
+from libcpp.vector cimport vector
+
+import os as _os
+
+from murmur import errors as _errors
+from murmur.kvcore.kernel.interface import ABSENT as _ABSENT, TableInfo as _TableInfo
+from murmur.kvcore.storage import Problem as _Problem
+
+
+cdef extern from *:
+    """
+    #include "codec.hpp"
+    #include "common.hpp"
+    #include "file.hpp"
+
+    static PyObject* murmur_corruption;
+    static PyObject* murmur_checksum_mismatch;
+    static PyObject* murmur_unknown_format;
+    static PyObject* murmur_closed;
+    static PyObject* murmur_invalid_input;
+
+    /* Turns the C++ exception in flight into a Python one. */
+    static void translate_error() {
+      try {
+        throw;
+      } catch (const murmur::Raised&) {
+        if (!PyErr_Occurred()) PyErr_SetString(PyExc_SystemError, "a callback failed silently");
+      } catch (const murmur::Corrupt& error) {
+        PyObject* type = error.damage == murmur::Damage::Checksum ? murmur_checksum_mismatch
+                         : error.damage == murmur::Damage::Format ? murmur_unknown_format
+                                                                  : murmur_corruption;
+        PyObject* path = PyUnicode_DecodeFSDefaultAndSize(
+            error.path.data(), static_cast<Py_ssize_t>(error.path.size()));
+        PyObject* arguments = path ? Py_BuildValue(
+            "(NKs)", path, static_cast<unsigned long long>(error.offset), error.reason.c_str())
+                                   : nullptr;
+        if (arguments) PyErr_SetObject(type, arguments);
+        Py_XDECREF(arguments);
+      } catch (const murmur::IoError& error) {
+        PyObject* path = PyUnicode_DecodeFSDefaultAndSize(
+            error.path.data(), static_cast<Py_ssize_t>(error.path.size()));
+        if (!path) return;
+        errno = error.error;
+        PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, path);
+        Py_DECREF(path);
+      } catch (const murmur::ClosedError& error) {
+        PyErr_Format(murmur_closed, "%s: the tree is closed", error.path.c_str());
+      } catch (const murmur::InvalidArgument& error) {
+        PyErr_SetString(murmur_invalid_input, error.what());
+      } catch (const murmur::Malformed& error) {
+        PyErr_SetString(PyExc_ValueError, error.what());
+      } catch (const std::bad_alloc&) {
+        PyErr_NoMemory();
+      } catch (const std::exception& error) {
+        PyErr_SetString(PyExc_RuntimeError, error.what());
+      }
+    }
+
+    /* What file.hpp asks for: others run while a thread that holds the lock waits for the disk. */
+    static void* release_interpreter() {
+      return PyGILState_Check() ? static_cast<void*>(PyEval_SaveThread()) : nullptr;
+    }
+    static void take_interpreter(void* state) {
+      PyEval_RestoreThread(static_cast<PyThreadState*>(state));
+    }
+
+    /* The functions of a codec, at the addresses that codec.py found. */
+    template <class F>
+    static void set_function(F& function, unsigned long long address) {
+      function = reinterpret_cast<F>(static_cast<uintptr_t>(address));
+    }
+    static void offer_codec(uint8_t codec, const std::vector<uint64_t>& at) {
+      murmur::codec::Functions functions;
+      if (codec == murmur::codec::LZ4) {
+        set_function(functions.lz4_bound, at.at(0));
+        set_function(functions.lz4_compress, at.at(1));
+        set_function(functions.lz4_decompress, at.at(2));
+      } else {
+        set_function(functions.zstd_bound, at.at(0));
+        set_function(functions.zstd_compress, at.at(1));
+        set_function(functions.zstd_decompress, at.at(2));
+        set_function(functions.zstd_is_error, at.at(3));
+      }
+      murmur::codec::offer(codec, functions);
+    }
+    """
+    PyObject* murmur_corruption
+    PyObject* murmur_checksum_mismatch
+    PyObject* murmur_unknown_format
+    PyObject* murmur_closed
+    PyObject* murmur_invalid_input
+    void translate_error()
+    void* release_interpreter() nogil
+    void take_interpreter(void*) nogil
+    void offer_codec(uint8_t, const vector[uint64_t]&) except +translate_error
+
+
+cdef extern from "common.hpp" namespace "murmur" nogil:
+    cdef cppclass Slice:
+        const uint8_t* data
+        size_t size
+        Slice()
+        Slice(const uint8_t*, size_t)
+        Slice(const char*, size_t)
+        Slice(const string&)
+    void c_fail_allocation "murmur::fail_allocation"(uint64_t)
+
+
+cdef extern from "crc32.hpp" namespace "murmur" nogil:
+    uint32_t c_crc32 "murmur::crc32"(uint32_t, const void*, size_t)
+
+
+cdef extern from "codec.hpp" namespace "murmur::codec" nogil:
+    void set_loader(int (*)(uint8_t) except -1)
+
+
+cdef extern from "file.hpp" namespace "murmur" nogil:
+    cdef cppclass BlockingHooks:
+        void* (*enter)() noexcept
+        void (*leave)(void*) noexcept
+    void set_blocking_hooks(BlockingHooks)
+
+    cdef cppclass CReadFile "murmur::ReadFile":
+        pass
+    cdef cppclass CAppendFile "murmur::AppendFile":
+        pass
+    cdef cppclass FdReadFile(CReadFile):
+        FdReadFile(int, string) except +translate_error
+    cdef cppclass MappedReadFile(CReadFile):
+        MappedReadFile(int, string) except +translate_error
+    cdef cppclass FdAppendFile(CAppendFile):
+        FdAppendFile(int, string) except +translate_error
+    cdef cppclass ReadCallbacks:
+        void* file
+        int (*read)(void*, uint64_t, size_t, uint8_t*, size_t*) except -1
+        int (*size)(void*, uint64_t*) except -1
+        void (*drop)(void*) noexcept
+    cdef cppclass CallbackReadFile(CReadFile):
+        CallbackReadFile(ReadCallbacks, string) except +translate_error
+    cdef cppclass AppendCallbacks:
+        void* file
+        int (*write)(void*, const uint8_t*, size_t) except -1
+        int (*sync)(void*) except -1
+        int (*close)(void*) except -1
+        void (*drop)(void*) noexcept
+    cdef cppclass CallbackAppendFile(CAppendFile):
+        CallbackAppendFile(AppendCallbacks, string) except +translate_error
+
+
+cdef extern from "iterator.hpp" namespace "murmur" nogil:
+    cdef enum class Kind(uint8_t):
+        Put
+        Tombstone
+        Reference
+    cdef cppclass CReference "murmur::Reference":
+        uint64_t file
+        uint64_t offset
+        uint32_t length
+        uint32_t crc
+        @staticmethod
+        CReference decode(Slice) except +translate_error
+    cdef cppclass RangeTombstone:
+        string start
+        string stop
+    ctypedef vector[RangeTombstone] RangeTombstones
+    cdef cppclass CEntrySource "murmur::EntrySource":
+        RangeTombstones ranges() except +translate_error
+
+
+cdef extern from "cache.hpp" namespace "murmur" nogil:
+    cdef cppclass BlockRef:
+        void reset()
+    cdef cppclass CBlockCache "murmur::BlockCache":
+        CBlockCache(uint64_t) except +
+        uint64_t weight()
+        uint64_t hits()
+        uint64_t misses()
+
+
+cdef extern from "table.hpp" namespace "murmur" nogil:
+    cdef cppclass CTableInfo "murmur::TableInfo":
+        uint64_t number
+        uint64_t size
+        uint64_t entries
+        uint64_t tombstones
+        uint64_t ranges
+        uint64_t max_sequence
+        uint32_t checksum
+        string first
+        string last
+        vector[pair[uint64_t, uint64_t]] references
+    cdef cppclass Found:
+        Kind kind
+        Slice value
+        BlockRef pin
+    cdef cppclass CProblem "murmur::Problem":
+        uint64_t offset
+        string reason
+    cdef cppclass CTable "murmur::Table":
+        CTable(unique_ptr[CReadFile], CTableInfo, shared_ptr[CBlockCache]) except +translate_error
+        cbool get(Slice, uint32_t, Found&) except +translate_error
+        const RangeTombstones& ranges() except +translate_error
+        vector[CProblem] check() except +translate_error
+        void close()
+        uint64_t resident()
+        uint64_t filtered()
+        uint64_t passed_in_vain()
+    cdef cppclass CValueFile "murmur::ValueFile":
+        CValueFile(unique_ptr[CReadFile], uint64_t, uint64_t) except +translate_error
+        void verify_bounds(const CReference&) except +translate_error
+        void read(const CReference&, uint8_t*) except +translate_error
+        vector[CProblem] check() except +translate_error
+        void close()
+
+
+cdef extern from "merge.hpp" namespace "murmur" nogil:
+    cdef cppclass CTableOptions "murmur::TableOptions":
+        uint64_t table_bytes
+        uint32_t block_bytes
+        uint8_t codec
+        int level
+        uint32_t bits_per_key
+        uint64_t separate_bytes
+    cdef cppclass MergeOptions:
+        CTableOptions table
+        uint64_t max_sequence
+        cbool drop_tombstones
+        cset[uint64_t] relocate
+        cmap[uint64_t, CValueFile*] values
+    cdef cppclass OutputCallbacks:
+        void* output
+        CAppendFile* (*create)(void*, cbool, uint64_t*) except NULL
+        int (*pause)(void*, uint64_t) except -1
+    cdef cppclass CallbackOutput:
+        CallbackOutput(OutputCallbacks)
+    cdef cppclass Merged:
+        vector[CTableInfo] tables
+        vector[pair[uint64_t, uint64_t]] value_files
+    Merged c_write_tables "murmur::write_tables"(
+        const vector[const CEntrySource*]&, const MergeOptions&, CallbackOutput&
+    ) except +translate_error
+    cdef cppclass TableSource(CEntrySource):
+        TableSource(vector[shared_ptr[CTable]]) except +translate_error
+
+
+# -- what the core calls
+
+
+cdef int _read(void* file, uint64_t offset, size_t size, uint8_t* out, size_t* got) except -1 with gil:
+    cdef bytes data = (<object>file).read(offset, size)
+    got[0] = min(<size_t>PyBytes_GET_SIZE(data), size)
+    memcpy(out, PyBytes_AS_STRING(data), got[0])
+    return 0
+
+
+cdef int _size(void* file, uint64_t* size) except -1 with gil:
+    size[0] = (<object>file).size()
+    return 0
+
+
+cdef int _write(void* file, const uint8_t* data, size_t size) except -1 with gil:
+    (<object>file).write(PyBytes_FromStringAndSize(<const char*>data, size))
+    return 0
+
+
+cdef int _sync(void* file) except -1 with gil:
+    (<object>file).sync()
+    return 0
+
+
+cdef int _close(void* file) except -1 with gil:
+    (<object>file).close()
+    return 0
+
+
+cdef void _drop(void* file) noexcept with gil:
+    # It may happen while an exception is on its way, which closing must not disturb.
+    cdef PyObject* type
+    cdef PyObject* value
+    cdef PyObject* traceback
+    PyErr_Fetch(&type, &value, &traceback)
+    try:
+        (<object>file).close()
+    except OSError:
+        pass  # of a file that was only read, or is given up
+    Py_DECREF(<object>file)
+    PyErr_Restore(type, value, traceback)
+
+
+cdef CAppendFile* _create(void* output, cbool values, uint64_t* number) except NULL with gil:
+    of = <object>output
+    number[0], file = of.create_values() if values else of.create()
+    return _append_file(file)
+
+
+cdef int _pause(void* output, uint64_t written) except -1 with gil:
+    (<object>output).pause(written)
+    return 0
+
+
+cdef int _load_codec(uint8_t codec) except -1 with gil:
+    from murmur.kvcore.kernel.codec import addresses
+    cdef vector[uint64_t] at = addresses(codec)
+    offer_codec(codec, at)
+    return 0
+
+
+# -- files
+
+
+cdef string _path(file_name) except *:
+    return _os.fsencode(file_name)
+
+
+cdef CReadFile* _read_file(file, path, cbool mmap) except NULL:
+    cdef ReadCallbacks callbacks
+    cdef int fd
+    if hasattr(file, "fileno"):
+        fd = file.fileno()
+        try:
+            return new MappedReadFile(fd, _path(path)) if mmap else new FdReadFile(fd, _path(path))
+        finally:
+            file.close()  # the core has its own
+    callbacks.file = <void*>file
+    callbacks.read = _read
+    callbacks.size = _size
+    callbacks.drop = _drop
+    cdef CReadFile* made = new CallbackReadFile(callbacks, _path(path))
+    Py_INCREF(file)
+    return made
+
+
+cdef CAppendFile* _append_file(file) except NULL:
+    cdef AppendCallbacks callbacks
+    if hasattr(file, "fileno"):
+        try:
+            return new FdAppendFile(file.fileno(), _path(file.name))
+        finally:
+            file.close()
+    callbacks.file = <void*>file
+    callbacks.write = _write
+    callbacks.sync = _sync
+    callbacks.close = _close
+    callbacks.drop = _drop
+    cdef CAppendFile* made = new CallbackAppendFile(callbacks, _path(file.name))
+    Py_INCREF(file)
+    return made
+
+
+# -- classes
+
+
+def crc32(data, uint32_t value=0):
+    """The CRC-32 of bytes, as zlib computes it; `value` is that of what precedes them."""
+    cdef Py_buffer view
+    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    try:
+        return c_crc32(value, view.buf, view.len)
+    finally:
+        PyBuffer_Release(&view)
+
+
+def fail_allocation(uint64_t nth):
+    """Let the nth allocation of the core from now on, and all later ones, raise MemoryError.
+
+    1 is the next one, 0 ends it. For tests.
+    """
+    c_fail_allocation(nth)
+
+
+cdef class BlockCache:
+    """Verified blocks, shared by the tables of a tree; see cache.hpp."""
+
+    cdef shared_ptr[CBlockCache] core
+
+    def __cinit__(self, uint64_t budget_bytes):
+        self.core = make_shared[CBlockCache](budget_bytes)
+
+    @property
+    def weight(self):
+        """The bytes that it holds."""
+        return self.core.get().weight()
+
+    @property
+    def hits(self):
+        """How often a block was there; about, when several threads read."""
+        return self.core.get().hits()
+
+    @property
+    def misses(self):
+        """How often it was not."""
+        return self.core.get().misses()
+
+
+cdef class Source:
+    """What `write_tables` reads from, besides lists of tables: a frozen memtable."""
+
+    cdef const CEntrySource* entry_source(self) except NULL:
+        raise NotImplementedError
+
+
+cdef class Table:
+    """An sstable open for reading, by any number of threads; see table.hpp."""
+
+    cdef shared_ptr[CTable] core
+    cdef readonly object info
+    cdef readonly str name
+    cdef readonly str path
+    cdef object __weakref__
+
+    def __cinit__(self, storage, str name, info, BlockCache cache not None, *, mmap=False):
+        self.info = info
+        self.name = name
+        self.path = f"{storage.path}/{name}"
+        cdef CTableInfo known = _to_info(info)
+        cdef unique_ptr[CReadFile] file
+        file.reset(_read_file(storage.open(name), self.path, mmap))
+        self.core.reset(new CTable(move(file), known, cache.core))
+
+    def get(self, bytes key not None):
+        """The key's value: None is a tombstone, ABSENT no entry. Range tombstones are not asked."""
+        cdef Slice wanted = _slice(key)
+        cdef Found found
+        if not self.core.get().get(wanted, c_crc32(0, wanted.data, wanted.size), found):
+            return _ABSENT
+        if found.kind == Kind.Tombstone:
+            return None
+        return _bytes(found.value)
+
+    def ranges(self):
+        """The range tombstones as pairs (start, stop)."""
+        return _to_ranges(self.core.get().ranges())
+
+    @property
+    def resident(self):
+        """Bytes of filter, index and ranges in memory; 0 before the first use."""
+        return self.core.get().resident()
+
+    @property
+    def filtered(self):
+        """How many gets the filter answered; about, when several threads read."""
+        return self.core.get().filtered()
+
+    @property
+    def passed_in_vain(self):
+        """How many gets the filter let pass though there was no such key; about."""
+        return self.core.get().passed_in_vain()
+
+    def check(self):
+        """Read all of it: an iterator over what is wrong, if anything is."""
+        cdef vector[CProblem] problems
+        with nogil:
+            problems = self.core.get().check()
+        return _to_problems(self.path, problems)
+
+    def close(self):
+        """Read no more from the disk: what is not in memory raises Closed."""
+        self.core.get().close()
+
+
+cdef class ValueFile:
+    """A value file open for reading, by any number of threads."""
+
+    cdef shared_ptr[CValueFile] core
+    cdef readonly object number
+    cdef readonly object size
+    cdef readonly str name
+    cdef readonly str path
+    cdef object __weakref__
+
+    def __cinit__(self, storage, str name, uint64_t number, uint64_t size):
+        self.number = number
+        self.size = size
+        self.name = name
+        self.path = f"{storage.path}/{name}"
+        cdef unique_ptr[CReadFile] file
+        file.reset(_read_file(storage.open(name), self.path, False))
+        self.core.reset(new CValueFile(move(file), number, size))
+
+    def read(self, uint64_t offset, uint32_t length, uint32_t crc):
+        """The value that a reference describes."""
+        cdef CReference reference
+        reference.file = self.number
+        reference.offset = offset
+        reference.length = length
+        reference.crc = crc
+        return _read_value(self.core.get()[0], reference)
+
+    def check(self):
+        """Read the header: an iterator over what is wrong, if anything is."""
+        return _to_problems(self.path, self.core.get().check())
+
+    def close(self):
+        """Read no more from the disk: reading raises Closed."""
+        self.core.get().close()
+
+
+def write_tables(sources, output):
+    """Write the union of the sources, newest first, into new tables; see merge.hpp.
+
+    Each source is a frozen Memtable, or sorted, disjoint Tables. Returns the tables' infos in key
+    order, and sets `output.value_files`. When it raises, the caller removes the files created.
+    """
+    cdef MergeOptions options = _to_options(output)
+    cdef vector[const CEntrySource*] of
+    cdef vector[shared_ptr[TableSource]] lists
+    cdef vector[shared_ptr[CTable]] tables
+    cdef OutputCallbacks callbacks
+    cdef unique_ptr[CallbackOutput] target
+    cdef Merged merged
+    cdef shared_ptr[TableSource] made
+    sources = list(sources)  # they stay as long as this runs
+    for source in sources:
+        if isinstance(source, Source):
+            of.push_back((<Source>source).entry_source())
+            continue
+        tables.clear()
+        for table in source:
+            tables.push_back((<Table?>table).core)
+        made.reset(new TableSource(tables))
+        lists.push_back(made)
+        of.push_back(made.get())
+    callbacks.output = <void*>output
+    callbacks.create = _create
+    callbacks.pause = _pause
+    target.reset(new CallbackOutput(callbacks))
+    with nogil:
+        merged = c_write_tables(of, options, target.get()[0])
+    output.value_files.extend(merged.value_files)
+    return [_from_info(info) for info in merged.tables]
+
+
+# -- conversions
+
+
+cdef inline Slice _slice(bytes data):
+    return Slice(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+
+
+cdef inline bytes _bytes(Slice slice):
+    return PyBytes_FromStringAndSize(<const char*>slice.data, slice.size)
+
+
+cdef bytes _read_value(CValueFile& file, const CReference& reference):
+    file.verify_bounds(reference)  # before so much memory is taken
+    cdef bytes value = PyBytes_FromStringAndSize(NULL, reference.length)
+    file.read(reference, <uint8_t*>PyBytes_AS_STRING(value))
+    return value
+
+
+cdef CTableInfo _to_info(info) except *:
+    cdef CTableInfo made
+    made.number = info.number
+    made.size = info.size
+    made.entries = info.entries
+    made.tombstones = info.tombstones
+    made.ranges = info.ranges
+    made.max_sequence = info.max_sequence
+    made.checksum = info.checksum
+    made.first = info.first
+    made.last = info.last
+    made.references = info.references
+    return made
+
+
+cdef object _from_info(CTableInfo info):
+    return _TableInfo(
+        info.number, info.size, info.entries, info.tombstones, info.ranges, info.max_sequence,
+        info.checksum, info.first, info.last, tuple(info.references),
+    )
+
+
+cdef MergeOptions _to_options(output) except *:
+    cdef MergeOptions made
+    options = output.options
+    made.table.table_bytes = options.table_bytes
+    made.table.block_bytes = options.block_bytes
+    made.table.codec = options.codec
+    made.table.level = options.level
+    made.table.bits_per_key = options.bits_per_key
+    made.table.separate_bytes = options.separate_bytes
+    made.max_sequence = output.max_sequence
+    made.drop_tombstones = output.drop_tombstones
+    for number in output.relocate:
+        made.relocate.insert(number)
+    for number, file in output.values.items():
+        made.values[number] = (<ValueFile?>file).core.get()
+    return made
+
+
+cdef list _to_ranges(RangeTombstones ranges):
+    return [(<bytes>range_.start, <bytes>range_.stop) for range_ in ranges]
+
+
+cdef object _to_problems(str path, vector[CProblem] problems):
+    return iter([
+        _Problem(path, problem.offset, problem.reason.decode()) for problem in problems
+    ])
+
+
+def _bind():
+    global murmur_corruption, murmur_checksum_mismatch, murmur_unknown_format
+    global murmur_closed, murmur_invalid_input
+    # They stay as long as the process does.
+    for error in (
+        _errors.Corruption, _errors.ChecksumMismatch, _errors.UnknownFormat, _errors.Closed,
+        _errors.InvalidInput,
+    ):
+        Py_INCREF(error)
+    murmur_corruption = <PyObject*>_errors.Corruption
+    murmur_checksum_mismatch = <PyObject*>_errors.ChecksumMismatch
+    murmur_unknown_format = <PyObject*>_errors.UnknownFormat
+    murmur_closed = <PyObject*>_errors.Closed
+    murmur_invalid_input = <PyObject*>_errors.InvalidInput
+    cdef BlockingHooks hooks
+    hooks.enter = release_interpreter
+    hooks.leave = take_interpreter
+    set_blocking_hooks(hooks)
+    set_loader(_load_codec)
+
+
+_bind()
