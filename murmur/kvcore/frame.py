@@ -26,14 +26,14 @@ from zlib import crc32
 from murmur.errors import ChecksumMismatch, Corruption
 from murmur.kvcore.storage import ReadFile
 
-ADMITTED, PARKED = 1, 2  # kinds, on disk: never renumber, never reuse
+ADMITTED, PARKED, BATCH = 1, 2, 3  # kinds, on disk: never renumber, never reuse
 
 MARKER = b"\xf5\x1aLg"
 FRAME_SIZE = 21  # without the record
 MAX_RECORD = (1 << 31) - 1
 CHUNK = 1 << 20  # what one system call reads
 
-_KINDS = (ADMITTED, PARKED)
+_KINDS = (ADMITTED, PARKED, BATCH)
 _START = Struct(">4sIIBQ")
 _pack_start = _START.pack
 _unpack_start = _START.unpack_from

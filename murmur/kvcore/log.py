@@ -8,33 +8,43 @@
 
 Positions count the bytes of frames (frame.py), from file to file without gaps (segment.py); only
 positions that append and the readers return begin a frame. A record begins with a version byte, its
-replica (8 bytes) and its seq (u64, big-endian): the log needs to know no more of it.
+replica (8 bytes) and its seq (u64, big-endian): the log needs to know no more of it. (A BATCH is
+the payload of an engine that has no peers, and nothing is known of it.)
+
+Where the storage preallocates, the open segment has zeros behind its last frame, twice as many each
+time; the native kernel maps them and stores frames there, which takes 0.2 µs where a write takes
+0.7, and a sync of one frame takes 80 µs where it takes 125 in a file that grows. The zeros are cut
+off when the segment is closed. Segments are not recycled: a sync of a mapped old file takes 500 µs.
 
 Invariants:
-    1. What is behind `end` in the file is never read, and is cut off before anything is appended:
-       an append that was interrupted anywhere has either happened or not.
+    1. What is behind `end` in the file is never read, and is cut off before anything is appended,
+       but for zeros: an append that was interrupted anywhere has either happened or not.
     2. A batch lies in one segment, so that it can be cut back; a segment is as large as its last
        batch makes it, and a batch that does not fit begins a new one.
     3. A cut is synced before the next append, so that a crash cannot bring back what was cut.
     4. After a sync has failed nothing is written any more: what is on the disk is unknown.
     5. Readers work on an immutable description of the segments, and need no lock beside writers.
 
-Locks are taken in this order: `_writing` (append, rewind, close), `_syncing` (whatever syncs).
+Locks are taken in this order: `_writing` (append, rewind, close), `_syncing` (whatever syncs). An
+append takes only the first, so that it does not wait for another's sync.
 """
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from typing import NoReturn
 
 from murmur.errors import Closed, Corruption, InvalidInput, Poisoned
-from murmur.kvcore.frame import ADMITTED, FRAME_SIZE, MAX_RECORD, PARKED, encode, scan
+from murmur.kvcore import segment as segments_of
+from murmur.kvcore.frame import ADMITTED, BATCH, FRAME_SIZE, PARKED, scan
+from murmur.kvcore.kernel import Appender
 from murmur.kvcore.log_recovery import TornTail, full_path, recover
 from murmur.kvcore.segment import (
     DIRECTORY,
-    SMALLEST_RECORD,
+    HEADER_SIZE,
     Segment,
     check_header,
     create_segment,
@@ -44,11 +54,13 @@ from murmur.kvcore.segment import (
     read_footer,
     survey,
 )
-from murmur.kvcore.storage import AppendFile, Problem, Storage
+from murmur.kvcore.storage import AppendFile, Problem, Storage, cannot_preallocate
 
-__all__ = ["ADMITTED", "PARKED", "Log", "TornTail"]
+__all__ = ["ADMITTED", "BATCH", "PARKED", "Log", "TornTail"]
 
 SEGMENT_BYTES = 64 << 20
+PREALLOCATED = 64 << 10  # at first; then twice as much each time
+FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class Log:
@@ -69,13 +81,13 @@ class Log:
         self._segment_bytes = segment_bytes
         self._writing = threading.Lock()
         self._syncing = threading.Lock()
-        # One tuple, replaced as a whole: closed segments, the open one, its file.
-        self._state: tuple[tuple[Segment, ...], Segment, AppendFile] = (
-            segments[:-1],
-            segments[-1],
-            storage.append(segments[-1].name),
-        )
         self._durable = segments[-1].end
+        self._preallocates = storage.preallocates
+        # One tuple, replaced as a whole: closed segments, and who appends to the open one.
+        self._state: tuple[tuple[Segment, ...], Appender] = (
+            segments[:-1],
+            self._appender(storage.append(segments[-1].name), segments[-1]),
+        )
         self._footed = footed  # the open segment's file has a footer behind the frames
         self._rolling = False  # the open segment is to be closed before anything is appended
         self._poison: str | None = None
@@ -115,6 +127,11 @@ class Log:
         return self._state[1].end
 
     @property
+    def appender(self) -> Appender:
+        """Who appends to the open segment, for a native writer; changed by whatever makes room."""
+        return self._state[1]
+
+    @property
     def durable(self) -> int:
         """All before this position survives a power cut."""
         return self._durable
@@ -122,8 +139,8 @@ class Log:
     @property
     def segments(self) -> tuple[Segment, ...]:
         """What is known of the segments, the open one last."""
-        closed, segment, _ = self._state
-        return (*closed, segment)
+        closed, appender = self._state
+        return (*closed, appender.segment)
 
     # -- writing
 
@@ -134,29 +151,15 @@ class Log:
         """
         if not records:
             return self.end
-        lengths = list(map(len, records))
-        assert kind in (ADMITTED, PARKED), kind
-        assert min(lengths) >= SMALLEST_RECORD, min(lengths)
-        assert max(lengths) <= MAX_RECORD, max(lengths)
-        ranges = ranges_of(records) if kind == ADMITTED else {}
-        size = sum(lengths) + FRAME_SIZE * len(lengths)
         with self._writing:
-            self._check_usable()
-            closed, segment, file = self._state
-            used = segment.end - segment.start
-            if self._rolling or (used > 0 and used + size > self._segment_bytes):
-                self._roll()
-                closed, segment, file = self._state
-            if file.tell() != segment.end + segment.shift:
-                self._cut()
-            data = encode(kind, self._durable, segment.end, records)
-            try:
-                file.write(data)
-            except OSError:
-                self._cut()
-                raise
-            self._state = (closed, segment.extended(segment.end + len(data), ranges), file)
-            return segment.end + len(data)
+            if self._closed or self._poison is not None:
+                self._check_usable()
+            end = self._try_append(kind, records)
+            if end < 0:
+                self._make_room(sum(map(len, records)) + FRAME_SIZE * len(records))
+                end = self._try_append(kind, records)
+                assert end >= 0, "there is room now"
+            return end
 
     def sync(self, position: int | None = None) -> int:
         """Wait until all before a position (default: the end) is durable; returns how much is.
@@ -169,9 +172,10 @@ class Log:
             with self._syncing:
                 self._check_usable()
                 if self._durable < target:  # else the one before has synced for this one
-                    _, segment, file = self._state
-                    self._sync_file(file)
-                    self._durable = segment.end
+                    appender = self._state[1]
+                    end = appender.end
+                    self._sync_file(appender.file)
+                    self._set_durable(end)
         return self._durable
 
     def rewind(self, end: int) -> None:
@@ -181,14 +185,17 @@ class Log:
         """
         with self._writing:
             self._check_usable()
+            closed, appender = self._state
+            assert end <= appender.end, (end, appender.end)
+            if end == appender.end and not self._has_more(appender):
+                return
             with self._syncing:
-                closed, segment, file = self._state
-                assert end <= segment.end, (end, segment.end)
                 if end < self._durable:
                     raise InvalidInput(f"the log is durable to {self._durable}, behind {end}")
-                self._state = (closed, self._shortened(segment, end), file)
-            if file.tell() != end + segment.shift:
-                self._cut()
+                segment = self._shortened(appender.segment, end)
+                appender.close()  # what it has room for is being cut off
+                self._state = (closed, self._appender(appender.file, segment))
+            self._cut()
 
     def close(self) -> None:
         """Let go of the files. Does not sync, but what is synced opens faster next time."""
@@ -196,13 +203,17 @@ class Log:
             if self._closed:
                 return
             self._closed = True
-            _, segment, file = self._state
+            appender = self._state[1]
+            segment, file = appender.segment, appender.file
+            more = self._has_more(appender)
+            appender.close()
             try:
                 if self._poison is None and not self._footed:
-                    if file.tell() != segment.end + segment.shift:
+                    if file.size() != segment.end + segment.shift:
                         self._truncate(file, segment)
-                        self._sync_file(file)
-                        self._durable = segment.end
+                        if more:
+                            self._sync_file(file)
+                            self._durable = segment.end
                     if self._durable == segment.end > segment.start:
                         _leave_footer(segment, file)
             finally:
@@ -282,17 +293,78 @@ class Log:
 
     # -- the parts of writing
 
+    def _try_append(self, kind: int, records: Sequence[bytes]) -> int:
+        try:
+            return self._state[1].append(kind, records)
+        except OSError:
+            self._cut()
+            raise
+
+    def _make_room(self, size: int) -> None:
+        """See to it that this many bytes can be appended, if need be to another segment."""
+        appender = self._state[1]
+        used = appender.end - appender.segment.start
+        if self._rolling or (used > 0 and used + size > self._segment_bytes):
+            self._roll()
+        elif self._has_more(appender) or self._footed:
+            self._cut()
+        closed, appender = self._state
+        segment = appender.segment
+        needed = segment.end + size
+        if not self._preallocates:
+            appender.limit = max(needed, segment.start + self._segment_bytes)
+            return
+        present = appender.limit + segment.shift if appender.limit > segment.end else 0
+        room = min(max(PREALLOCATED, 2 * present), HEADER_SIZE + self._segment_bytes)
+        room = max(room, needed + segment.shift)
+        try:
+            try:
+                appender.file.preallocate(room)
+            except OSError as error:
+                if error.errno not in FULL:
+                    raise
+                room = needed + segment.shift
+                appender.file.preallocate(room)
+        except OSError as error:
+            if not cannot_preallocate(error):
+                raise
+            self._preallocates = False
+            # Another handle, which appends in the plain way.
+            appender.close()
+            file = self._storage.append(segment.name)
+            self._state = (closed, self._appender(file, segment))
+            self._state[1].limit = max(needed, segment.start + self._segment_bytes)
+            appender.file.close()
+        else:
+            appender.map(max(room, HEADER_SIZE + self._segment_bytes))
+            appender.limit = room - segment.shift
+
+    def _appender(self, file: AppendFile, segment: Segment) -> Appender:
+        return Appender(file, segment, durable=self._durable, block_bytes=segments_of.BLOCK_BYTES)
+
+    def _set_durable(self, position: int) -> None:
+        self._durable = position
+        self._state[1].durable = position
+
+    def _has_more(self, appender: Appender) -> bool:
+        """Whether there is something else than zeros behind the end."""
+        return not appender.mapped and appender.file.tell() != (
+            appender.end + appender.segment.shift
+        )
+
     def _roll(self) -> None:
         """Close the open segment and begin another. Interrupted anywhere, it is simply repeated."""
         with self._syncing:
-            closed, segment, file = self._state
+            closed, appender = self._state
+            segment, file = appender.segment, appender.file
             if segment.end > segment.start:
                 self._rolling = True
                 self._footed = False
+                appender.close()
                 segment = segment.sealed()
                 self._truncate(file, segment)
                 self._sync_file(file)
-                self._durable = segment.end
+                self._set_durable(segment.end)
                 file.write(encode_footer(segment))
                 self._sync_file(file)
                 following = Segment(segment.end, segment.end)
@@ -302,25 +374,28 @@ class Log:
                 except OSError as error:
                     self._fail(error)
                 new_file = self._storage.append(following.name)
-                self._state = ((*closed, segment), following, new_file)
+                self._state = ((*closed, segment), self._appender(new_file, following))
                 file.close()
             self._rolling = False
 
     def _cut(self) -> None:
         """Cut off what is behind the end, so that no crash brings it back."""
         with self._syncing:
-            _, segment, file = self._state
+            closed, appender = self._state
+            segment = appender.segment
             self._footed = False
-            self._truncate(file, segment)
-            self._sync_file(file)
-            self._durable = segment.end
+            appender.close()
+            self._truncate(appender.file, segment)
+            self._sync_file(appender.file)
+            self._set_durable(segment.end)
+            self._state = (closed, self._appender(appender.file, segment))
 
     def _truncate(self, file: AppendFile, segment: Segment) -> None:
-        size, wanted = file.tell(), segment.end + segment.shift
+        size, wanted = file.size(), segment.end + segment.shift
         if size < wanted:
             path = full_path(self._storage, segment)
             raise Corruption(path, size, f"the file shrank from {wanted} bytes")
-        if size > wanted:
+        if size > wanted or file.tell() != wanted:
             try:
                 file.truncate(wanted)
             except OSError as error:

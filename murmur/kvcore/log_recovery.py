@@ -5,6 +5,7 @@ Only the last segment can be unfinished. Its frames are read to the first bad on
     damage, if it lies before `clean_end`,           which somebody knows to be durable
             or before the end that a footer states,  which is written after a sync
             or before a witness (see frame.py),      which was written after a sync
+    the end, if there is nothing but zeros from there on,  which were preallocated
     the torn end of what was never synced, otherwise: it is cut off, and told of as a `TornTail`.
 
 All other segments are closed: their footers must be valid, their frames are verified when they are
@@ -30,7 +31,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from murmur.errors import Corruption
-from murmur.kvcore.frame import find_witness
+from murmur.kvcore.frame import CHUNK, find_witness
 from murmur.kvcore.segment import (
     DIRECTORY,
     FOOTER_MARKER,
@@ -46,7 +47,7 @@ from murmur.kvcore.storage import TEMPORARY, ReadFile, Storage, replace
 
 
 class TornTail(NamedTuple):
-    """What recovery cut off: `length` bytes from `offset` of the file on."""
+    """What recovery cut off: `length` bytes from `offset` of the file on, and the zeros behind."""
 
     path: str
     offset: int
@@ -110,9 +111,9 @@ def _is_stillborn(storage: Storage, starts: list[int]) -> bool:
     if len(starts) == 1:
         return False
     with closing(storage.open(Segment(starts[-1], starts[-1]).name)) as file:
-        if file.size() != HEADER_SIZE:
-            return False
         check_header(file, full_path(storage, Segment(starts[-1], starts[-1])), starts[-1])
+        if not _only_zeros(file, HEADER_SIZE):
+            return False
     before = Segment(starts[-2], starts[-2])
     with closing(storage.open(before.name)) as file:
         return _closed_properly(file, full_path(storage, before), before.start) is None
@@ -151,7 +152,10 @@ def _recover_last(
         if damage is not None:
             if closed is not None and segment.end < closed.end:
                 raise damage
-            torn = _judge(file, damage, segment.end, size)
+            if _only_zeros(file, damage.offset):
+                damage = None
+            else:
+                torn = _judge(file, damage, segment.end, size)
         if damage is not None or (not footed and segment.end > max(clean_end, durable, start)):
             _save(storage, segment, file)
         return segment, torn, footed
@@ -190,4 +194,15 @@ def _judge(file: ReadFile, damage: Corruption, position: int, size: int) -> Torn
             damage.offset,
             f"{damage.reason}, and it was durable before the frame at position {witness}",
         )
-    return TornTail(damage.path, damage.offset, len(rest), damage.reason)
+    return TornTail(damage.path, damage.offset, len(rest.rstrip(b"\0")), damage.reason)
+
+
+def _only_zeros(file: ReadFile, offset: int) -> bool:
+    """Whether there is nothing else from the offset to the end of the file."""
+    size = file.size()
+    while offset < size:
+        piece = file.read(offset, min(CHUNK, size - offset))
+        if piece.count(0) != len(piece) or not piece:
+            return False
+        offset += len(piece)
+    return True

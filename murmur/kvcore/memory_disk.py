@@ -6,6 +6,8 @@ so have the names on the disk. A crash keeps what is durable and a random choice
     data      in order     a prefix of each file's changes, the next one cut anywhere
               reordered    any of them, sector by sector, zeros where one is missing before another;
                            sometimes the new size without the bytes
+    zeros     preallocated ones are data like any other: they may be there, in part, or not, and
+              where a write into them is missing, they show
     names     in order     a prefix of the changes on the disk
               reordered    any of them
 
@@ -24,6 +26,7 @@ import errno
 import itertools
 import os
 import posixpath
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -185,6 +188,14 @@ class Disk:
                         fault.times -= 1
                     return fault
         return None
+
+    def room(self) -> int:
+        """How many bytes the disk can take."""
+        if self.capacity is None:
+            return sys.maxsize
+        entries = set(self.names.values())
+        used = sum(len(entry.content) for entry in entries if isinstance(entry, File))
+        return max(0, self.capacity - used)
 
     # -- names
 

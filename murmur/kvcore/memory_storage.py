@@ -37,8 +37,11 @@ __all__ = ["MemoryStorage", "PowerCut"]
 class MemoryStorage:
     """A directory of a disk in memory."""
 
-    def __init__(self, path: str = "memory", *, disk: Disk | None = None) -> None:
+    def __init__(
+        self, path: str = "memory", *, disk: Disk | None = None, preallocates: bool = False
+    ) -> None:
         self.path = posixpath.normpath(path)
+        self.preallocates = preallocates
         self._disk = disk or Disk()
         self._disk.make_root(self.path)
 
@@ -132,7 +135,7 @@ class MemoryStorage:
 
     def at(self, directory: str) -> MemoryStorage:
         with self._disk.operation("at", directory):
-            return MemoryStorage(posixpath.join(self.path, directory), disk=self._disk)
+            return self._with(self._disk, posixpath.join(self.path, directory))
 
     # -- what only this twin can do
 
@@ -179,15 +182,15 @@ class MemoryStorage:
 
     def crash(self, rng: Random | None) -> MemoryStorage:
         """The directory after a power cut and a restart; this storage itself stays as it is."""
-        return MemoryStorage(self.path, disk=self._disk.crashed(rng))
+        return self._with(self._disk.crashed(rng))
 
     def clone(self) -> MemoryStorage:
         """The directory after its process was killed."""
-        return MemoryStorage(self.path, disk=self._disk.cloned())
+        return self._with(self._disk.cloned())
 
     def copy(self) -> MemoryStorage:
         """A copied directory: the same files with other identities."""
-        return MemoryStorage(self.path, disk=self._disk.cloned(same_device=False))
+        return self._with(self._disk.cloned(same_device=False))
 
     def corrupt(self, name: str, content: bytes) -> None:
         """Replace what a file holds, durably and without a trace."""
@@ -202,6 +205,9 @@ class MemoryStorage:
         with self._disk.mutex:
             return bytes(self._disk.file(self._full(name)).content)
 
+    def _with(self, disk: Disk, path: str | None = None) -> MemoryStorage:
+        return MemoryStorage(path or self.path, disk=disk, preallocates=self.preallocates)
+
     def _full(self, name: str) -> str:
         assert not name.startswith("/"), name
         assert ".." not in name.split("/"), name
@@ -213,25 +219,41 @@ class _MemoryAppendFile:
         self.name = name
         self._disk = disk
         self._file: File | None = file
+        self._at: int | None = None  # where the next write goes, if not to the end
 
     def write(self, data: bytes) -> None:
         with self._disk.mutex:
             fault = self._disk.enter("write", self.name)
             file = _opened(self._file, self.name)
+            at = self.tell()
             error, room = (fault.error, fault.written) if fault else (errno.ENOSPC, len(data))
-            if self._disk.capacity is not None:
-                entries = set(self._disk.names.values())
-                used = sum(len(entry.content) for entry in entries if isinstance(entry, File))
-                room = max(0, min(room, self._disk.capacity - used))
-            written = bytes(data[:room])
+            # What was preallocated has its room already.
+            room = min(room, len(file.content) - at + self._disk.room())
+            written = bytes(data[: max(0, room)])
             if written:
-                file.change(Write(len(file.content), written))
+                file.change(Write(at, written))
+                if self._at is not None:
+                    self._at += len(written)
             if fault or len(written) < len(data):
                 raise os_error(error, self.name)
 
     def tell(self) -> int:
+        return self.size() if self._at is None else self._at
+
+    def size(self) -> int:
         with self._disk.mutex:
             return len(_opened(self._file, self.name).content)
+
+    def preallocate(self, size: int) -> None:
+        with self._disk.operation("preallocate", self.name):
+            file = _opened(self._file, self.name)
+            at, present = self.tell(), len(file.content)
+            room = min(max(0, size - present), self._disk.room())
+            if room:
+                file.change(Write(present, bytes(room)))
+            self._at = at
+            if present + room < size:
+                raise os_error(errno.ENOSPC, self.name)
 
     def sync(self) -> None:
         with self._disk.mutex:
@@ -247,6 +269,7 @@ class _MemoryAppendFile:
             file = _opened(self._file, self.name)
             assert size <= len(file.content), (size, len(file.content))
             file.change(Write(size, None))
+            self._at = None
 
     def close(self) -> None:
         self._file = None

@@ -79,12 +79,12 @@ class Segment(NamedTuple):
         """What to add to a position for the offset in the file."""
         return HEADER_SIZE - self.start
 
-    def extended(self, end: int, ranges: Ranges) -> Segment:
+    def extended(self, end: int, ranges: Ranges, block_bytes: int | None = None) -> Segment:
         """The segment with frames up to `end` more, of these ranges."""
         start, _, blocks, tail = self
         if ranges:
             tail = _union(tail, ranges)
-        if end - (blocks[-1].stop if blocks else start) < BLOCK_BYTES:
+        if end - (blocks[-1].stop if blocks else start) < (block_bytes or BLOCK_BYTES):
             return Segment(start, end, blocks, tail)
         return Segment(start, end, (*blocks, Block(end, tail)))
 

@@ -37,6 +37,14 @@ from murmur.errors import Locked
 
 TEMPORARY = ".tmp"  # the end of a name that is not yet the real one
 UNKNOWN = -1
+_NO_SUCH_OPERATION = {
+    errno.EOPNOTSUPP,
+    errno.ENOTSUP,
+    errno.ENOSYS,
+    errno.EINVAL,
+    errno.ENODEV,
+    errno.EBADF,
+}
 READ_LIMIT = 1 << 30  # one read(2) on Linux returns at most 2 GiB - 4 KiB
 
 
@@ -58,7 +66,19 @@ class AppendFile(Protocol):
         ...
 
     def tell(self) -> int:
-        """The size of the file."""
+        """Where the next write goes: the end of the file, but for what was preallocated."""
+        ...
+
+    def size(self) -> int:
+        """The size of the file now, with what was preallocated."""
+        ...
+
+    def preallocate(self, size: int) -> None:
+        """Let the file have at least this size, with zeros that take their room on the disk now.
+
+        Writes go on where they were. OSError if the disk is too full (the file may have grown by
+        some zeros), or with `cannot_preallocate` if this file system has no such operation.
+        """
         ...
 
     def sync(self) -> None:
@@ -66,7 +86,7 @@ class AppendFile(Protocol):
         ...
 
     def truncate(self, size: int) -> None:
-        """Cut the file to this size."""
+        """Cut the file to this size; the next write goes there."""
         ...
 
     def close(self) -> None:
@@ -104,6 +124,7 @@ class Storage(Protocol):
     """One directory."""
 
     path: str
+    preallocates: bool  # whether files that grow for long should be preallocated
 
     def create(self, name: str) -> AppendFile:
         """A new, empty file; FileExistsError if there is one."""
@@ -181,6 +202,11 @@ def replace(storage: Storage, name: str, data: bytes) -> None:
     storage.rename(temporary, name)
 
 
+def cannot_preallocate(error: OSError) -> bool:
+    """Whether a failed `preallocate` will never succeed here."""
+    return error.errno in _NO_SUCH_OPERATION
+
+
 def read_whole(storage: Storage, name: str) -> bytes:
     """The content of a file."""
     file = storage.open(name)
@@ -192,6 +218,8 @@ def read_whole(storage: Storage, name: str) -> bytes:
 
 class DiskStorage:
     """A directory of the operating system. Files are created 0600, directories 0700."""
+
+    preallocates = True
 
     def __init__(self, path: str | os.PathLike[str], *, create: bool = True) -> None:
         self.path = os.path.abspath(path)
@@ -253,32 +281,48 @@ class DiskStorage:
 class _DiskAppendFile:
     def __init__(self, path: str, name: str, flags: int) -> None:
         self.name = name
-        # O_APPEND: after a truncate the next write lands at the new end.
-        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | flags, 0o600)
-        self._size = os.fstat(self._fd).st_size
+        # O_APPEND: after a truncate the next write lands at the new end. Readable, to be mapped.
+        self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | flags, 0o600)
+        self._end = os.fstat(self._fd).st_size  # where the next write goes
+        self._preallocated = False
 
     def write(self, data: bytes) -> None:
-        size = self.tell()
-        self._size = UNKNOWN  # should an exception come between the system call and the sum
-        written = os.write(self._fd, data)  # Python itself retries EINTR
+        at = self.tell()
+        self._end = UNKNOWN  # should an exception come between the system call and the sum
+        written = self._write(data, at)  # Python itself retries EINTR
         if written < len(data):  # a full disk or a signal: try the rest, so as to learn the error
             rest = memoryview(data)[written:]
             while rest:
-                rest = rest[os.write(self._fd, rest) :]
-        self._size = size + len(data)
+                rest = rest[self._write(rest, at + len(data) - len(rest)) :]
+        self._end = at + len(data)
 
     def tell(self) -> int:
-        if self._size == UNKNOWN:
-            self._size = os.fstat(self._fd).st_size
-        return self._size
+        if self._end == UNKNOWN:
+            self._end = self.size()
+        return self._end
+
+    def size(self) -> int:
+        return os.fstat(self._fd).st_size
+
+    def preallocate(self, size: int) -> None:
+        at = self.tell()
+        if not self._preallocated:
+            # O_APPEND would write behind the zeros, whatever position pwrite names.
+            flags = fcntl.fcntl(self._fd, fcntl.F_GETFL)
+            fcntl.fcntl(self._fd, fcntl.F_SETFL, flags & ~os.O_APPEND)
+            self._preallocated = True
+        if not hasattr(os, "posix_fallocate"):  # macOS
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP), self.name)
+        os.posix_fallocate(self._fd, 0, size)
+        self._end = at
 
     def sync(self) -> None:
         _sync_data(self._fd)
 
     def truncate(self, size: int) -> None:
-        self._size = UNKNOWN
+        self._end = UNKNOWN
         os.ftruncate(self._fd, size)
-        self._size = size
+        self._end = size
 
     def fileno(self) -> int:
         """The descriptor, for the native kernel; it is this object's to close."""
@@ -289,6 +333,9 @@ class _DiskAppendFile:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+    def _write(self, data: bytes | memoryview, at: int) -> int:
+        return os.pwrite(self._fd, data, at) if self._preallocated else os.write(self._fd, data)
 
 
 class _DiskReadFile:

@@ -15,6 +15,7 @@ from random import Random
 import pytest
 
 from murmur.errors import Poisoned
+from murmur.kvcore import log as log_module
 from murmur.kvcore import segment as segment_module
 from murmur.kvcore.log import ADMITTED, PARKED, Log
 from murmur.kvcore.memory_storage import MemoryStorage, PowerCut
@@ -30,7 +31,7 @@ class Workload:
     """A random history of one log, the same for a seed wherever it is cut."""
 
     def __init__(self, seed: int, cut: int | None) -> None:
-        self.storage = MemoryStorage()
+        self.storage = MemoryStorage(preallocates=seed % 2 == 0)
         self.storage.cut_power(cut)
         self.rng = Random(seed)
         self.log: Log | None = None
@@ -75,14 +76,19 @@ class Workload:
         kind, batch = self.new_batch()
         self.pending = [(kind, each) for each in batch]
         end = self.log.append(kind, batch)
+        self.note_appended(batch)
+        assert self.log.end == end
+        self.pending = []
+        self.note_durable()
+
+    def note_appended(self, batch: list[bytes]) -> None:
+        assert self.log is not None
         position = self.ends[-1] if self.ends else 0
         for each in batch:
             position += 21 + len(each)
             self.ends.append(position)
-        assert position == end == self.log.end
+        assert position == self.log.end
         self.entries += self.pending
-        self.pending = []
-        self.note_durable()
 
     def sync(self) -> None:
         assert self.log is not None
@@ -113,6 +119,19 @@ class Workload:
         kind, batch = self.new_batch()
         self.pending = [(kind, each) for each in batch]
         before = self.log.end
+        if self.storage.preallocates and self.rng.random() < 0.5:
+            # The next append may need no more room, and then succeeds.
+            self.storage.limit(self.rng.choice((0, 100, 1000)))
+            try:
+                self.log.append(kind, batch)
+            except OSError:
+                assert self.log.end == before
+            else:
+                self.note_appended(batch)
+            self.pending = []
+            self.storage.limit(None)
+            self.note_durable()
+            return
         self.storage.fail("write", error=errno.ENOSPC, written=self.rng.randint(0, 60))
         with pytest.raises(OSError, match="No space left"):
             self.log.append(kind, batch)
@@ -182,6 +201,7 @@ def cuts(seed: int) -> Iterator[int]:
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segment_module, "BLOCK_BYTES", 150)
+    monkeypatch.setattr(log_module, "PREALLOCATED", 100)
 
 
 @pytest.mark.parametrize("seed", range(40))

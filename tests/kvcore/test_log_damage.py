@@ -169,9 +169,9 @@ def test_a_frame_of_an_unknown_kind_is_refused() -> None:
     log = Log.open(storage)
     log.sync()
     log.close()
-    frame = encode(3, 0, 0, [record(ALICE, 1)])
+    frame = encode(9, 0, 0, [record(ALICE, 1)])
     storage.corrupt(FIRST, storage.content(FIRST) + frame)
-    with pytest.raises(Corruption, match="frame of unknown kind 3"):
+    with pytest.raises(Corruption, match="frame of unknown kind 9"):
         Log.open(storage, clean_end=len(frame))
 
 
@@ -269,10 +269,11 @@ class TestTornOrDamaged:
             assert log.torn[:3] == (f"memory/{FIRST}", offset, len(content) - offset)
             assert Log.open(torn.clone()).torn is None  # it is told once
 
-    @pytest.mark.parametrize("rest", [b"x", bytes(1000), b"\xff" * 50, MARKER + bytes(40)])
-    def test_what_follows_the_last_frame_is_a_torn_end(self, rest: bytes) -> None:
+    @pytest.mark.parametrize("zeros", [0, 1000])
+    @pytest.mark.parametrize("rest", [b"x", b"\0x", b"\xff" * 50, MARKER + bytes(40) + b"x"])
+    def test_what_follows_the_last_frame_is_a_torn_end(self, rest: bytes, zeros: int) -> None:
         storage, ends = self.synced_after_each(3)
-        storage.corrupt(FIRST, storage.content(FIRST) + rest)
+        storage.corrupt(FIRST, storage.content(FIRST) + rest + bytes(zeros))
         for clean_end in (None, ends[-1]):
             again = storage.clone()
             log = Log.open(again, clean_end=clean_end)
@@ -282,6 +283,31 @@ class TestTornOrDamaged:
             assert Log.open(again.clone(), clean_end=clean_end).torn is None
             log.close()
             assert Log.open(again, clean_end=clean_end).torn is None
+
+    @pytest.mark.parametrize("count", [1, 20, 21, 1000, 3 << 20])
+    def test_zeros_are_room_that_was_preallocated(self, count: int) -> None:
+        storage, ends = self.synced_after_each(3)
+        frames = storage.content(FIRST)
+        storage.corrupt(FIRST, frames + bytes(count))
+        for clean_end in (None, ends[-1]):
+            again = storage.clone()
+            log = Log.open(again, clean_end=clean_end)
+            assert (log.torn, log.end) == (None, ends[-1])
+            assert records_of(log) == written(3)
+            log.append(ADMITTED, [record(ALICE, 9)])
+            assert records_of(Log.open(again.clone())) == [*written(3), record(ALICE, 9)]
+            log.close()
+            assert records_of(Log.open(again)) == [*written(3), record(ALICE, 9)]
+        with pytest.raises(Corruption, match=r"no (frame begins here|whole frame)"):
+            Log.open(storage.clone(), clean_end=ends[-1] + 1)
+
+    def test_zeros_before_a_witness_are_damage(self) -> None:
+        storage, ends = self.synced_after_each(4)
+        content = storage.content(FIRST)
+        lost = content[: HEADER_SIZE + ends[0]] + bytes(ends[1] - ends[0])
+        storage.corrupt(FIRST, lost + content[len(lost) :] + bytes(500))
+        with pytest.raises(Corruption, match="it was durable before"):
+            Log.open(storage)
 
     def test_what_lies_before_the_clean_end_is_never_torn(self) -> None:
         storage, ends = self.synced_after_each(3)

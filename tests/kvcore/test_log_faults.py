@@ -16,6 +16,7 @@ from murmur.errors import Poisoned
 from murmur.kvcore import log as log_module
 from murmur.kvcore import segment as segment_module
 from murmur.kvcore import storage as storage_module
+from murmur.kvcore.kernel.pure import log as pure_log
 from murmur.kvcore.log import ADMITTED, Log
 from murmur.kvcore.memory_storage import MemoryStorage
 from tests.kvcore.log_model import ALICE, BOB, record, records_of
@@ -224,7 +225,7 @@ class Interrupt:
     release of its lock, where Python looks for no signals.
     """
 
-    files = {module.__file__ for module in (log_module, segment_module, storage_module)}
+    files = {module.__file__ for module in (log_module, segment_module, storage_module, pure_log)}
 
     def __init__(self, line: int) -> None:
         self.left = line
@@ -301,6 +302,7 @@ def reopen(storage: MemoryStorage, expected: list[bytes]) -> None:
     assert records_of(Log.open(storage.clone())) == [*expected, record(BOB, 99)]
 
 
+@pytest.mark.parametrize("preallocates", [False, True])
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize(
     "then",
@@ -314,11 +316,15 @@ def reopen(storage: MemoryStorage, expected: list[bytes]) -> None:
     ],
 )
 def test_what_is_interrupted_has_happened_or_not(
-    action: str, then: Callable[[MemoryStorage, Log, list[bytes]], None]
+    action: str,
+    then: Callable[[MemoryStorage, Log, list[bytes]], None],
+    preallocates: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(log_module, "PREALLOCATED", 70)
     run, allowed = ACTIONS[action]
     for line in range(1, 1000):
-        storage = MemoryStorage()
+        storage = MemoryStorage(preallocates=preallocates)
         log = Log.open(storage, segment_bytes=120)
         log.append(ADMITTED, alice(1))
         log.append(ADMITTED, alice(2))

@@ -15,6 +15,7 @@ from murmur.kvcore.kernel.interface import (
     TableOptions,
 )
 from murmur.kvcore.kernel.pure import (
+    Appender,
     BlockCache,
     Latest,
     Memtable,
@@ -32,6 +33,7 @@ __all__ = [
     "NO_CODEC",
     "ZSTD",
     "Absent",
+    "Appender",
     "BlockCache",
     "Entry",
     "Latest",

@@ -1,0 +1,187 @@
+# Appending to the log: log.hpp for Python.
+
+from cpython.bytes cimport (PyBytes_AS_STRING, PyBytes_Check, PyBytes_FromStringAndSize,
+                            PyBytes_GET_SIZE)
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libcpp cimport bool as cbool
+from libcpp.memory cimport unique_ptr
+from libcpp.string cimport string
+
+import errno as _errno
+import os as _os
+
+from murmur.kvcore.segment import Block as _Block, Segment as _Segment
+
+
+cdef extern from "log.hpp" namespace "murmur" nogil:
+    cdef cppclass LogSlice "murmur::Slice":
+        const uint8_t* data
+        size_t size
+        LogSlice(const uint8_t*, size_t)
+
+    cdef struct LogOrigin "murmur::Origin":
+        uint8_t replica[8]
+        uint64_t first
+        uint64_t last
+
+    cdef cppclass LogCoverage "murmur::Coverage":
+        void reserve(size_t) except +
+        void add(const uint8_t*) noexcept
+        void add(LogOrigin) noexcept
+        void clear()
+        size_t size()
+        const LogOrigin& operator[](size_t)
+
+    cdef cppclass LogAppender "murmur::Appender":
+        LogAppender(uint64_t, int64_t, string) except +
+        uint64_t end
+        uint64_t limit
+        uint64_t durable
+        LogCoverage coverage
+        cbool has_room(uint64_t)
+        cbool mapped()
+        int map(int, size_t) except +
+        void unmap()
+        void begin(size_t) except +
+        void add(uint8_t, LogSlice) noexcept
+        uint8_t* begin_one(size_t) except +
+        void seal_one(uint8_t) noexcept
+        LogSlice frames()
+        cbool store() noexcept
+        void commit() noexcept
+
+    enum: LOG_FRAME_SIZE "murmur::FRAME_SIZE"
+    enum: LOG_MAX_RECORD "murmur::MAX_RECORD"
+    enum: LOG_ADMITTED "murmur::ADMITTED"
+
+
+cdef class Appender:
+    """Appends frames to the open segment; see kernel/pure/log.py."""
+
+    cdef unique_ptr[LogAppender] core
+    cdef readonly object file
+    cdef object blocks
+    cdef uint64_t start
+    cdef uint64_t stop  # of the last block
+    cdef uint64_t block_bytes
+    cdef int64_t shift
+
+    def __cinit__(self, file, segment, *, uint64_t durable, uint64_t block_bytes):
+        cdef LogOrigin origin
+        self.file = file
+        self.start, end, self.blocks, tail = segment
+        self.stop = self.blocks[len(self.blocks) - 1].stop if self.blocks else self.start
+        self.shift = segment.shift
+        self.block_bytes = block_bytes
+        self.core.reset(new LogAppender(end, self.shift, _os.fsencode(file.name)))
+        self.core.get().durable = durable
+        self.core.get().coverage.reserve(len(tail))
+        for replica, (first, last) in tail.items():
+            origin = _origin(replica, first, last)
+            self.core.get().coverage.add(origin)
+
+    @property
+    def end(self):
+        return self.core.get().end
+
+    @property
+    def limit(self):
+        return self.core.get().limit
+
+    @limit.setter
+    def limit(self, uint64_t position):
+        self.core.get().limit = position
+
+    @property
+    def durable(self):
+        return self.core.get().durable
+
+    @durable.setter
+    def durable(self, uint64_t position):
+        self.core.get().durable = position
+
+    @property
+    def mapped(self):
+        return self.core.get().mapped()
+
+    @property
+    def segment(self):
+        return _Segment(self.start, self.core.get().end, self.blocks, self._tail())
+
+    def map(self, size_t size):
+        if not hasattr(self.file, "fileno"):
+            return False
+        cdef int failed = self.core.get().map(self.file.fileno(), size)
+        if failed:
+            raise OSError(failed, _os.strerror(failed), self.file.name)
+        return True
+
+    def close(self):
+        self.core.get().limit = 0
+        self.core.get().unmap()
+
+    def append(self, int kind, records):
+        cdef LogAppender* core = self.core.get()
+        cdef uint64_t size = 0
+        cdef Py_ssize_t length
+        cdef size_t count = 0
+        for record in records:
+            if not PyBytes_Check(record):
+                raise TypeError("records are bytes")
+            length = PyBytes_GET_SIZE(record)
+            assert length <= LOG_MAX_RECORD, length
+            assert length >= 17 or kind != LOG_ADMITTED, length
+            size += LOG_FRAME_SIZE + length
+            count += 1
+        if not core.has_room(size):
+            return -1
+        if not core.mapped() and self.file.tell() != core.end + self.shift:
+            return -1
+        core.begin(size)
+        for record in records:
+            core.add(kind, LogSlice(<const uint8_t*>PyBytes_AS_STRING(record),
+                                    <size_t>PyBytes_GET_SIZE(record)))
+        if kind == LOG_ADMITTED:
+            core.coverage.reserve(count)
+        if core.mapped():
+            if not core.store():
+                raise OSError(_errno.EIO, "the file was cut while it was mapped", self.file.name)
+        else:
+            self.file.write(PyBytes_FromStringAndSize(
+                <const char*>core.frames().data, <Py_ssize_t>core.frames().size))
+            core.commit()
+        if kind == LOG_ADMITTED:
+            for record in records:
+                core.coverage.add(<const uint8_t*>PyBytes_AS_STRING(record))
+        if core.end - self.stop >= self.block_bytes:
+            self._close_block()
+        return core.end
+
+    cdef object _tail(self):
+        cdef LogCoverage* coverage = &self.core.get().coverage
+        cdef size_t at, count = coverage.size()
+        tail = {}
+        for at in range(count):
+            tail[PyBytes_FromStringAndSize(<const char*>coverage[0][at].replica, 8)] = (
+                coverage[0][at].first, coverage[0][at].last)
+        return tail
+
+    cdef int _close_block(self) except -1:
+        try:
+            blocks = (*self.blocks, _Block(self.core.get().end, self._tail()))
+        except MemoryError:
+            return 0  # what is appended stays appended: the block becomes longer
+        self.blocks = blocks
+        self.stop = self.core.get().end
+        self.core.get().coverage.clear()
+        return 0
+
+
+cdef LogOrigin _origin(bytes replica, uint64_t first, uint64_t last):
+    cdef LogOrigin origin
+    cdef int at
+    for at in range(8):
+        origin.replica[at] = <uint8_t>PyBytes_AS_STRING(replica)[at]
+    origin.first = first
+    origin.last = last
+    return origin
