@@ -11,11 +11,13 @@
     mark, key := length u32 | bytes
 
 Integers are little-endian. Value files stand in ascending order, and so do a table's references:
-how much of a value file is still referenced is the sum over all tables. An *edit* is a flush or a compaction: it changes tables, mark and last
-sequence together, by writing the next manifest beside this one and renaming it over it (storage's
-`write_atomically`). A table takes about a hundred bytes here and 32 MiB elsewhere, so an edit of a
-tree of 100 GiB writes 300 KB; in return there is no log of edits, no torn tail of it, and no
-damage that could pass for one.
+how much of a value file is still referenced is the sum over all tables.
+
+An *edit* is a flush or a compaction: it changes tables, mark and last sequence together, by writing
+the next manifest beside this one and renaming it over it (storage's `write_atomically`). A table
+takes about a hundred bytes here and 32 MiB elsewhere, so an edit of a tree of 100 GiB writes
+300 KB; in return there is no log of edits, no torn tail of it, and no damage that could pass for
+one.
 
 Invariants:
     1. The tree that a manifest describes holds exactly the writes before its mark.
@@ -122,22 +124,28 @@ def _decode_body(body: bytes) -> Manifest:
     at += _LENGTH.size
     levels: list[list[TableInfo]] = []
     for _ in range(count):
-        level, *figures, pairs = _TABLE.unpack_from(body, at)
+        level, number, size, entries, tombstones, ranges, newest, checksum, pairs = (
+            _TABLE.unpack_from(body, at)
+        )
         references, at = _decode_pairs(body, at + _TABLE.size, pairs)
         first, at = _decode_bytes(body, at)
         last, at = _decode_bytes(body, at)
         while len(levels) <= level:
             levels.append([])
-        levels[level].append(TableInfo(*figures, first, last, tuple(references)))
+        levels[level].append(
+            TableInfo(
+                number, size, entries, tombstones, ranges, newest, checksum, first, last, references
+            )
+        )
     (count,) = _LENGTH.unpack_from(body, at)
     value_files, at = _decode_pairs(body, at + _LENGTH.size, count)
     assert at == len(body), "its checksum is right, so it was written like this"
     return Manifest(next_number, last_sequence, mark, levels, value_files)
 
 
-def _decode_pairs(body: bytes, at: int, count: int) -> tuple[list[tuple[int, int]], int]:
+def _decode_pairs(body: bytes, at: int, count: int) -> tuple[tuple[tuple[int, int], ...], int]:
     stop = at + count * _PAIR.size
-    return list(_PAIR.iter_unpack(body[at:stop])), stop
+    return tuple(_PAIR.iter_unpack(body[at:stop])), stop
 
 
 def _decode_bytes(body: bytes, at: int) -> tuple[bytes, int]:

@@ -17,10 +17,13 @@ from murmur.kvcore.kernel.interface import (
 from murmur.kvcore.kernel.pure import (
     Appender,
     BlockCache,
+    Chunk,
     Latest,
     Memtable,
     Reads,
     Table,
+    ValueFile,
+    crc32,
     write_tables,
 )
 
@@ -35,6 +38,7 @@ __all__ = [
     "Absent",
     "Appender",
     "BlockCache",
+    "Chunk",
     "Entry",
     "Latest",
     "Memtable",
@@ -44,5 +48,7 @@ __all__ = [
     "Table",
     "TableInfo",
     "TableOptions",
+    "ValueFile",
+    "crc32",
     "write_tables",
 ]

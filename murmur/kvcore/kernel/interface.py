@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from murmur.kvcore.storage import AppendFile
@@ -35,6 +35,14 @@ class Absent(Enum):
 
 
 ABSENT = Absent.ABSENT
+
+
+class Values(Protocol):
+    """A value file that can be read, as both kernels have it."""
+
+    def read(self, offset: int, length: int, crc: int) -> bytes:
+        """The value there, of this checksum; Corruption if it is not there."""
+        ...
 
 
 class TableInfo(NamedTuple):
@@ -82,7 +90,7 @@ class Output:
     max_sequence: int
     drop_tombstones: bool = False
     relocate: frozenset[int] = frozenset()
-    values: Mapping[int, object] = field(default_factory=dict)  # number -> ValueFile
+    values: Mapping[int, Values] = field(default_factory=dict)  # by number
     pause: Callable[[int], None] = lambda written: None
     value_files: list[tuple[int, int]] = field(default_factory=list)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from murmur.kvcore.kernel.pure.block import GROUP, Block, decode_block, encode_block
+from murmur.kvcore.kernel.pure.block import GROUP, TOMBSTONES, Block, decode_block, encode_block
 from murmur.kvcore.kernel.pure.cache import BlockCache
 from murmur.kvcore.kernel.pure.filter import build_filter, hash_key, may_contain
 
@@ -24,15 +24,16 @@ contents = st.dictionaries(
 def test_decode_undoes_encode(content: dict[bytes, bytes | None]) -> None:
     keys = sorted(content)
     values = [content[key] for key in keys]
-    block = decode_block(encode_block(keys, values, tombstones=True))
+    block = decode_block(encode_block(keys, values, TOMBSTONES))
     assert (block.keys, block.values) == (keys, values)
-    assert block.tombstones == (None in values)
+    assert block.kinds == (TOMBSTONES if None in values else 0)
 
 
 def test_the_example_of_the_docstring() -> None:
-    data = encode_block([b"ab1", b"ab2", b"ab34"], [b"x", None, b"yz"], tombstones=True)
+    data = encode_block([b"ab1", b"ab2", b"ab34"], [b"x", None, b"yz"], TOMBSTONES)
     assert data == (
-        bytes([3, 0, 0, 0, 1, 0, 0, 0, 1, 1, 1, 2, 1, 1, 2, 1, 0, 2, 1, 0, 0, 0]) + b"ab1234xyz"
+        bytes([3, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 1, 1, 2, 1, 0, 2, 1, 0, 0, 0])
+        + b"ab1234xyz"
     )
 
 
@@ -40,13 +41,13 @@ def test_the_example_of_the_docstring() -> None:
 def test_lengths_at_the_edge_of_a_width(length: int) -> None:
     keys = [b"a" * length, b"b" * length, b"b" * length + b"c"]
     values: list[bytes | None] = [b"v" * length, b"", b"w"]
-    block = decode_block(encode_block(keys, values, tombstones=False))
+    block = decode_block(encode_block(keys, values))
     assert (block.keys, block.values) == (keys, values)
 
 
 def test_prefixes_are_shared() -> None:
     keys = [b"a long and common prefix %04d" % number for number in range(64)]
-    data = encode_block(keys, [b""] * 64, tombstones=False)
+    data = encode_block(keys, [b""] * 64)
     assert len(data) < 64 * 8
 
 
@@ -76,10 +77,10 @@ def test_a_filter_of_few_keys() -> None:
 
 def test_the_cache_keeps_what_is_used_within_its_budget() -> None:
     cache = BlockCache(1000)
-    used = Block([], [], tombstones=False, weight=10)
+    used = Block([], [], kinds=0, weight=10)
     cache.put(0, used)
     for number in range(1, 1000):
-        cache.put(number, Block([], [], tombstones=False, weight=10))
+        cache.put(number, Block([], [], kinds=0, weight=10))
         assert cache.get(0) is used
         assert cache.weight <= 1000
     assert cache.get(1) is None

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from murmur.kvcore.kernel.pure import keys as keys_module
 from murmur.kvcore.kernel.pure import memtable as memtable_module
+from murmur.kvcore.kernel.pure.block import TOMBSTONES
 from murmur.kvcore.kernel.pure.keys import CHUNK, SortedKeys
 from murmur.kvcore.kernel.pure.memtable import Entry, Memtable
 
@@ -31,9 +32,9 @@ def entries(
     reverse: bool = False,
 ) -> list[Entry]:
     pairs: list[Entry] = []
-    for keys, values, tombstones in memtable.runs(sequence, start, stop, reverse=reverse):
+    for keys, values, kinds in memtable.runs(sequence, start, stop, reverse=reverse):
         assert keys == sorted(set(keys))
-        assert tombstones or None not in values
+        assert kinds & TOMBSTONES or None not in values
         run = list(zip(keys, values, strict=True))
         pairs += reversed(run) if reverse else run
     return pairs

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from murmur.errors import ChecksumMismatch, Closed, Corruption, UnknownFormat
-from murmur.kvcore.kernel import ABSENT, TableInfo
+from murmur.kvcore.kernel import ABSENT, TableInfo, TableOptions
+from murmur.kvcore.kernel.pure.block import TOMBSTONES
 from murmur.kvcore.kernel.pure.cache import BlockCache
-from murmur.kvcore.kernel.pure.filter import hash_key
-from murmur.kvcore.kernel.pure.merge import live_pairs
-from murmur.kvcore.kernel.pure.table import Table, TableWriter
+from murmur.kvcore.kernel.pure.live import live_pairs
+from murmur.kvcore.kernel.pure.table import Table
+from murmur.kvcore.kernel.pure.writer import TableWriter
 from murmur.kvcore.memory_storage import MemoryStorage
 from murmur.kvcore.storage import Storage
 
@@ -23,12 +24,12 @@ Content = dict[bytes, bytes | None]
 def write_table(
     storage: Storage, content: Content, *, name: str = "7.sst", piece: int = 50, number: int = 7
 ) -> TableInfo:
-    writer = TableWriter(storage.create(name), number)
+    writer = TableWriter(storage.create(name), number, TableOptions(1 << 62))
     keys = sorted(content)
     for at in range(0, len(keys), piece):
         part = keys[at : at + piece]
         values = [content[key] for key in part]
-        writer.add((part, values, None in values))
+        assert writer.add((part, values, TOMBSTONES if None in values else 0)) is None
     return writer.finish(max_sequence=3)
 
 
@@ -40,9 +41,9 @@ def pairs(
     table: Table, start: bytes = b"", stop: bytes | None = None, *, reverse: bool = False
 ) -> list[tuple[bytes, bytes | None]]:
     found: list[tuple[bytes, bytes | None]] = []
-    for keys, values, tombstones in table.runs(start, stop, reverse=reverse):
+    for keys, values, kinds in table.runs(start, stop, reverse=reverse):
         assert keys
-        assert tombstones or None not in values
+        assert kinds & TOMBSTONES or None not in values
         run = list(zip(keys, values, strict=True))
         found += reversed(run) if reverse else run
     return found
@@ -68,7 +69,7 @@ def test_a_table_reads_as_a_dict(
     storage = MemoryStorage()
     table = read_table(storage, write_table(storage, content, piece=piece))
     for key in [*content, start, b"\xff\xff\xff\xff"]:
-        assert table.get(key, hash_key(key)) == content.get(key, ABSENT)
+        assert table.get(key) == content.get(key, ABSENT)
     within = [
         pair
         for pair in sorted(content.items())
@@ -101,7 +102,7 @@ def test_many_blocks() -> None:
         assert [pair for run in runs for pair in zip(run[0], run[1], strict=True)] == ordered
     assert len(runs) == 1
     live = [(key, value) for key, value in ordered if value is not None]
-    assert list(live_pairs(table.runs(b"", None))) == live
+    assert list(live_pairs(table.runs(b"", None), bytes)) == live
     assert list(table.check()) == []
 
 
@@ -114,7 +115,7 @@ def test_a_large_value_has_a_block_of_its_own() -> None:
 def test_a_scan_reads_the_blocks_that_it_needs() -> None:
     storage, content = MemoryStorage(), sample(3000)
     table = read_table(storage, write_table(storage, content))
-    table.get(b"", hash_key(b""))
+    table.get(b"")
     before = storage.calls["read"]
     run = next(table.runs(b"key500000", None))
     assert run[0][0] >= b"key500000"
@@ -128,7 +129,7 @@ def test_a_closed_table_reads_no_more() -> None:
     table = read_table(storage, write_table(storage, content))
     table.close()
     with pytest.raises(Closed):
-        table.get(min(content), hash_key(min(content)))
+        table.get(min(content))
 
 
 def test_an_unknown_format_is_refused() -> None:
@@ -137,7 +138,7 @@ def test_an_unknown_format_is_refused() -> None:
     data = bytearray(storage.content("7.sst"))
     data[-10] += 1
     storage.corrupt("7.sst", bytes(data))
-    with pytest.raises(UnknownFormat, match=r"memory/7.sst.*table format 2"):
+    with pytest.raises(UnknownFormat, match=r"memory/7.sst.*table format 3"):
         pairs(read_table(storage, info))
 
 
@@ -163,7 +164,7 @@ def test_swapped_blocks_are_noticed() -> None:
     data[first : first + length], data[second : second + length] = right, left
     storage.corrupt("7.sst", bytes(data))
     with pytest.raises(ChecksumMismatch):
-        table.get(b"000000", hash_key(b"000000"))
+        table.get(b"000000")
     assert [problem.offset for problem in table.check()] == [0, 0]
 
 
@@ -188,7 +189,7 @@ def test_damage_is_an_error_with_a_place_from_get_and_scan_alike() -> None:
 
 def get_all(table: Table, ordered: list[tuple[bytes, bytes | None]]) -> None:
     for key, value in ordered:
-        assert table.get(key, hash_key(key)) == value
+        assert table.get(key) == value
 
 
 @pytest.mark.parametrize("size", [0, 1, 100, -1])

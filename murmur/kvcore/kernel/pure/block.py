@@ -1,13 +1,16 @@
 """Blocks: a few kilobytes of sorted entries, laid out so that Python decodes them in bulk.
 
-    block     := count u32 | deleted count u32 | widths 3 x u8
-               | prefix lengths  | suffix lengths | value lengths | deleted positions u32*
+    block     := count u32 | deleted count u32 | referenced count u32 | widths 3 x u8
+               | prefix lengths  | suffix lengths | value lengths
+               | deleted positions u32* | referenced positions u32*
                | prefixes | suffixes | values
     prefix    := what the keys of one group of 16 entries have in common (the restart points)
-    length    := u8, u16 or u32, little-endian; the widths say which, for each of the three arrays
+    length    := u8, u16 or u32, little-endian; the widths say which, for each of the three arrays:
+                 the smallest that holds its longest
+    reference := value file number u64 | offset u64 | length u32 | crc u32 of the value
 
     put "ab1" "x", delete "ab2", put "ab34" "yz"  ->
-        03 00 00 00 | 01 00 00 00 | 01 01 01 | 02 | 01 01 02 | 01 00 02 | 01 00 00 00
+        03 00 00 00 | 01 00 00 00 | 00 00 00 00 | 01 01 01 | 02 | 01 01 02 | 01 00 02 | 01 00 00 00
         | "ab" | "1" "2" "34" | "x" "yz"
 
 Entries that differ in kind stand in arrays of one kind: an array of lengths is unpacked by one call
@@ -15,8 +18,9 @@ and turned into bounds by `accumulate`, a key is one slice and one concatenation
 about 0.25 microseconds for an entry. A group's prefix is that of its first and last key, since the
 keys between lie between; so encoding compares two keys in sixteen.
 
-A deleted key (tombstone) has an empty value, and its position is listed. The checksum of a block
-stands with whoever points to it: a block that is whole, but in another's place, is noticed too.
+A deleted key (tombstone) has an empty value, and its position is listed. So is that of a key whose
+value stands in a value file: the block has a reference to it. The checksum of a block stands with
+whoever points to it: a block that is whole, but in another's place, is noticed too.
 
 Invariant: decode(encode(keys, values)) gives the same keys and values.
 After LevelDB's table format, with columns for speed in Python.
@@ -27,32 +31,58 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
-from typing import NamedTuple, cast
+from typing import NamedTuple, TypeAlias, cast
 
 GROUP = 16  # on disk: entries that share one prefix
-TARGET_BYTES = 4 << 10  # of a block; the last entry may exceed it
 OBJECT_BYTES = 90  # what CPython takes for a decoded entry besides its bytes
 
-_HEADER = struct.Struct("<IIBBB")
+# What there is besides plain values, among the values of a block or run.
+TOMBSTONES, REFERENCES = 1, 2
+
+_HEADER = struct.Struct("<IIIBBB")
+_REFERENCE = struct.Struct("<QQII")
 _CODES = {1: "B", 2: "H", 4: "I"}
 
 
+class Reference(bytes):
+    """Where a value stands: what a block holds in its place."""
+
+    __slots__ = ()
+
+    @classmethod
+    def pack(cls, number: int, offset: int, length: int, crc: int) -> Reference:
+        """A reference to so many bytes of a value file, from the offset on."""
+        return cls(_REFERENCE.pack(number, offset, length, crc))
+
+    def unpack(self) -> tuple[int, int, int, int]:
+        """Value file number, offset, length, and the value's CRC-32."""
+        return cast("tuple[int, int, int, int]", _REFERENCE.unpack(self))
+
+
+Value: TypeAlias = bytes | None  # None deletes; a Reference stands for its value
+
+
+class Malformed(ValueError):
+    """These bytes are no block, though their checksum is right."""
+
+
 class Block(NamedTuple):
-    """A decoded block, never changed: parallel lists, and whether some value is None."""
+    """A decoded block, never changed: parallel lists, and what kinds of values there are."""
 
     keys: list[bytes]
-    values: list[bytes | None]
-    tombstones: bool
+    values: list[Value]
+    kinds: int  # TOMBSTONES | REFERENCES, as far as there are any
     weight: int  # about what it takes in memory
 
 
-def encode_block(
-    keys: Sequence[bytes], values: Sequence[bytes | None], *, tombstones: bool
-) -> bytes:
-    """The bytes of ascending keys and their values; without tombstones no value is None."""
+def encode_block(keys: Sequence[bytes], values: Sequence[Value], kinds: int = 0) -> bytes:
+    """The bytes of ascending keys and their values. `kinds` says what kinds there may be."""
     deleted: list[int] = []
-    if tombstones:
+    referenced: list[int] = []
+    if kinds & TOMBSTONES:
         deleted = [at for at, value in enumerate(values) if value is None]
+    if kinds & REFERENCES:
+        referenced = [at for at, value in enumerate(values) if type(value) is Reference]
     contents = [value or b"" for value in values] if deleted else cast("Sequence[bytes]", values)
     prefixes: list[bytes] = []
     suffixes: list[bytes] = []
@@ -65,9 +95,10 @@ def encode_block(
     widths = [_width(part) for part in lengths]
     return b"".join(
         (
-            _HEADER.pack(len(keys), len(deleted), *widths),
+            _HEADER.pack(len(keys), len(deleted), len(referenced), *widths),
             *map(_pack, lengths, widths),
             _pack(deleted, 4),
+            _pack(referenced, 4),
             *prefixes,
             *suffixes,
             *contents,
@@ -75,19 +106,34 @@ def encode_block(
     )
 
 
-def decode_block(data: bytes) -> Block:
-    """The entries of a block whose checksum is right."""
-    count, deleted_count, *widths = _HEADER.unpack_from(data)
+def decode_block(data: bytes, at: int = 0) -> Block:
+    """The entries of a block whose checksum is right; Malformed if it is none all the same.
+
+    It begins at `at`, and ends where the data ends.
+    """
+    try:
+        return _decode(data, at)
+    except (struct.error, KeyError, IndexError) as error:
+        raise Malformed(f"not a block: {error}") from None
+
+
+def _decode(data: bytes, at: int) -> Block:
+    count, deleted_count, referenced_count, *widths = _HEADER.unpack_from(data, at)
     groups = (count + GROUP - 1) // GROUP
-    at = _HEADER.size
+    at += _HEADER.size
     prefix_lengths = _unpack(data, at, groups, widths[0])
     at += groups * widths[0]
     suffix_lengths = _unpack(data, at, count, widths[1])
     at += count * widths[1]
     value_lengths = _unpack(data, at, count, widths[2])
     at += count * widths[2]
-    deleted = _unpack(data, at, deleted_count, 4)
-    at += deleted_count * 4
+    if deleted_count or referenced_count:
+        deleted = _unpack(data, at, deleted_count, 4)
+        at += deleted_count * 4
+        referenced = _unpack(data, at, referenced_count, 4)
+        at += referenced_count * 4
+    if at > len(data):
+        raise Malformed("not a block: it ends within its lengths")
 
     prefixes = [
         data[start:stop] for start, stop in pairwise(accumulate(prefix_lengths, initial=at))
@@ -95,15 +141,26 @@ def decode_block(data: bytes) -> Block:
     at += sum(prefix_lengths)
     keys = [data[start:stop] for start, stop in pairwise(accumulate(suffix_lengths, initial=at))]
     at += sum(suffix_lengths)
-    values: list[bytes | None] = [
-        data[start:stop] for start, stop in pairwise(accumulate(value_lengths, initial=at))
-    ]
+    bounds = list(accumulate(value_lengths, initial=at))
+    if bounds[-1] != len(data):
+        raise Malformed("not a block: its lengths do not add up")
+    values: list[Value] = [data[start:stop] for start, stop in pairwise(bounds)]
     for start, prefix in zip(range(0, count, GROUP), prefixes, strict=True):
         if prefix:
             keys[start : start + GROUP] = map(prefix.__add__, keys[start : start + GROUP])
-    for position in deleted:
-        values[position] = None
-    return Block(keys, values, bool(deleted_count), len(data) + OBJECT_BYTES * count)
+    kinds = 0
+    if deleted_count:
+        kinds = TOMBSTONES
+        for position in deleted:
+            values[position] = None
+    if referenced_count:
+        kinds |= REFERENCES
+        for position in referenced:
+            value = values[position]
+            if value is None or len(value) != _REFERENCE.size:
+                raise Malformed("not a block: a reference is not 24 bytes long")
+            values[position] = Reference(value)
+    return Block(keys, values, kinds, len(data) + OBJECT_BYTES * count)
 
 
 def _shared(first: bytes, last: bytes) -> int:

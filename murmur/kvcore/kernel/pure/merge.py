@@ -1,8 +1,9 @@
 """Merging sorted runs: a scan over several sources, newest first, without a heap.
 
-A *run* is a piece of a source: parallel lists of keys (ascending, not empty) and values, and
-whether some value is None, a tombstone. A *source* is an iterator of runs, one after the other in
-key order, or, for a reverse scan, one before the other (each run ascends all the same).
+A *run* is a piece of a source: parallel lists of keys (ascending, not empty) and values, and what
+kinds of values there are besides plain ones, as in a block. A *source* is an iterator of runs, one
+after the other in key order, or, for a reverse scan, one before the other (each run ascends all the
+same).
 
 A step takes from every source what is certain to be complete: all keys up to the smallest last key
 of the runs at hand. Where only one source has such keys they pass through as they are; else they
@@ -23,16 +24,17 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from itertools import chain
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
-Run: TypeAlias = tuple[list[bytes], list[bytes | None], bool]
+from murmur.kvcore.kernel.pure.block import Value
+
+Run: TypeAlias = tuple[list[bytes], list[Value], int]
 
 
 class _Head:
     """A source and the part of its current run that is not merged yet."""
 
-    __slots__ = ("keys", "source", "start", "stop", "tombstones", "values")
+    __slots__ = ("keys", "kinds", "source", "start", "stop", "values")
 
     def __init__(self, source: Iterator[Run]) -> None:
         self.source = source
@@ -45,15 +47,15 @@ class _Head:
         run = next(self.source, None)
         if run is None:
             return False
-        self.keys, self.values, self.tombstones = run
+        self.keys, self.values, self.kinds = run
         self.start, self.stop = 0, len(self.keys)
         return True
 
     def take(self, start: int, stop: int) -> Run:
         """A part of the current run."""
         if stop - start == len(self.keys):
-            return self.keys, self.values, self.tombstones
-        return self.keys[start:stop], self.values[start:stop], self.tombstones
+            return self.keys, self.values, self.kinds
+        return self.keys[start:stop], self.values[start:stop], self.kinds
 
 
 def merge(sources: Sequence[Iterator[Run]], *, reverse: bool = False) -> Iterator[Run]:
@@ -68,22 +70,6 @@ def merge(sources: Sequence[Iterator[Run]], *, reverse: bool = False) -> Iterato
     for head in heads:  # one or none
         yield head.take(head.start, head.stop)
         yield from head.source
-
-
-def live_pairs(runs: Iterator[Run], *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
-    """The pairs of the runs, without the tombstones."""
-    return chain.from_iterable(_pairs(runs, reverse=reverse))
-
-
-def _pairs(runs: Iterator[Run], *, reverse: bool) -> Iterator[Iterator[tuple[bytes, bytes]]]:
-    for keys, values, tombstones in runs:
-        if tombstones:
-            pairs = [pair for pair in zip(keys, values, strict=True) if pair[1] is not None]
-            yield cast("Iterator[tuple[bytes, bytes]]", reversed(pairs) if reverse else iter(pairs))
-        elif reverse:
-            yield zip(reversed(keys), cast("Iterator[bytes]", reversed(values)), strict=True)
-        else:
-            yield zip(keys, cast("list[bytes]", values), strict=True)
 
 
 def _cut_below(heads: list[_Head]) -> list[Run]:
@@ -115,10 +101,10 @@ def _cut_above(heads: list[_Head]) -> list[Run]:
 
 
 def _join(parts: list[Run]) -> Run:
-    merged: dict[bytes, bytes | None] = {}
-    tombstones = False
+    merged: dict[bytes, Value] = {}
+    kinds = 0
     for keys, values, some in reversed(parts):
         merged.update(zip(keys, values, strict=True))
-        tombstones = tombstones or some
+        kinds |= some
     ordered = sorted(merged)
-    return ordered, [merged[key] for key in ordered], tombstones
+    return ordered, [merged[key] for key in ordered], kinds

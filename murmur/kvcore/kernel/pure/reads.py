@@ -1,25 +1,36 @@
 """Reads: one arrangement of memtables and tables, and the walk through all of it.
 
     get, scan    memtables newest first, then level 0 newest first, then the levels downward:
-                 the first that has a key wins
+                 the first that has a key, or a range tombstone over it, wins
+
+A level below level 0 is searched by the first keys of its tables: a table answers for all keys up
+to the next one's, for its range tombstones may reach as far. What is found may be a reference: then
+the value stands in a value file.
 
 A `Reads` never changes, so whoever holds it reads consistently at a sequence whatever flush and
 compaction do meanwhile. `Latest` is the one that is published now, and its sequence.
 
-Invariant: at a sequence, a key has the value of the last batch up to it that wrote the key.
+Invariant: at a sequence, a key has the value of the last batch up to it that wrote the key, and
+none if a later one up to it deleted the key or a range around it.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from murmur.errors import Closed
-from murmur.kvcore.kernel.interface import ABSENT
+from murmur.errors import Closed, Corruption
+from murmur.kvcore.kernel.interface import ABSENT, Absent, Ranges, Values
+from murmur.kvcore.kernel.pure.block import Reference
+from murmur.kvcore.kernel.pure.chunk import Chunk, chunks
 from murmur.kvcore.kernel.pure.filter import hash_key
+from murmur.kvcore.kernel.pure.live import live_pairs, live_pieces
 from murmur.kvcore.kernel.pure.memtable import Memtable
-from murmur.kvcore.kernel.pure.merge import Run, live_pairs, merge
+from murmur.kvcore.kernel.pure.merge import Run, merge
+from murmur.kvcore.kernel.pure.ranges import NO_RANGES, clip, covers, covers_all, union, visible
 from murmur.kvcore.kernel.pure.table import Table
+
+CHUNK_BYTES = 1 << 20
 
 
 class Reads:
@@ -31,7 +42,7 @@ class Reads:
         self,
         memtables: Sequence[Memtable],
         levels: Sequence[Sequence[Table]],
-        values: Mapping[int, object],
+        values: Mapping[int, Values],
     ) -> None:
         self.memtables = tuple(memtables)
         self.levels = tuple(tuple(level) for level in levels)
@@ -40,18 +51,13 @@ class Reads:
         shallow = self.levels[0] if self.levels else ()
         self._shallow = [(table.info.first, table.info.last, table) for table in shallow]
         self._deep = [
-            ([table.info.last for table in level], level) for level in self.levels[1:] if level
+            ([table.info.first for table in level], level) for level in self.levels[1:] if level
         ]
 
     def get(self, key: bytes, sequence: int) -> bytes | None:
         """The value of the key at a sequence that is pinned, None if it has none."""
-        for memtable in self.memtables:
-            version = memtable.versions.get(key)
-            while version is not None:
-                at, value, version = version
-                if at <= sequence:
-                    return value
-        return self.below(key)
+        value = self.recent(key, sequence)
+        return self.below(key) if value is ABSENT else value
 
     def multi_get(self, keys: Sequence[bytes], sequence: int) -> list[bytes | None]:
         """The values of several keys."""
@@ -70,49 +76,92 @@ class Reads:
 
         Ends with Closed when `is_open`, asked between pieces, says so.
         """
-        sources = [
-            memtable.runs(sequence, start, stop, reverse=reverse)
-            for memtable in self.memtables
-            if memtable
-        ]
-        sources += self._table_runs(start, stop, reverse=reverse)
-        runs = merge(sources, reverse=reverse) if len(sources) != 1 else sources[0]
+        runs = self._runs(start, stop, sequence, reverse=reverse)
         if is_open is not None:
             runs = _while_open(runs, is_open)
-        return live_pairs(runs, reverse=reverse)
+        return live_pairs(runs, self.read, reverse=reverse)
+
+    def chunks(
+        self, start: bytes, stop: bytes | None, sequence: int, *, bytes_: int = CHUNK_BYTES
+    ) -> Iterator[Chunk]:
+        """The same pairs, ascending, in chunks of at least so many bytes, but for the last."""
+        return chunks(
+            live_pieces(self._runs(start, stop, sequence, reverse=False), self.read), bytes_
+        )
+
+    def recent(self, key: bytes, sequence: int) -> bytes | Absent | None:
+        """What memtables know of a key: None that it is deleted, ABSENT nothing."""
+        for memtable in self.memtables:
+            if memtable.cuts is not None:
+                value = memtable.get(key, sequence)
+                if value is not ABSENT:
+                    return value
+            else:
+                version = memtable.versions.get(key)
+                while version is not None:
+                    at, value, version = version
+                    if at <= sequence:
+                        return value
+        return ABSENT
 
     def below(self, key: bytes) -> bytes | None:
-        """The value of a key that no memtable holds."""
+        """The value of a key of which no memtable knows."""
         hashed = hash_key(key)
         for first, last, table in self._shallow:
             if first <= key <= last:
-                value = table.get(key, hashed)
+                value = table.find(key, hashed)
                 if value is not ABSENT:
-                    return value
-        for lasts, tables in self._deep:
-            at = bisect_left(lasts, key)
-            if at < len(lasts):
+                    return self.read(value) if type(value) is Reference else value
+                if table.info.ranges and covers(table.ranges(), key):
+                    return None
+        for firsts, tables in self._deep:
+            at = bisect_right(firsts, key) - 1
+            if at >= 0:
                 table = tables[at]
-                if table.info.first <= key:
-                    value = table.get(key, hashed)
+                if key <= table.info.last:
+                    value = table.find(key, hashed)
                     if value is not ABSENT:
-                        return value
+                        return self.read(value) if type(value) is Reference else value
+                    if table.info.ranges and covers(table.ranges(), key):
+                        return None
         return None
 
-    def _table_runs(
-        self, start: bytes, stop: bytes | None, *, reverse: bool
-    ) -> list[Iterator[Run]]:
-        runs = [
-            table.runs(start, stop, reverse=reverse)
-            for first, last, table in self._shallow
-            if last >= start and (stop is None or first < stop)
-        ]
-        for lasts, tables in self._deep:
-            low = bisect_left(lasts, start)
-            high = len(tables) if stop is None else min(bisect_left(lasts, stop) + 1, len(tables))
+    def read(self, reference: Reference) -> bytes:
+        """The value that a reference stands for."""
+        number, offset, length, crc = reference.unpack()
+        file = self.values.get(number)
+        if file is None:
+            raise Corruption(f"{number:06}.val", offset, "a table refers to it; it is missing")
+        return file.read(offset, length, crc)
+
+    def _runs(
+        self, start: bytes, stop: bytes | None, sequence: int, *, reverse: bool
+    ) -> Iterator[Run]:
+        """What is visible of all sources, tombstones too; opens tables when it is first asked."""
+        hidden = NO_RANGES  # by the sources so far
+        sources: list[Iterator[Run]] = []
+        for memtable in self.memtables:
+            if memtable:
+                runs = memtable.runs(sequence, start, stop, reverse=reverse)
+                sources.append(visible(runs, hidden))
+                hidden = union((hidden, clip(memtable.ranges(sequence), start, stop)))
+        for tables in self._sorted_tables(start, stop):
+            sources.append(_table_runs(tables, start, stop, reverse, hidden))
+            ranges = [table.ranges() for table in tables if table.info.ranges]
+            if ranges:
+                hidden = union((hidden, *(clip(some, start, stop) for some in ranges)))
+        yield from merge(sources, reverse=reverse) if len(sources) != 1 else sources[0]
+
+    def _sorted_tables(self, start: bytes, stop: bytes | None) -> Iterator[Sequence[Table]]:
+        """The tables that may hold something of a range, as sources: disjoint and sorted."""
+        for first, last, table in self._shallow:
+            if last >= start and (stop is None or first < stop):
+                yield (table,)
+        for firsts, tables in self._deep:
+            low = max(0, bisect_right(firsts, start) - 1)
+            high = len(tables) if stop is None else bisect_left(firsts, stop)
             if low < high:
-                runs.append(_sorted_runs(tables[low:high], start, stop, reverse=reverse))
-        return runs
+                yield tables[low:high]
 
 
 class Latest:
@@ -141,17 +190,18 @@ class Latest:
             reads, sequence = now
             for memtable in reads.memtables:
                 version = memtable.versions.get(key)
+                if memtable.cuts is not None:
+                    break
                 if version is not None:
+                    if version[0] <= sequence:
+                        return version[1]
                     break
             else:
                 return reads.below(key)
-            while version is not None:
-                at, value, version = version
-                if at <= sequence:
-                    return value
+            value = reads.recent(key, sequence)
             if self._now is now:
-                return reads.get(key, sequence)  # only an unpublished batch has it so far
-            # Batches were published meanwhile, and what this state saw is gone: look again.
+                return reads.below(key) if value is ABSENT else value
+            # Batches were published meanwhile, and what this state saw may be gone: look again.
 
     def multi_get(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """The latest published values of several keys, each at its own moment."""
@@ -165,8 +215,9 @@ def _while_open(runs: Iterator[Run], is_open: Callable[[], bool]) -> Iterator[Ru
         yield run
 
 
-def _sorted_runs(
-    tables: Sequence[Table], start: bytes, stop: bytes | None, *, reverse: bool
+def _table_runs(
+    tables: Sequence[Table], start: bytes, stop: bytes | None, reverse: bool, hidden: Ranges
 ) -> Iterator[Run]:
     for table in reversed(tables) if reverse else tables:
-        yield from table.runs(start, stop, reverse=reverse)
+        if not (hidden.starts and covers_all(hidden, table.info.first, table.info.last)):
+            yield from table.runs(start, stop, reverse=reverse, hidden=hidden)
