@@ -33,6 +33,8 @@ from __future__ import annotations
 
 import errno
 import threading
+import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from typing import NoReturn
@@ -59,6 +61,7 @@ from murmur.kvcore.storage import AppendFile, Problem, Storage, cannot_prealloca
 __all__ = ["ADMITTED", "BATCH", "PARKED", "Log", "TornTail"]
 
 SEGMENT_BYTES = 64 << 20
+LONGEST_WAIT = 0.005  # seconds
 PREALLOCATED = 64 << 10  # at first; then twice as much each time
 FULL = {errno.ENOSPC, errno.EDQUOT}
 
@@ -81,6 +84,8 @@ class Log:
         self._segment_bytes = segment_bytes
         self._writing = threading.Lock()
         self._syncing = threading.Lock()
+        self._waiting: deque[threading.Lock] = deque()  # each is released when a sync has ended
+        self._group = 1  # how many shared the last sync
         self._durable = segments[-1].end
         self._preallocates = storage.preallocates
         # One tuple, replaced as a whole: closed segments, and who appends to the open one.
@@ -168,14 +173,20 @@ class Log:
         """
         self._check_usable()
         target = self.end if position is None else position
-        if self._durable < target:
+        while self._durable < target:
+            if self._syncing.locked():
+                self._wait()
+                self._check_usable()
+                continue
             with self._syncing:
                 self._check_usable()
                 if self._durable < target:  # else the one before has synced for this one
+                    self._gather()
                     appender = self._state[1]
                     end = appender.end
                     self._sync_file(appender.file)
                     self._set_durable(end)
+            self._wake()
         return self._durable
 
     def rewind(self, end: int) -> None:
@@ -292,6 +303,32 @@ class Log:
                 start = block.stop
 
     # -- the parts of writing
+
+    # Who waits for a sync waits for a lock of his own, and not for `_syncing`: when it has ended
+    # all go on at once, while the next may begin. A wake-up that was missed costs LONGEST_WAIT.
+
+    def _wait(self) -> None:
+        waiter = threading.Lock()
+        waiter.acquire()
+        self._waiting.append(waiter)
+        if self._syncing.locked() and not waiter.acquire(timeout=LONGEST_WAIT):
+            with suppress(ValueError):
+                self._waiting.remove(waiter)
+
+    def _wake(self) -> None:
+        count = 1
+        with suppress(IndexError):
+            while True:
+                self._waiting.popleft().release()
+                count += 1
+        self._group = count
+
+    def _gather(self) -> None:
+        """Let those who shared the last sync append for this one: they were woken just now."""
+        for _ in range(2 * self._group - 2):
+            if len(self._waiting) + 1 >= self._group:
+                return
+            time.sleep(0)
 
     def _try_append(self, kind: int, records: Sequence[bytes]) -> int:
         try:
