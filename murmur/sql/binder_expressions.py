@@ -171,12 +171,10 @@ def _finished(binder: Binder, node: Tree, expected: SqlType | None) -> Expr:
 # Names, constants --------------------------------------------------------------------------------
 
 
-@binds(exp.Column, "this", "table", "db", "catalog")
+@binds(exp.Column, "this", "table")
 def _column(binder: Binder, node: Tree) -> Expr:
     if isinstance(node.this, exp.Star):
         raise binder.failure(node, BindError, "* stands for columns and cannot stand here")
-    if node.args.get("db") is not None:
-        raise binder.failure(node, BindError, "there are no schemas: write table.column")
     name, table = fold_name(node.this), node.args.get("table")
     qualifier = None if table is None else fold_name(table)
     try:

@@ -37,6 +37,7 @@ from sqlglot.tokens import TokenType
 from murmur.errors import InvalidInput, ParseError, Unsupported
 from murmur.sql.parameters import MAX_PARAMETERS, Parameters
 from murmur.sql.place import place
+from murmur.sql.schemas import resolve_schemas
 from murmur.sql.transactions import FIRST_WORDS, TransactionStatement, read_transaction
 
 MAX_TEXT = 1 << 20  # characters; bulk loads pass rows as parameters
@@ -406,6 +407,7 @@ def _tree(tokens: Sequence[Token], text: str, kind: Kind, numbers: Mapping[int, 
     if len(trees) != 1 or not isinstance(trees[0], _TREES[kind]):
         raise _error("this is not a statement", text, tokens[0].start)
     _check(trees[0], text, numbers)
+    resolve_schemas(trees[0], text)
     return trees[0]
 
 

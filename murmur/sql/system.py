@@ -1,6 +1,7 @@
 """System relations: what the database says about itself, as relations that can be queried.
 
     murmur_tables, murmur_columns, murmur_indexes       from the catalog of the statement's view
+    information_schema.tables, ...                      the same by the standard's names
     murmur_peers, murmur_conflicts, murmur_parked, ...  from whoever joins the floors
 
     SELECT name, type FROM murmur_columns WHERE table_name = 'note' ORDER BY position
@@ -17,6 +18,7 @@ from murmur.catalog.catalog import Catalog
 from murmur.catalog.schema import Table
 from murmur.catalog.types import BOOLEAN, INTEGER, TEXT
 from murmur.kvcore.view import View
+from murmur.sql import information_schema
 from murmur.sql.plan import ResultColumn
 
 Row: TypeAlias = tuple[Any, ...]
@@ -72,7 +74,7 @@ class System:
 
     def columns(self, name: str) -> tuple[ResultColumn, ...] | None:
         """The columns of a relation; None when there is none of this name."""
-        own = _COLUMNS.get(name)
+        own = _COLUMNS.get(name) or information_schema.COLUMNS.get(name)
         if own is not None:
             return tuple(ResultColumn(*column) for column in own)
         return None if self._supplier is None else self._supplier.columns(name)
@@ -86,6 +88,8 @@ class System:
                 return (row for table in _catalog(view).tables for row in _columns(table))
             case "murmur_indexes":
                 return (row for table in _catalog(view).tables for row in _indexes(table))
+        if name.startswith(information_schema.PREFIX):
+            return information_schema.rows(name, _catalog(view))
         assert self._supplier is not None
         return self._supplier.rows(name, view)
 

@@ -262,7 +262,7 @@ def test_result_types(sql: str, sql_type: SqlType) -> None:
         ("nope", BindError, "there is no column nope", "nope"),
         ("i + other.i", BindError, "there is no column other.i", "other"),
         ('"text"', BindError, "text is written in single quotes", '"text"'),
-        ("a.b.i", BindError, "there are no schemas", "a.b"),
+        ("a.b.i", BindError, 'there is no schema "a"', "a.b"),
         ("(i, b) = (1, 2, 3)", TypeMismatch, "rows of the same length", "i, b"),
         ("EXTRACT(hour FROM dt)", TypeMismatch, "DATE has no field hour", "dt"),
         ("date_trunc('eon', ts)", TypeMismatch, "does not know the unit eon", "date_trunc"),
