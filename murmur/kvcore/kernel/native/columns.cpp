@@ -177,7 +177,7 @@ void append_validity(Column& column, const uint8_t* valid, size_t count) {
       const size_t length = static_cast<size_t>(column.length);
       const size_t bytes = (length + 7) / 8;
       uint8_t* const bits = column.validity.grow(bytes);
-      std::memset(bits, 0xff, bytes);
+      if (bytes) std::memset(bits, 0xff, bytes);
       if (length % 8) bits[bytes - 1] = static_cast<uint8_t>((1u << (length % 8)) - 1);
     }
     pack_bits(column.validity, column.length, valid, count);
