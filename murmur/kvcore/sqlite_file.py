@@ -3,7 +3,7 @@
     tree/kv.sqlite      application_id "MURM", user_version 1, journal_mode WAL
 
     kv(key BLOB PRIMARY KEY, value BLOB, crc INTEGER, previous INTEGER) WITHOUT ROWID
-        crc         CRC-32 of (length of the key u32 | key | value)
+        crc         CRC-32 of (length of the key u32 | key | value) xor CRC-32 of (previous u32)
         previous    link(the key before this one) = CRC-32 of it, begun with 1; 0 in the first row
     flushed(sequence, entries, last, mark, crc)                           one row
         entries     how many rows kv has           last    link(the last key); 0 if there is none
@@ -40,6 +40,7 @@ import threading
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any, NamedTuple, TypeAlias
 from zlib import crc32
 
@@ -93,15 +94,15 @@ PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {FORMAT};
 """
 
+_TYPES = [bytes, bytes, int]
 _ROW = "SELECT key, value, crc, previous FROM kv WHERE "
 _AT_OR_AFTER = _ROW + "key >= ? ORDER BY key LIMIT 1"
 _BEFORE = "SELECT key FROM kv WHERE key < ? ORDER BY key DESC LIMIT 1"
-_LAST = "SELECT key FROM kv ORDER BY key DESC LIMIT 1"
 _FROM = _ROW + "key >= ? ORDER BY key LIMIT ?"
 _FROM_TO = _ROW + "key >= ? AND key < ? ORDER BY key LIMIT ?"
 _DOWN = _ROW + "key >= ? ORDER BY key DESC LIMIT ?"
 _DOWN_FROM = _ROW + "key >= ? AND key < ? ORDER BY key DESC LIMIT ?"
-_PLACE = "SELECT key, previous FROM kv WHERE key >= ? ORDER BY key LIMIT 2"
+_PLACE = "SELECT key, previous, crc FROM kv WHERE key >= ? ORDER BY key LIMIT 2"
 
 
 class Flushed(NamedTuple):
@@ -113,14 +114,19 @@ class Flushed(NamedTuple):
     mark: bytes
 
 
-def link(key: bytes) -> int:
-    """What the next row says of this key."""
-    return crc32(key, 1)
+def link(key: object) -> int:
+    """What the next row says of this key; no row says it of one that is not bytes."""
+    return crc32(key, 1) if type(key) is bytes else -1
 
 
-def checksum(key: bytes, value: bytes) -> int:
+def checksum(key: bytes, value: bytes, previous: int) -> int:
     """A row's crc."""
-    return crc32(value, crc32(key, crc32(len(key).to_bytes(4, "little"))))
+    return crc32(value, crc32(key, crc32(len(key).to_bytes(4, "little")))) ^ _share(previous)
+
+
+def _share(previous: int) -> int:
+    """The share of `previous` in a row's crc: that can be exchanged without reading the value."""
+    return crc32((previous & 0xFFFFFFFF).to_bytes(4, "little"))
 
 
 class Base:
@@ -136,12 +142,10 @@ class Base:
 
     def get(self, key: bytes) -> bytes | None:
         """The value of the key, None if it has none."""
-        rows: list[Row] = self._rows(_AT_OR_AFTER, (key,))
-        if rows and rows[0][0] == key:
-            self._sound(rows)
-            return rows[0][1]
-        before = self._rows(_BEFORE, (key,))
-        self._joined(before[0][0] if before else None, rows[0] if rows else None, around=key)
+        row = self._at_or_after(key)
+        if row is not None and row[0] == key:
+            return row[1]
+        self._joined(self._before(key), row)
         return None
 
     def scan(
@@ -158,13 +162,6 @@ class Base:
         flushed = self._begin()
         if flushed != self.flushed:
             raise Corruption(self.path, 0, "another program has written into it")
-
-    def copy_to(self, path: str) -> None:
-        """Write all of it into a new file."""
-        with self._lock, _translated(self.path):
-            if self._connection.in_transaction:  # VACUUM INTO wants to begin its own
-                self._connection.execute("COMMIT")
-            self._connection.execute("VACUUM INTO ?", (path,))
 
     def integrity(self) -> list[str]:
         """What SQLite's own check finds."""
@@ -197,75 +194,78 @@ class Base:
                 raise Closed(f"{self.path} is closed")
             try:
                 rows: list[Any] = self._connection.execute(sql, bindings).fetchall()
-            except apsw.Error as error:
+            except (apsw.Error, UnicodeDecodeError) as error:
                 raise _error(error, self.path) from error
         return rows
 
+    def _at_or_after(self, key: bytes) -> Row | None:
+        rows: list[Row] = self._rows(_AT_OR_AFTER, (key,))
+        self._sound(rows)
+        return rows[0] if rows else None
+
+    def _before(self, key: bytes) -> object:
+        rows = self._rows(_BEFORE, (key,))
+        return rows[0][0] if rows else None
+
     def _scan_up(self, start: bytes, stop: bytes | None) -> Iterator[Sequence[Row]]:
-        before = self._rows(_BEFORE, (start,))
-        last = before[0][0] if before else None
+        last = self._before(start)
         limit, low = SHORT, start
         while True:
             sql, bounds = (_FROM, (low,)) if stop is None else (_FROM_TO, (low, stop))
-            rows = self._rows(sql, (*bounds, limit))
+            rows: list[Row] = self._rows(sql, (*bounds, limit))
             if rows:
                 self._sound(rows)
-                self._chained(last, rows)
+                self._joined(last, rows[0])
+                self._chained(rows)
                 last = rows[-1][0]
-                low = last + b"\0"
+                low = rows[-1][0] + b"\0"
                 yield rows
             if len(rows) < limit:
                 break
             limit = _next_limit(rows)
-        after = [] if stop is None else self._rows(_AT_OR_AFTER, (stop,))
-        self._joined(last, after[0] if after else None, around=start)
+        self._joined(last, None if stop is None else self._at_or_after(stop))
 
     def _scan_down(self, start: bytes, stop: bytes | None) -> Iterator[Sequence[Row]]:
-        after = [] if stop is None else self._rows(_AT_OR_AFTER, (stop,))
-        first: Row | None = after[0] if after else None
+        first = None if stop is None else self._at_or_after(stop)
         limit, high = SHORT, stop
         while True:
             sql, bounds = (_DOWN, (start,)) if high is None else (_DOWN_FROM, (start, high))
-            rows = self._rows(sql, (*bounds, limit))
+            rows: list[Row] = self._rows(sql, (*bounds, limit))
             if rows:
                 self._sound(rows)
-                self._joined(rows[0][0], first, around=start)
-                self._chained(None, rows[::-1], whole=False)
+                self._joined(rows[0][0], first)
+                self._chained(rows[::-1])
                 first = rows[-1]
                 high = first[0]
                 yield rows
             if len(rows) < limit:
                 break
             limit = _next_limit(rows)
-        before = self._rows(_BEFORE, (start,))
-        self._joined(before[0][0] if before else None, first, around=start)
+        self._joined(self._before(start), first)
 
     def _sound(self, rows: Sequence[Row]) -> None:
         """Compare rows with their checksums."""
-        for key, value, crc, _ in rows:
-            if type(value) is not bytes or checksum(key, value) != crc:
+        for key, value, crc, previous in rows:
+            if [type(key), type(value), type(previous)] != _TYPES or crc != checksum(
+                key, value, previous
+            ):
                 raise ChecksumMismatch(self.path, 0, f"kv, key {_shown(key)}: its crc differs")
 
-    def _chained(self, last: bytes | None, rows: Sequence[Row], *, whole: bool = True) -> None:
-        """See that rows, ascending, follow `last` and one another."""
-        if whole:
-            self._joined(last, rows[0], around=rows[0][0])
-        expected = link(rows[0][0])
-        for row in rows[1:]:
-            if row[3] != expected:
-                self._broken(row[0])
-            expected = link(row[0])
+    def _chained(self, rows: Sequence[Row]) -> None:
+        """See that rows, ascending, follow one another."""
+        for left, right in pairwise(rows):
+            if right[3] != link(left[0]):
+                self._broken(right)
 
-    def _joined(self, left: bytes | None, right: Row | None, *, around: bytes) -> None:
-        """See that nothing is missing between two rows, or before the first or after the last."""
+    def _joined(self, left: object, right: Row | None) -> None:
+        """See that nothing is missing between a key and a row, before the first, after the last."""
         said = self.flushed.last if right is None else right[3]
         if said != (FIRST if left is None else link(left)):
-            self._broken(around if right is None else right[0])
+            self._broken(right)
 
-    def _broken(self, key: bytes) -> None:
-        raise Corruption(
-            self.path, 0, f"kv, near key {_shown(key)}: rows are missing, or were put there"
-        )
+    def _broken(self, right: Row | None) -> None:
+        place = "at the end" if right is None else f"before key {_shown(right[0])}"
+        raise Corruption(self.path, 0, f"kv, {place}: rows are missing, or were put there")
 
 
 class SqliteFile:
@@ -311,7 +311,10 @@ class SqliteFile:
         with _translated(self.path), self._transaction() as writer:
             before = _read_flushed(writer, self.path)
             merge = _Merge(writer, before)
-            merge.run(entries)
+            try:
+                merge.run(entries)
+            except TypeError as error:
+                raise Corruption(self.path, 0, f"kv, a row has other types: {error}") from error
             after = Flushed(sequence, merge.entries, merge.last, mark)
             writer.execute(
                 "UPDATE flushed SET sequence = ?, entries = ?, last = ?, mark = ?, crc = ?",
@@ -343,11 +346,8 @@ class SqliteFile:
         target.sync_directory()
         temporary = NAME + TEMPORARY
         _remove_if_there(target, temporary)
-        copy = self.base()
-        try:
-            copy.copy_to(f"{target.path}/{temporary}")
-        finally:
-            copy.close()
+        with _translated(self.path):
+            self._writer.execute("VACUUM INTO ?", (f"{target.path}/{temporary}",))
         _install(target, temporary)
 
     def check(self) -> Iterator[Problem]:
@@ -416,6 +416,7 @@ class _Merge:
         self.bytes = 0
         self._left = FIRST  # the link of what stands left of the gap
         self._right: bytes | None = b""  # the key on its right; None: the end
+        self._right_crc = 0  # that row's crc, but for the share of its `previous`
         self._told = True  # whether the right side names the left one
 
     def run(self, entries: Iterable[Entry]) -> None:
@@ -425,7 +426,7 @@ class _Merge:
             right = self._right
             present = False if right is None or key < right else self._go_to(key)
             if value is not None:
-                crc = checksum(key, value)
+                crc = checksum(key, value, self._left)
                 if present:
                     sql = "UPDATE kv SET value = ?, crc = ? WHERE key = ?"
                     execute(sql, (value, crc, key))
@@ -448,7 +449,11 @@ class _Merge:
         present = bool(rows) and rows[0][0] == key
         self._left = rows[0][1] if rows else self.last
         beyond = rows[1:] if present else rows
-        self._right = beyond[0][0] if beyond else None
+        if beyond:
+            self._right, previous, crc = beyond[0]
+            self._right_crc = crc ^ _share(previous)
+        else:
+            self._right = None
         return present
 
     def _tell(self) -> None:
@@ -457,8 +462,9 @@ class _Merge:
         if self._right is None:
             self.last = self._left
         else:
-            sql = "UPDATE kv SET previous = ? WHERE key = ?"
-            self._execute(sql, (self._left, self._right))
+            crc = self._right_crc ^ _share(self._left)
+            sql = "UPDATE kv SET previous = ?, crc = ? WHERE key = ?"
+            self._execute(sql, (self._left, crc, self._right))
         self._told = True
 
 
@@ -556,7 +562,9 @@ def _next_limit(rows: Sequence[Row]) -> int:
     return max(1, min(4 * len(rows), LONG, PIECE_BYTES // size))
 
 
-def _shown(key: bytes) -> str:
+def _shown(key: object) -> str:
+    if type(key) is not bytes:
+        return f"{key!r:.40}, no BLOB"
     return f"x'{key[:32].hex()}'" + ("…" if len(key) > 32 else "")
 
 
@@ -564,11 +572,11 @@ def _shown(key: bytes) -> str:
 def _translated(path: str) -> Iterator[None]:
     try:
         yield
-    except apsw.Error as error:
+    except (apsw.Error, UnicodeDecodeError) as error:  # a BLOB whose type became TEXT
         raise _error(error, path) from error
 
 
-def _error(error: apsw.Error, path: str) -> Exception:
+def _error(error: Exception, path: str) -> Exception:
     """SQLite's error, as what the caller does next."""
     match error:
         case apsw.FullError():
@@ -588,5 +596,5 @@ def _error(error: apsw.Error, path: str) -> Exception:
     return Corruption(path, 0, f"SQLite: {error}")
 
 
-def _extended(error: apsw.Error) -> int:
+def _extended(error: Exception) -> int:
     return getattr(error, "extendedresult", 0)

@@ -1,4 +1,4 @@
-"""The tree by example: snapshots, flushes, compactions, checkpoints, misuse."""
+"""Sorted files by example: flushes, compactions, orphans. test_backends.py has what all do."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from murmur.errors import Closed, Corruption, InvalidInput
+from murmur.errors import Corruption
 from murmur.kvcore.memory_storage import MemoryStorage
 from murmur.kvcore.storage import DiskStorage, Storage
 from murmur.kvcore.tree import Tree
@@ -44,56 +44,6 @@ def numbered(start: int, stop: int, value: bytes = b"v") -> list[tuple[bytes, by
 
 def tables(storage: Storage) -> list[str]:
     return [name for name in storage.list("tree") if name.endswith(".sst")]
-
-
-def test_a_new_tree_is_empty(tree: Tree) -> None:
-    assert tree.mark == b""
-    assert tree.attachment is None
-    assert tree.get(b"a") is None
-    assert content(tree) == {}
-    assert list(tree.check()) == []
-
-
-def test_a_batch_is_published_with_its_attachment(tree: Tree) -> None:
-    first = tree.write([(b"a", b"1"), (b"b", b"1")], "first")
-    with tree.snapshot() as snapshot:
-        second = tree.write([(b"a", None), (b"c", b"2")], "second")
-        assert (snapshot.sequence, snapshot.attachment) == (first, "first")
-        assert list(snapshot.scan(b"", None)) == [(b"a", b"1"), (b"b", b"1")]
-        assert snapshot.get(b"c") is None
-        assert snapshot.get(b"a") == b"1"
-    assert second == first + 1
-    assert tree.attachment == "second"
-    assert [tree.get(key) for key in (b"a", b"b", b"c")] == [None, b"1", b"2"]
-
-
-def test_an_empty_batch_publishes_its_attachment(tree: Tree) -> None:
-    tree.write([], "only this")
-    assert tree.attachment == "only this"
-
-
-def test_an_empty_value_is_a_value(tree: Tree) -> None:
-    tree.write([(b"", b""), (b"a", b"")])
-    for _ in range(2):
-        assert tree.get(b"") == b""
-        assert content(tree) == {b"": b"", b"a": b""}
-        tree.flush(b"m")
-
-
-def test_ranges_are_half_open_both_ways(tree: Tree) -> None:
-    tree.write([(key, key) for key in (b"a", b"b", b"ba", b"c")])
-    for _ in range(2):
-        with tree.snapshot() as snapshot:
-            within = [(b"b", b"b"), (b"ba", b"ba")]
-            assert list(snapshot.scan(b"b", b"c")) == within
-            assert list(snapshot.scan(b"b", b"c", reverse=True)) == within[::-1]
-            assert list(snapshot.scan(b"c", b"b")) == []
-            assert list(snapshot.scan(b"b", b"b", reverse=True)) == []
-            for start in (b"bb", b"c"):
-                assert list(snapshot.scan(start, None)) == [(b"c", b"c")]
-                assert list(snapshot.scan(start, None, reverse=True)) == [(b"c", b"c")]
-            assert list(snapshot.scan(b"", b"a")) == []
-        tree.flush(b"m")
 
 
 def test_a_snapshot_stays_through_flush_and_compaction(tree: Tree, storage: Storage) -> None:
@@ -180,20 +130,6 @@ def test_keys_in_order_but_not_new_are_merged(tree: Tree, flushes: int, keys: in
     assert content(tree) == expected
 
 
-def test_full_and_rotate(tree: Tree, storage: Storage) -> None:
-    rotations = 0
-    for number in range(1000):
-        tree.write([(b"%05d" % number, b"v" * 50)])
-        if tree.full():
-            tree.rotate(b"%d" % number)
-            rotations += 1
-    assert rotations > 5
-    assert len(content(tree)) == 1000
-    tree.flush(b"end")
-    assert tree.mark == b"end"
-    assert tree.stats()["frozen_memtables"] == 0
-
-
 def test_a_writer_in_a_hurry_does_not_pile_up_tables(storage: Storage) -> None:
     tree = Tree.open(storage, table_bytes=4 * KB)
     highest = 0
@@ -224,68 +160,6 @@ def test_a_flush_records_the_mark_even_of_nothing(storage: Storage) -> None:
     with_mark.close()
 
 
-class Interrupted(list[tuple[bytes, bytes | None]]):
-    """A batch during which Ctrl-C is pressed."""
-
-    def __iter__(self) -> Iterator[tuple[bytes, bytes | None]]:
-        yield from super().__iter__()
-        raise KeyboardInterrupt
-
-
-def test_an_interrupted_batch_is_not_flushed(tree: Tree, storage: Storage) -> None:
-    tree.write([(b"a", b"1"), (b"b", b"1")], "before")
-    with tree.snapshot() as snapshot:
-        with pytest.raises(KeyboardInterrupt):
-            tree.write(Interrupted([(b"a", b"2"), (b"c", b"2"), (b"b", None)]), "after")
-        assert tree.attachment == "before"
-        for _ in range(2):
-            assert [tree.get(key) for key in (b"a", b"b", b"c")] == [b"1", b"1", None]
-            assert dict(snapshot.scan(b"", None)) == content(tree) == {b"a": b"1", b"b": b"1"}
-            tree.flush(b"m")
-    tree.close()
-    tree = open_tree(storage)
-    assert content(tree) == {b"a": b"1", b"b": b"1"}
-    tree.close()
-
-
-def test_what_is_not_flushed_is_not_there_after_reopening(storage: Storage) -> None:
-    tree = open_tree(storage)
-    flushed = tree.write([(b"a", b"1")])
-    tree.flush(b"m")
-    tree.write([(b"a", b"2"), (b"b", b"2")])
-    tree.close()
-    tree = open_tree(storage)
-    assert (tree.mark, content(tree)) == (b"m", {b"a": b"1"})
-    assert tree.write([]) > flushed
-    tree.close()
-
-
-def test_closed_handles_say_so(tree: Tree) -> None:
-    tree.write([(b"a", b"1")])
-    snapshot = tree.snapshot()
-    iterator = snapshot.scan(b"", None)
-    snapshot.close()
-    snapshot.close()
-    with pytest.raises(Closed):
-        next(iterator)
-    with pytest.raises(Closed):
-        snapshot.get(b"a")
-    with pytest.raises(Closed):
-        snapshot.scan(b"", None)
-    tree.close()
-    tree.close()
-    for use in (
-        lambda: tree.get(b"a"),
-        lambda: tree.write([]),
-        lambda: tree.flush(b""),
-        lambda: tree.rotate(b""),
-        tree.snapshot,
-        tree.compact,
-    ):
-        with pytest.raises(Closed):
-            use()
-
-
 def test_closing_ends_a_pending_flush(storage: Storage) -> None:
     tree = open_tree(storage)
     for turn in range(3):
@@ -297,29 +171,6 @@ def test_closing_ends_a_pending_flush(storage: Storage) -> None:
     assert content(tree) == (dict(numbered(0, 2000, mark)) if mark else {})
     assert list(tree.check()) == []
     tree.close()
-
-
-def test_a_checkpoint_is_a_tree_of_its_own(tree: Tree, storage: Storage) -> None:
-    tree.write(numbered(0, 100))
-    tree.flush(b"1")
-    tree.write(numbered(50, 150, b"w"))
-    tree.flush(b"2")
-    tree.write([(b"00000", None)])
-    target = storage.at("backup")
-    storage.make_directory("backup")
-    tree.checkpoint("backup")
-    with pytest.raises(InvalidInput, match="holds a tree already"):
-        tree.checkpoint("backup")
-    tree.write([(key, None) for key, _ in numbered(0, 150)])
-    tree.flush(b"3")
-    tree.compact()
-    copy = open_tree(target)
-    assert copy.mark == b"2"
-    assert content(copy) == dict(numbered(0, 50)) | dict(numbered(50, 150, b"w"))
-    assert list(copy.check()) == []
-    copy.compact()
-    copy.close()
-    assert content(tree) == {}
 
 
 def test_orphans_go_and_strangers_stay(storage: Storage) -> None:
