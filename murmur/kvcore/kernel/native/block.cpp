@@ -42,38 +42,74 @@ size_t shared_length(Slice left, Slice right) {
   return at;
 }
 
+/* Where the parts of a block begin, from its first bytes alone. */
+struct Layout {
+  uint32_t count, deleted, referenced, groups;
+  const uint8_t* widths;
+  uint64_t suffix_lengths, value_lengths, positions, prefixes;
+
+  explicit Layout(Slice block) {
+    if (block.size < HEADER_BYTES) throw Malformed("a block is shorter than its header");
+    if (block.size > UINT32_MAX) throw Malformed("a block is longer than 4 GiB");
+    count = load<uint32_t>(block.data);
+    deleted = load<uint32_t>(block.data + 4);
+    referenced = load<uint32_t>(block.data + 8);
+    widths = block.data + 12;
+    for (int i = 0; i < 3; i++)
+      if (widths[i] != 1 && widths[i] != 2 && widths[i] != 4)
+        throw Malformed("a block's lengths are not 1, 2 or 4 bytes wide");
+    groups = count / GROUP + (count % GROUP != 0);
+    suffix_lengths = HEADER_BYTES + uint64_t{groups} * widths[0];
+    value_lengths = suffix_lengths + uint64_t{count} * widths[1];
+    positions = value_lengths + uint64_t{count} * widths[2];
+    prefixes = positions + (uint64_t{deleted} + referenced) * 4;
+    if (prefixes > block.size) throw Malformed("a block is shorter than its count of entries says");
+  }
+
+  bool special() const { return deleted || referenced; }
+  /* What all keys share is no longer than the prefix of the first group. */
+  size_t most_shared(Slice block) const {
+    if (!count) return 0;
+    uint32_t bounds[2];
+    bounds_of(block.data + HEADER_BYTES, 1, widths[0], 0, bounds);
+    if (bounds[1] > block.size) throw Malformed("a prefix is longer than its block");
+    return (size_t{bounds[1]} + 7) & ~size_t{7};
+  }
+};
+
 }  // namespace
 
-BlockView BlockView::parse(Slice block, Vector<uint32_t>& arrays) {
-  if (block.size < HEADER_BYTES) throw Malformed("a block is shorter than its header");
-  if (block.size > UINT32_MAX) throw Malformed("a block is longer than 4 GiB");
-  const uint32_t count = load<uint32_t>(block.data);
-  const uint32_t deleted = load<uint32_t>(block.data + 4);
-  const uint32_t referenced = load<uint32_t>(block.data + 8);
-  const uint8_t* widths = block.data + 12;
-  for (int i = 0; i < 3; i++)
-    if (widths[i] != 1 && widths[i] != 2 && widths[i] != 4)
-      throw Malformed("a block's lengths are not 1, 2 or 4 bytes wide");
-  const uint32_t groups = count / GROUP + (count % GROUP != 0);
-  const uint64_t prefix_lengths = HEADER_BYTES;
-  const uint64_t suffix_lengths = prefix_lengths + uint64_t{groups} * widths[0];
-  const uint64_t value_lengths = suffix_lengths + uint64_t{count} * widths[1];
-  const uint64_t positions = value_lengths + uint64_t{count} * widths[2];
-  const uint64_t prefixes = positions + (uint64_t{deleted} + referenced) * 4;
-  if (prefixes > block.size) throw Malformed("a block is shorter than its count of entries says");
+size_t BlockView::memory_for(Slice block, bool heads) {
+  const Layout layout(block);
+  const size_t offsets = 4 * (size_t{layout.groups} + 1 + 2 * (size_t{layout.count} + 1));
+  return (heads ? 8 * size_t{layout.count} + layout.most_shared(block) : 0) + offsets +
+         (layout.special() ? layout.count : 0);
+}
 
-  const bool special = deleted || referenced;
-  const size_t offsets = size_t{groups} + 1 + 2 * (size_t{count} + 1);
-  arrays.clear();
-  arrays.resize(offsets + (special ? size_t{count} / 4 + 1 : 0));
-  uint32_t* prefix_at = arrays.data();
+BlockView BlockView::parse(Slice block, Vector<uint64_t>& memory, bool heads) {
+  const size_t words = (memory_for(block, heads) + 7) / 8;
+  if (memory.size() < words) {
+    memory.clear();  // so that growing copies nothing
+    memory.resize(words);
+  }
+  return parse(block, reinterpret_cast<uint8_t*>(memory.data()), heads);
+}
+
+BlockView BlockView::parse(Slice block, uint8_t* memory, bool heads) {
+  const Layout layout(block);
+  const uint32_t count = layout.count, groups = layout.groups;
+  uint64_t* head = reinterpret_cast<uint64_t*>(memory);
+  if (heads) memory += 8 * size_t{count} + layout.most_shared(block);
+  uint32_t* prefix_at = reinterpret_cast<uint32_t*>(memory);
   uint32_t* suffix_at = prefix_at + groups + 1;
   uint32_t* value_at = suffix_at + count + 1;
+  const uint8_t* widths = layout.widths;
   const uint64_t suffixes =
-      bounds_of(block.data + prefix_lengths, groups, widths[0], prefixes, prefix_at);
+      bounds_of(block.data + HEADER_BYTES, groups, widths[0], layout.prefixes, prefix_at);
   const uint64_t values =
-      bounds_of(block.data + suffix_lengths, count, widths[1], suffixes, suffix_at);
-  const uint64_t end = bounds_of(block.data + value_lengths, count, widths[2], values, value_at);
+      bounds_of(block.data + layout.suffix_lengths, count, widths[1], suffixes, suffix_at);
+  const uint64_t end =
+      bounds_of(block.data + layout.value_lengths, count, widths[2], values, value_at);
   if (end != block.size) throw Malformed("a block has another length than its entries");
 
   BlockView view;
@@ -82,12 +118,13 @@ BlockView BlockView::parse(Slice block, Vector<uint32_t>& arrays) {
   view.prefix_at_ = prefix_at;
   view.suffix_at_ = suffix_at;
   view.value_at_ = value_at;
-  if (special) {
-    uint8_t* kinds = reinterpret_cast<uint8_t*>(arrays.data() + offsets);
-    const uint8_t* at = block.data + positions;
-    for (uint64_t i = 0; i < uint64_t{deleted} + referenced; i++, at += 4) {
+  if (layout.special()) {
+    uint8_t* kinds = reinterpret_cast<uint8_t*>(value_at + count + 1);
+    std::memset(kinds, 0, count);
+    const uint8_t* at = block.data + layout.positions;
+    for (uint64_t i = 0; i < uint64_t{layout.deleted} + layout.referenced; i++, at += 4) {
       const uint32_t position = load<uint32_t>(at);
-      const Kind kind = i < deleted ? Kind::Tombstone : Kind::Reference;
+      const Kind kind = i < layout.deleted ? Kind::Tombstone : Kind::Reference;
       const size_t size = kind == Kind::Tombstone ? 0 : REFERENCE_BYTES;
       if (position >= count || kinds[position])
         throw Malformed("a block marks an entry that it does not have, or one twice");
@@ -97,7 +134,56 @@ BlockView BlockView::parse(Slice block, Vector<uint32_t>& arrays) {
     }
     view.kinds_ = kinds;
   }
+  if (heads && count) view.take_heads(head);
   return view;
+}
+
+void BlockView::take_heads(uint64_t* heads) {
+  // The last key begins with the prefix of its group, and so with what all share: where they are in
+  // order, all keys lie between the first and the last.
+  const Slice first = prefix(0);
+  const size_t from_prefix = shared_length(first, prefix(count_ - 1));
+  shared_ = static_cast<uint32_t>(from_prefix);
+  if (from_prefix == prefix(count_ - 1).size)
+    shared_ += static_cast<uint32_t>(shared_length(first.after(from_prefix), suffix(count_ - 1)));
+  const Slice shared = first.first(shared_);
+  uint64_t previous = 0;
+  for (uint32_t start = 0; start < count_; start += GROUP) {
+    const Slice common = prefix(start);
+    if (!common.starts_with(shared)) throw Malformed("the keys of a block are not in order");
+    const Slice own = common.after(shared_);
+    const uint64_t begin = head_of(own);
+    const uint32_t stop = count_ - start < GROUP ? count_ : start + GROUP;
+    for (uint32_t at = start; at < stop; at++) {
+      const uint64_t head = own.size >= 8 ? begin : begin | head_of(suffix(at)) >> (8 * own.size);
+      if (head < previous) throw Malformed("the keys of a block are not in order");
+      heads[at] = previous = head;
+    }
+  }
+  if (shared_) std::memcpy(heads + count_, shared.data, shared_);
+  heads_ = heads;
+}
+
+uint32_t BlockView::search_heads(Slice key) const {
+  const Slice shared(reinterpret_cast<const uint8_t*>(heads_ + count_), shared_);
+  if (!key.starts_with(shared)) return key < shared ? 0 : count_;
+  const uint64_t head = head_of(key.after(shared_));
+  const uint64_t* base = heads_;
+  for (uint32_t left = count_; left > 1;) {  // to the last head that is less, or to the first
+    const uint32_t half = left / 2;
+    base += base[half - 1] < head ? half : 0;
+    left -= half;
+  }
+  uint32_t at = static_cast<uint32_t>(base - heads_) + (*base < head);
+  if (at == count_ || heads_[at] != head) return at;
+  uint32_t end = at + 1;
+  while (end < count_ && heads_[end] == head) end++;
+  while (at < end) {
+    const uint32_t middle = at + (end - at) / 2;
+    if (compare(middle, key) < 0) at = middle + 1;
+    else end = middle;
+  }
+  return at;
 }
 
 int BlockView::compare(uint32_t at, Slice key) const {
@@ -117,7 +203,7 @@ bool BlockView::equals(uint32_t at, Slice key) const {
          key.after(shared.size) == own;
 }
 
-uint32_t BlockView::lower_bound(Slice key) const {
+uint32_t BlockView::search_groups(Slice key) const {
   uint32_t low = 0, high = count_ / GROUP + (count_ % GROUP != 0);
   while (low < high) {  // the first group that begins after the key
     const uint32_t middle = (low + high) / 2;

@@ -5,10 +5,13 @@
  *           | deleted positions u32* | referenced positions u32* | prefixes | suffixes | values
  *   prefix := what the keys of one group of 16 entries have in common
  *
- * kernel/pure/block.py explains the format. A view turns the lengths into offsets once, so that
- * a search is a binary one over the groups and another within the group:
+ * kernel/pure/block.py explains the format. A view turns the lengths into offsets once. For a block
+ * that will be searched it also takes the keys' *heads*, the eight bytes that follow the prefix that
+ * all keys of the block share: a binary search in one array of numbers, and keys are compared only
+ * where heads are equal.
  *
- *   get "user17": groups begin "user00", "user16" | prefix "user" is common | suffixes "16" "17" ...
+ *   keys    "user0017" "user0031" "user0112"     all share "user0", heads "017" "031" "112"
+ *   memory  heads u64* | shared prefix | prefix offsets | suffix offsets | value offsets | kinds
  *
  * Invariant: whatever the bytes are, a view reads within them or `parse` throws Malformed.
  */
@@ -21,13 +24,17 @@ namespace murmur {
 
 constexpr uint32_t GROUP = 16;  // on disk: entries that share one prefix
 
-/* A parsed block. It points into the block's bytes and into the array that `parse` filled. */
+/* A parsed block. It points into the block's bytes and into the memory that `parse` filled. */
 class BlockView {
  public:
   BlockView() = default;
 
-  /* `arrays` is cleared and filled; it may be used again once the view is not. */
-  static BlockView parse(Slice block, Vector<uint32_t>& arrays);
+  /* How much memory `parse` needs. Malformed unless that is in proportion to the block. */
+  static size_t memory_for(Slice block, bool heads);
+  /* `memory` is aligned to 8 bytes. */
+  static BlockView parse(Slice block, uint8_t* memory, bool heads);
+  /* The same in a vector, which may be used again once the view is not. */
+  static BlockView parse(Slice block, Vector<uint64_t>& memory, bool heads);
 
   uint32_t count() const { return count_; }
   bool special() const { return kinds_ != nullptr; }  // not all entries are puts
@@ -53,13 +60,19 @@ class BlockView {
   Kind kind(uint32_t at) const { return kinds_ ? static_cast<Kind>(kinds_[at]) : Kind::Put; }
 
   /* The position of the first key that is not less than this one; count() if there is none. */
-  uint32_t lower_bound(Slice key) const;
+  uint32_t lower_bound(Slice key) const { return heads_ ? search_heads(key) : search_groups(key); }
   int compare(uint32_t at, Slice key) const;  // the entry's key with this one
   bool equals(uint32_t at, Slice key) const;
 
  private:
+  void take_heads(uint64_t* heads);
+  uint32_t search_heads(Slice key) const;
+  uint32_t search_groups(Slice key) const;
+
   const uint8_t* data_ = nullptr;
   uint32_t count_ = 0;
+  uint32_t shared_ = 0;                  // bytes that all keys begin with
+  const uint64_t* heads_ = nullptr;      // count, and then the shared bytes; or nothing
   const uint32_t* prefix_at_ = nullptr;  // groups + 1
   const uint32_t* suffix_at_ = nullptr;  // count + 1
   const uint32_t* value_at_ = nullptr;   // count + 1

@@ -8,9 +8,18 @@ namespace {
 constexpr uint64_t SMALL_SHARE = 10;  // `small` keeps a tenth
 }
 
-CachedBlock::CachedBlock(Buffer bytes, size_t skip) : bytes_(std::move(bytes)) {
-  view_ = BlockView::parse(bytes_.slice().after(skip), arrays_);
-  weight_ = sizeof(CachedBlock) + bytes_.size() + arrays_.capacity() * sizeof(uint32_t);
+CachedBlock::Owner CachedBlock::make(Slice block) {
+  const size_t arrays = sizeof(CachedBlock);
+  const size_t bytes = arrays + BlockView::memory_for(block, true);
+  uint8_t* memory = static_cast<uint8_t*>(allocate_lines(bytes + block.size));
+  try {
+    std::memcpy(memory + bytes, block.data, block.size);
+    const BlockView view = BlockView::parse({memory + bytes, block.size}, memory + arrays, true);
+    return Owner(new (memory) CachedBlock(view, bytes + block.size));
+  } catch (...) {
+    deallocate(memory);
+    throw;
+  }
 }
 
 uintptr_t BlockCache::wait(Slot& slot) {
@@ -34,7 +43,7 @@ uintptr_t BlockCache::lock(Slot& slot) {
   }
 }
 
-BlockRef BlockCache::insert(Slot& slot, std::unique_ptr<CachedBlock> made, bool keep) {
+BlockRef BlockCache::insert(Slot& slot, CachedBlock::Owner made, bool keep) {
   if (made->weight_ > budget_) return BlockRef(made.release());
   const std::lock_guard<std::mutex> guard(mutex_);
   const uintptr_t held = lock(slot);

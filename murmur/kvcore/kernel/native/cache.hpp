@@ -27,29 +27,41 @@ namespace murmur {
 
 using Slot = std::atomic<uintptr_t>;
 
-/* A verified, parsed block with the bytes that it points to. */
-class CachedBlock {
+/* A verified, parsed block in one piece of memory, in the order in which a search reads it:
+ *
+ *   this | heads, offsets | the block's bytes
+ */
+class alignas(64) CachedBlock {
  public:
-  /* Takes the block's bytes, which begin at `skip` of the buffer; Malformed if they are none. */
-  CachedBlock(Buffer bytes, size_t skip);
+  struct Delete {
+    void operator()(CachedBlock* block) const noexcept {
+      block->~CachedBlock();
+      deallocate(block);
+    }
+  };
+  using Owner = std::unique_ptr<CachedBlock, Delete>;
+
+  /* A copy of the block; Malformed if it is none. */
+  static Owner make(Slice block);
   const BlockView& view() const { return view_; }
   uint64_t weight() const { return weight_; }
 
  private:
   friend class BlockRef;
   friend class BlockCache;
-  enum class Queue : uint8_t { None, Small, Main };
+  enum class Queue : uint8_t { Small, Main };
+
+  CachedBlock(BlockView view, uint64_t weight) : view_(view), weight_(weight) {}
 
   std::atomic<uint32_t> references_{0};
   std::atomic<uint8_t> uses_{0};
-  Queue queue_ = Queue::None;
+  Queue queue_ = Queue::Small;
   BlockView view_;
-  uint64_t weight_;
-  Slot* slot_ = nullptr;             // under the cache's lock, as all below
+  // A hit touches what is above, a cache line.
+  const uint64_t weight_;
+  Slot* slot_ = nullptr;             // under the cache's lock, as queue_ and all below
   CachedBlock* previous_ = nullptr;  // of its queue
   CachedBlock* next_ = nullptr;
-  Buffer bytes_;
-  Vector<uint32_t> arrays_;
 };
 
 /* A reference to a block: it stays while this lives, whatever becomes of cache and table. */
@@ -80,7 +92,8 @@ class BlockRef {
   struct Counted {};
   BlockRef(CachedBlock* block, Counted) : block_(block) {}
   static void drop(CachedBlock* block) {
-    if (block && block->references_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete block;
+    if (block && block->references_.fetch_sub(1, std::memory_order_acq_rel) == 1)
+      CachedBlock::Delete()(block);
   }
 
   CachedBlock* block_ = nullptr;
@@ -95,6 +108,7 @@ class BlockCache {
   /* The block of a slot, if it is here. */
   BlockRef find(Slot& slot) {
     uintptr_t held = slot.load(std::memory_order_relaxed);
+    if (is_block(held)) prefetch(held);
     while (is_block(held)) {
       if (!(held & LOCKED) &&
           slot.compare_exchange_weak(held, held | LOCKED, std::memory_order_acquire,
@@ -115,7 +129,7 @@ class BlockCache {
 
   /* Puts a block into its slot, unless another thread was faster: the one that is there now.
    * keep = false: it was read by a scan. */
-  BlockRef insert(Slot& slot, std::unique_ptr<CachedBlock> block, bool keep);
+  BlockRef insert(Slot& slot, CachedBlock::Owner block, bool keep);
 
   /* Empties the slots of a table that goes. Nobody may be reading through it any more. */
   void forget(Slot* slots, size_t count);
@@ -128,6 +142,7 @@ class BlockCache {
  private:
   static constexpr uintptr_t LOCKED = 1, GHOST = 2;  // a ghost: time << 2 | GHOST
   static constexpr uint8_t MOST_USES = 3;
+  static constexpr int PREFETCHED_LINES = 8;
 
   struct Queue {
     CachedBlock* first = nullptr;
@@ -140,6 +155,11 @@ class BlockCache {
   // Two threads may count at once and lose one: it is a statistic, not worth a locked instruction.
   static void count(std::atomic<uint64_t>& counter) {
     counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  }
+  /* Asks for heads and offsets while the first line is still on its way. */
+  static void prefetch(uintptr_t held) {
+    const char* block = reinterpret_cast<const char*>(held & ~LOCKED);
+    for (int line = 0; line < PREFETCHED_LINES; line++) __builtin_prefetch(block + 64 * line);
   }
   static uintptr_t wait(Slot& slot);
   static uintptr_t lock(Slot& slot);

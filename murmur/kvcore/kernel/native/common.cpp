@@ -8,10 +8,12 @@
 namespace murmur {
 
 namespace {
-std::atomic<int64_t> allocations_left{-1};  // negative: as many as there is memory for
-}
 
-void* allocate(size_t bytes) {
+constexpr size_t LINE_BYTES = 64;
+
+std::atomic<int64_t> allocations_left{-1};  // negative: as many as there is memory for
+
+void count_allocation() {
   if (allocations_left.load(std::memory_order_relaxed) >= 0) {
     // From 1 on it counts down; at nought it stays, so that all later ones fail as well.
     int64_t left = allocations_left.load();
@@ -19,6 +21,19 @@ void* allocate(size_t bytes) {
     }
     if (left == 0) throw std::bad_alloc();
   }
+}
+
+}  // namespace
+
+void* allocate_lines(size_t bytes) {
+  count_allocation();
+  void* memory = std::aligned_alloc(LINE_BYTES, (bytes + LINE_BYTES - 1) & ~(LINE_BYTES - 1));
+  if (!memory) throw std::bad_alloc();
+  return memory;
+}
+
+void* allocate(size_t bytes) {
+  count_allocation();
   void* memory = std::malloc(bytes ? bytes : 1);
   if (!memory) throw std::bad_alloc();
   return memory;

@@ -39,7 +39,7 @@ void TableReader::open(size_t at) {
     throw Corrupt(table_.path(), wanted.offset, "the block does not have its checksum", Damage::Checksum);
   try {
     view_ = BlockView();
-    view_ = BlockView::parse(codec::unpack(stored, raw_), arrays_);
+    view_ = BlockView::parse(codec::unpack(stored, raw_), memory_, false);
   } catch (const Malformed& error) {
     throw Corrupt(table_.path(), wanted.offset, error.reason);
   }

@@ -46,7 +46,7 @@ class TableReader final : public EntryIterator {
   uint64_t piece_at_ = 0;    // where it stands in the file
   size_t piece_bytes_ = 0;   // of the buffer that are filled
   ByteString raw_;           // of a compressed block
-  Vector<uint32_t> arrays_;
+  Vector<uint64_t> memory_;
   ByteString scratch_;
 };
 

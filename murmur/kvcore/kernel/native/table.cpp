@@ -30,53 +30,6 @@ std::string quoted(Slice bytes) {
 
 }  // namespace
 
-size_t Table::Contents::find(Slice key) const {
-  const size_t count = heads.size();
-  if (!count) return 0;
-  if (shared) {
-    const Slice prefix = shared_bytes.slice();
-    if (!key.starts_with(prefix)) return key < prefix ? 0 : count;
-  }
-  const Slice own = key.after(shared);
-  const uint64_t head = head_of(own);
-  const uint64_t* base = heads.data();
-  size_t left = count;
-  while (left > 1) {  // the last head that is less, or the first
-    const size_t half = left / 2;
-    base += base[half - 1] < head ? half : 0;
-    left -= half;
-  }
-  size_t at = static_cast<size_t>(base - heads.data()) + (*base < head);
-  if (at == count || heads[at] != head) return at;
-  size_t end = at + 1;
-  while (end < count && heads[end] == head) end++;
-  while (at < end) {
-    const size_t middle = (at + end) / 2;
-    if (index.compare(static_cast<uint32_t>(middle), key) < 0) at = middle + 1;
-    else end = middle;
-  }
-  return at;
-}
-
-void Table::Contents::build_heads() {
-  const uint32_t count = index.count();
-  if (!count) return;
-  ByteString scratch;
-  shared_bytes.assign(index.key(0, scratch));
-  const Slice first = shared_bytes.slice(), last = index.key(count - 1, scratch);
-  while (shared < first.size && shared < last.size && first[shared] == last[shared]) shared++;
-  shared_bytes.truncate(shared);
-  heads.reserve(count);
-  for (uint32_t at = 0; at < count; at++) {
-    const Slice key = index.key(at, scratch);
-    // Only in an index that is out of order does a key not begin with what first and last share.
-    if (!key.starts_with(shared_bytes.slice())) throw Malformed("the index is not in order");
-    const uint64_t head = head_of(key.after(shared));
-    if (at && head < heads.back()) throw Malformed("the index is not in order");
-    heads.push_back(head);
-  }
-}
-
 Table::Table(std::unique_ptr<ReadFile> file, TableInfo info, std::shared_ptr<BlockCache> cache)
     : file_(std::move(file)), info_(std::move(info)), cache_(std::move(cache)) {
   const uint64_t size = file_->size();
@@ -125,10 +78,10 @@ Slot& Table::slot(const Contents& contents, size_t at) { return contents.slots[a
 BlockRef Table::load_block(const Contents& contents, size_t at, bool keep) {
   const Handle handle = contents.handle(at);
   size_t skip = 0;
-  Buffer bytes = read_block(handle, "block", skip);
-  std::unique_ptr<CachedBlock> made;
+  const Buffer bytes = read_block(handle, "block", skip);
+  CachedBlock::Owner made;
   try {
-    made.reset(new CachedBlock(std::move(bytes), skip));
+    made = CachedBlock::make(bytes.slice().after(skip));
   } catch (const Malformed& error) {
     throw Corrupt(path(), handle.offset, error.reason);
   }
@@ -185,8 +138,8 @@ std::unique_ptr<Table::Contents> Table::read_contents() {
 
     const Buffer ranges = part(1, "range tombstones", skip);
     if (ranges.size()) {
-      Vector<uint32_t> arrays;
-      const BlockView view = BlockView::parse(ranges.slice().after(skip), arrays);
+      Vector<uint64_t> memory;
+      const BlockView view = BlockView::parse(ranges.slice().after(skip), memory, false);
       ByteString scratch;
       made->ranges.reserve(view.count());
       for (uint32_t at = 0; at < view.count(); at++) {
@@ -210,20 +163,19 @@ std::unique_ptr<Table::Contents> Table::read_contents() {
 
     made->index_bytes = part(3, "index", skip);
     if (made->index_bytes.size())
-      made->index = BlockView::parse(made->index_bytes.slice().after(skip), made->index_arrays);
+      made->index = BlockView::parse(made->index_bytes.slice().after(skip), made->index_memory, true);
     for (uint32_t at = 0; at < made->index.count(); at++) {
       if (made->index.value(at).size != HANDLE_BYTES) throw Malformed("a handle is not 16 bytes long");
       const Handle handle = made->handle(at);
       if (handle.offset > end || handle.length > end - handle.offset)
         throw Malformed("a block is not within the file");
     }
-    made->build_heads();
   } catch (const Malformed& error) {
     throw Corrupt(path(), offset, error.reason);
   }
   made->slots.reset(new Slot[made->blocks() ? made->blocks() : 1]());
-  made->bytes += made->filter_bytes.size() + made->index_bytes.size() + made->blocks() * 16 +
-                 4 * made->index_arrays.size();
+  made->bytes += made->filter_bytes.size() + made->index_bytes.size() + 8 * made->blocks() +
+                 8 * made->index_memory.size();
   return made;
 }
 
