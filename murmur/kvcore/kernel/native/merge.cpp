@@ -22,7 +22,12 @@ class TablesReader final : public EntryIterator {
     if (reader_->valid()) show();
     else open(at_ + 1);
   }
-  void seek(Slice) override { assert(!"a merge goes forward"); }
+  void seek(Slice key) override {
+    while (Slice(tables_[at_]->info().last) < key && at_ + 1 < tables_.size()) open(at_ + 1);
+    if (valid_) reader_->seek(key);
+    if (valid_ && reader_->valid()) show();
+    else open(at_ + 1);
+  }
   void seek_last() override { assert(!"a merge goes forward"); }
   void seek_before(Slice) override { assert(!"a merge goes forward"); }
   void prev() override { assert(!"a merge goes forward"); }
@@ -59,11 +64,12 @@ struct Head {
     const int order = entries->key().compare(other.entries->key());
     return order < 0 || (order == 0 && age < other.age);
   }
-  /* Whether the entry at hand is hidden; keys come in order. */
-  bool hidden() {
+  /* The range that hides the entry at hand, or nullptr; keys come in order. */
+  const RangeTombstone* hidden() {
     const Slice key = entries->key();
     while (hiding_at < hiding.size() && Slice(hiding[hiding_at].stop) <= key) hiding_at++;
-    return hiding_at < hiding.size() && Slice(hiding[hiding_at].start) <= key;
+    if (hiding_at == hiding.size() || key < Slice(hiding[hiding_at].start)) return nullptr;
+    return &hiding[hiding_at];
   }
 };
 
@@ -81,10 +87,11 @@ class Heap {
   }
   bool empty() const { return heads_.empty(); }
   Head& top() { return *heads_.front(); }
-  /* Moves the first head on. */
-  void advance() {
+  /* Moves the first head on: to the next entry, or, forward, to the first from a key on. */
+  void advance(const Slice* to) {
     EntryIterator& entries = *heads_.front()->entries;
-    entries.next();
+    if (to) entries.seek(*to);
+    else entries.next();
     if (!entries.valid()) {
       heads_.front() = heads_.back();
       heads_.pop_back();
@@ -184,7 +191,8 @@ class Outlet {
   Reference relocate(const Reference& reference) {
     const auto source = options_.values.find(reference.file);
     if (source == options_.values.end())
-      throw InvalidArgument("value file " + std::to_string(reference.file) + " is not at hand");
+      throw Corrupt(value_file_name(reference.file), reference.offset,
+                    "a table refers to it; it is missing");
     source->second->verify_bounds(reference);
     relocated_.clear();
     source->second->read(reference, relocated_.grow(reference.length));
@@ -241,14 +249,20 @@ Merged write_tables(const std::vector<const EntrySource*>& sources, const MergeO
   while (!heap.empty()) {
     Head& head = heap.top();
     const Slice key = head.entries->key();
+    if (const RangeTombstone* range = head.hidden()) {
+      // Older entries of this key are hidden too. What the range covers need not be read.
+      const Slice stop = range->stop;
+      heap.advance(&stop);
+      continue;
+    }
     if (!any || key != previous.slice()) {
       previous.assign(key);
       any = true;
       const Kind kind = head.entries->kind();
-      if (!head.hidden() && !(options.drop_tombstones && kind == Kind::Tombstone))
+      if (!(options.drop_tombstones && kind == Kind::Tombstone))
         outlet.add(key, kind, head.entries->value());
     }
-    heap.advance();
+    heap.advance(nullptr);
   }
   return outlet.finish();
 }

@@ -36,7 +36,7 @@ struct MergeOptions {
   uint64_t max_sequence = 0;
   bool drop_tombstones = false;
   std::set<uint64_t> relocate;            // value files whose values are copied to a new one
-  std::map<uint64_t, ValueFile*> values;  // they must outlive the merge
+  ValueFiles values;                      // they must outlive the merge
 };
 
 /* Where new files come from. A function that throws Raised ends the merge; the files are left as

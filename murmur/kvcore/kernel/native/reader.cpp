@@ -81,7 +81,22 @@ void TableReader::show() {
   valid_ = true;
 }
 
-void TableReader::seek(Slice) { assert(!"a table reader goes forward"); }
+void TableReader::seek(Slice key) {
+  const Table::Contents& contents = table_.contents();
+  const size_t block = contents.find(key);
+  valid_ = false;
+  if (block >= contents.blocks()) {
+    block_at_ = contents.blocks();
+    return;
+  }
+  if (block != block_at_ || !view_.count()) open(block);
+  at_ = view_.lower_bound(key);
+  group_ = UINT32_MAX;
+  if (at_ >= view_.count())
+    throw Corrupt(table_.path(), handle(block).offset, "the index has another last key of the block");
+  show();
+}
+
 void TableReader::seek_last() { assert(!"a table reader goes forward"); }
 void TableReader::seek_before(Slice) { assert(!"a table reader goes forward"); }
 void TableReader::prev() { assert(!"a table reader goes forward"); }

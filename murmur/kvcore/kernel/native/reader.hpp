@@ -1,4 +1,4 @@
-/* Reads a table from end to end in large pieces, past the cache: for merging and checking.
+/* Reads a table from its beginning to its end in large pieces, past the cache: for merging and checking.
  *
  *   piece   | block 4 | block 5 | block 6 | begin of block 7 |      the next one begins with block 7
  *
@@ -26,8 +26,8 @@ class TableReader final : public EntryIterator {
     if (++at_ < view_.count()) show();
     else open_next(block_at_ + 1);
   }
-  // It only goes forward.
-  void seek(Slice) override;
+  void seek(Slice key) override;  // forward only: blocks between are not read
+  // It does not go back.
   void seek_last() override;
   void seek_before(Slice) override;
   void prev() override;

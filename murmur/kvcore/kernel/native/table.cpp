@@ -30,6 +30,11 @@ std::string quoted(Slice bytes) {
 
 }  // namespace
 
+std::string value_file_name(uint64_t number) {
+  const std::string digits = std::to_string(number);
+  return std::string(digits.size() < 6 ? 6 - digits.size() : 0, '0') + digits + ".val";
+}
+
 Table::Table(std::unique_ptr<ReadFile> file, TableInfo info, std::shared_ptr<BlockCache> cache)
     : file_(std::move(file)), info_(std::move(info)), cache_(std::move(cache)) {
   const uint64_t size = file_->size();
@@ -98,7 +103,7 @@ const Table::Contents& Table::load_contents() {
 }
 
 std::unique_ptr<Table::Contents> Table::read_contents() {
-  if (info_.size < FOOTER_BYTES) throw Corrupt(path(), 0, "not a table: shorter than a footer");
+  if (info_.size < FOOTER_BYTES) throw Corrupt(path(), 0, "not a table: it is shorter than a footer");
   const uint64_t end = info_.size - FOOTER_BYTES;
   uint8_t footer[FOOTER_BYTES];
   read(end, FOOTER_BYTES, footer);
@@ -197,8 +202,11 @@ void Table::read(uint64_t offset, size_t size, uint8_t* out) {
   file_->read(offset, size, out);
 }
 
-std::vector<Problem> Table::check() {
+std::vector<Problem> Table::check(const ValueFiles* values) {
   std::vector<Problem> problems;
+  const auto report = [&](uint64_t offset, std::string reason) {
+    problems.push_back({path(), offset, std::move(reason)});
+  };
   try {
     const Contents& known = contents();
     const uint64_t end = info_.size - FOOTER_BYTES;
@@ -209,7 +217,7 @@ std::vector<Problem> Table::check() {
       read(offset, size, piece.data());
       crc = crc32(crc, piece.data(), size);
     }
-    if (crc != known.crc) problems.push_back({0, "the file does not have its checksum"});
+    if (crc != known.crc) report(0, "the file does not have its checksum");
 
     TableReader reader(*this);
     ByteString previous, last;
@@ -224,38 +232,57 @@ std::vector<Problem> Table::check() {
       for (uint32_t position = 0; position < view.count(); position++) {
         const Slice key = view.key(position, scratch);
         if (entries && key <= previous.slice())
-          problems.push_back({offset, "key " + quoted(key) + " follows " + quoted(previous.slice())});
+          report(offset, "key " + quoted(key) + " follows " + quoted(previous.slice()));
         if (known.filter.size && !filter::may_contain(known.filter, crc32(key)))
-          problems.push_back({offset, "key " + quoted(key) + " is not in the filter"});
+          report(offset, "key " + quoted(key) + " is not in the filter");
         if (!entries) first = key.string();
         if (view.kind(position) == Kind::Tombstone) tombstones++;
         if (view.kind(position) == Kind::Reference) {
           const Reference reference = Reference::decode(view.value(position));
           references[reference.file] += reference.length;
+          if (values) check_value(reference, offset, *values, problems);
         }
         previous.assign(key);
         entries++;
       }
       if (known.index.key(static_cast<uint32_t>(at), last) != previous.slice() || !view.count())
-        problems.push_back({offset, "the index has another last key of the block"});
+        report(offset, "the index has another last key of the block");
     }
     Slice least = first, greatest = previous.slice();
     if (!known.ranges.empty()) {
       if (!entries || Slice(known.ranges.front().start) < least) least = known.ranges.front().start;
       if (!entries || Slice(known.ranges.back().stop) > greatest) greatest = known.ranges.back().stop;
     }
-    if (least != Slice(info_.first)) problems.push_back({0, "the manifest has another first key"});
-    if (greatest != Slice(info_.last)) problems.push_back({end, "the manifest has another last key"});
+    if (least != Slice(info_.first)) report(0, "the manifest has another first key");
+    if (greatest != Slice(info_.last)) report(end, "the manifest has another last key");
     if (entries != info_.entries || tombstones != info_.tombstones)
-      problems.push_back({end, std::to_string(entries) + " entries, " + std::to_string(tombstones) +
-                                   " of them tombstones"});
+      report(end, std::to_string(entries) + " entries, " + std::to_string(tombstones) +
+                                   " of them tombstones");
     const std::vector<std::pair<uint64_t, uint64_t>> sums(references.begin(), references.end());
     if (sums != known.references || sums != info_.references)
-      problems.push_back({end, "the entries refer to other bytes of value files"});
+      report(end, "the entries refer to other bytes of value files");
   } catch (const Corrupt& error) {
-    problems.push_back({error.offset, error.reason});
+    report(error.offset, error.reason);
   }
   return problems;
+}
+
+void Table::check_value(const Reference& reference, uint64_t offset, const ValueFiles& values,
+                        std::vector<Problem>& problems) const {
+  const auto file = values.find(reference.file);
+  if (file == values.end()) {
+    problems.push_back({path(), offset,
+                        "it refers to value file " + std::to_string(reference.file) +
+                            ", which is missing"});
+    return;
+  }
+  try {
+    file->second->verify_bounds(reference);
+    Buffer value(reference.length);
+    file->second->read(reference, value.data());
+  } catch (const Corrupt& error) {
+    problems.push_back({error.path, error.offset, error.reason});
+  }
 }
 
 bool TableIterator::open(size_t block) {
@@ -355,7 +382,7 @@ ValueFile::ValueFile(std::unique_ptr<ReadFile> file, uint64_t number, uint64_t s
 void ValueFile::verify_bounds(const Reference& reference) const {
   if (reference.offset < VALUES_HEADER_BYTES || reference.offset > size_ ||
       reference.length > size_ - reference.offset)
-    throw Corrupt(path(), reference.offset, "a reference names bytes that the file does not have");
+    throw Corrupt(path(), reference.offset, "a reference to " + std::to_string(reference.length) + " bytes, past the end");
 }
 
 void ValueFile::read(const Reference& reference, uint8_t* out) {
@@ -368,17 +395,19 @@ void ValueFile::read(const Reference& reference, uint8_t* out) {
 
 std::vector<Problem> ValueFile::check() {
   uint8_t header[VALUES_HEADER_BYTES];
-  if (size_ < VALUES_HEADER_BYTES) return {{0, "not a value file: shorter than its header"}};
   if (closed_.load(std::memory_order_relaxed)) throw ClosedError(path());
   try {
     file_->read(0, sizeof header, header);
+    if (std::memcmp(header, VALUES_MAGIC, 8))
+      throw Corrupt(path(), 0, "not a value file: the magic bytes are missing");
+    if (const uint16_t version = load<uint16_t>(header + 8); version != VALUES_VERSION)
+      throw Corrupt(path(), 8,
+                    "value file format " + std::to_string(version) + ", this release reads " +
+                        std::to_string(VALUES_VERSION),
+                    Damage::Format);
   } catch (const Corrupt& error) {
-    return {{error.offset, error.reason}};
+    return {{error.path, error.offset, error.reason}};
   }
-  if (std::memcmp(header, VALUES_MAGIC, 8))
-    return {{0, "not a value file: it does not begin with the magic bytes"}};
-  if (load<uint16_t>(header + 8) != VALUES_VERSION)
-    return {{8, "value file format " + std::to_string(load<uint16_t>(header + 8))}};
   return {};
 }
 

@@ -22,6 +22,7 @@
 #pragma once
 
 #include <atomic>
+#include <map>
 #include <memory>
 
 #include "block.hpp"
@@ -76,9 +77,14 @@ struct Found {
 
 /* Something wrong that a check found. */
 struct Problem {
+  std::string path;
   uint64_t offset;
   std::string reason;
 };
+
+class ValueFile;
+using ValueFiles = std::map<uint64_t, ValueFile*>;  // by number
+std::string value_file_name(uint64_t number);
 
 class Table {
  public:
@@ -97,8 +103,9 @@ class Table {
   const RangeTombstones& ranges();
   /* Whether a range tombstone of this table covers the key. */
   bool covers(Slice key) { return info_.ranges != 0 && covering(ranges(), key) != nullptr; }
-  /* Reads all of it, past the cache: what is wrong, if anything is. */
-  std::vector<Problem> check();
+  /* Reads all of it, past the cache: what is wrong, if anything is. With value files, by number,
+   * the values that it refers to are read as well. */
+  std::vector<Problem> check(const ValueFiles* values = nullptr);
   /* What is not in memory throws ClosedError from now on. */
   void close() { closed_.store(true, std::memory_order_relaxed); }
   /* Bytes of filter, index and ranges in memory; 0 before the first use. */
@@ -125,6 +132,8 @@ class Table {
   }
   static Slot& slot(const Contents& contents, size_t at);
   BlockRef load_block(const Contents& contents, size_t at, bool keep);
+  void check_value(const Reference& reference, uint64_t offset, const ValueFiles& values,
+                   std::vector<Problem>& problems) const;
   Buffer read_block(Handle handle, const char* what, size_t& skip);
   void read(uint64_t offset, size_t size, uint8_t* out);
 

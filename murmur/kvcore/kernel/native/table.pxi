@@ -23,7 +23,7 @@ from libcpp.vector cimport vector
 import os as _os
 
 from murmur import errors as _errors
-from murmur.kvcore.kernel.interface import ABSENT as _ABSENT, TableInfo as _TableInfo
+from murmur.kvcore.kernel.interface import ABSENT as _ABSENT, Ranges as _Ranges, TableInfo as _TableInfo
 from murmur.kvcore.storage import Problem as _Problem
 
 
@@ -214,23 +214,24 @@ cdef extern from "table.hpp" namespace "murmur" nogil:
         Slice value
         BlockRef pin
     cdef cppclass CProblem "murmur::Problem":
+        string path
         uint64_t offset
         string reason
-    cdef cppclass CTable "murmur::Table":
-        CTable(unique_ptr[CReadFile], CTableInfo, shared_ptr[CBlockCache]) except +translate_error
-        cbool get(Slice, uint32_t, Found&) except +translate_error
-        const RangeTombstones& ranges() except +translate_error
-        vector[CProblem] check() except +translate_error
-        void close()
-        uint64_t resident()
-        uint64_t filtered()
-        uint64_t passed_in_vain()
     cdef cppclass CValueFile "murmur::ValueFile":
         CValueFile(unique_ptr[CReadFile], uint64_t, uint64_t) except +translate_error
         void verify_bounds(const CReference&) except +translate_error
         void read(const CReference&, uint8_t*) except +translate_error
         vector[CProblem] check() except +translate_error
         void close()
+    cdef cppclass CTable "murmur::Table":
+        CTable(unique_ptr[CReadFile], CTableInfo, shared_ptr[CBlockCache]) except +translate_error
+        cbool get(Slice, uint32_t, Found&) except +translate_error
+        const RangeTombstones& ranges() except +translate_error
+        vector[CProblem] check(const cmap[uint64_t, CValueFile*]*) except +translate_error
+        void close()
+        uint64_t resident()
+        uint64_t filtered()
+        uint64_t passed_in_vain()
 
 
 cdef extern from "merge.hpp" namespace "murmur" nogil:
@@ -448,7 +449,7 @@ cdef class Table:
         return _bytes(found.value)
 
     def ranges(self):
-        """The range tombstones as pairs (start, stop)."""
+        """The range tombstones."""
         return _to_ranges(self.core.get().ranges())
 
     @property
@@ -466,12 +467,21 @@ cdef class Table:
         """How many gets the filter let pass though there was no such key; about."""
         return self.core.get().passed_in_vain()
 
-    def check(self):
-        """Read all of it: an iterator over what is wrong, if anything is."""
+    def check(self, values=None):
+        """Read all of it: an iterator over what is wrong, if anything is.
+
+        With the value files at hand, by number, the values that it refers to are read as well.
+        """
         cdef vector[CProblem] problems
+        cdef cmap[uint64_t, CValueFile*] files
+        cdef cmap[uint64_t, CValueFile*]* given = NULL
+        if values is not None:
+            values = dict(values)  # they stay as long as this runs
+            files = _to_files(values)
+            given = &files
         with nogil:
-            problems = self.core.get().check()
-        return _to_problems(self.path, problems)
+            problems = self.core.get().check(given)
+        return _to_problems(problems)
 
     def close(self):
         """Read no more from the disk: what is not in memory raises Closed."""
@@ -508,7 +518,7 @@ cdef class ValueFile:
 
     def check(self):
         """Read the header: an iterator over what is wrong, if anything is."""
-        return _to_problems(self.path, self.core.get().check())
+        return _to_problems(self.core.get().check())
 
     def close(self):
         """Read no more from the disk: reading raises Closed."""
@@ -521,7 +531,9 @@ def write_tables(sources, output):
     Each source is a frozen Memtable, or sorted, disjoint Tables. Returns the tables' infos in key
     order, and sets `output.value_files`. When it raises, the caller removes the files created.
     """
-    cdef MergeOptions options = _to_options(output)
+    held = dict(output.values)  # what is only pointed to stays as long as this runs
+    sources = list(sources)
+    cdef MergeOptions options = _to_options(output, held)
     cdef vector[const CEntrySource*] of
     cdef vector[shared_ptr[TableSource]] lists
     cdef vector[shared_ptr[CTable]] tables
@@ -529,7 +541,6 @@ def write_tables(sources, output):
     cdef unique_ptr[CallbackOutput] target
     cdef Merged merged
     cdef shared_ptr[TableSource] made
-    sources = list(sources)  # they stay as long as this runs
     for source in sources:
         if isinstance(source, Source):
             of.push_back((<Source>source).entry_source())
@@ -590,7 +601,7 @@ cdef object _from_info(CTableInfo info):
     )
 
 
-cdef MergeOptions _to_options(output) except *:
+cdef MergeOptions _to_options(output, values) except *:
     cdef MergeOptions made
     options = output.options
     made.table.table_bytes = options.table_bytes
@@ -603,18 +614,25 @@ cdef MergeOptions _to_options(output) except *:
     made.drop_tombstones = output.drop_tombstones
     for number in output.relocate:
         made.relocate.insert(number)
-    for number, file in output.values.items():
-        made.values[number] = (<ValueFile?>file).core.get()
+    made.values = _to_files(values)
     return made
 
 
-cdef list _to_ranges(RangeTombstones ranges):
-    return [(<bytes>range_.start, <bytes>range_.stop) for range_ in ranges]
+cdef cmap[uint64_t, CValueFile*] _to_files(values) except *:
+    cdef cmap[uint64_t, CValueFile*] made
+    for number, file in values.items():
+        made[number] = (<ValueFile?>file).core.get()
+    return made
 
 
-cdef object _to_problems(str path, vector[CProblem] problems):
+cdef object _to_ranges(RangeTombstones ranges):
+    return _Ranges([<bytes>one.start for one in ranges], [<bytes>one.stop for one in ranges])
+
+
+cdef object _to_problems(vector[CProblem] problems):
     return iter([
-        _Problem(path, problem.offset, problem.reason.decode()) for problem in problems
+        _Problem(_os.fsdecode(problem.path), problem.offset, problem.reason.decode())
+        for problem in problems
     ])
 
 
