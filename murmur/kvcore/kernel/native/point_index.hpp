@@ -59,6 +59,8 @@ class PointIndex {
       if (slot == 0) return nullptr;
       if (slot >> 32 == hash) {
         Record* record = reinterpret_cast<Record*>(arena_.at(static_cast<uint32_t>(slot) - 1));
+        __builtin_prefetch(record->bytes() + 64 - Record::HEADER);  // its value is wanted next
+        __builtin_prefetch(record->bytes() + 128 - Record::HEADER);
         if (record->key() == key) return record;
       }
     }

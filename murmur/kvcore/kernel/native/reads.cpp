@@ -76,14 +76,13 @@ void Reads::get_many(const Slice* keys, const uint32_t* order, size_t count, uin
     }
     for (const Memtable* memtable : memtables_) memtable->get_many(lookups, some, sequence);
     for (size_t at = 0; at < some; at++) {
-      const uint32_t which = order[start + at];
       const Lookup& one = lookups[at];
       if (one.seen == Seen::Nothing) {
-        present[which] = get_from_tables(one.key, one.hash, found[which]);
+        present[start + at] = get_from_tables(one.key, one.hash, found[start + at]);
       } else {
-        present[which] = one.seen == Seen::Value;
-        found[which].kind = Kind::Put;
-        found[which].value = one.value;
+        present[start + at] = one.seen == Seen::Value;
+        found[start + at].kind = Kind::Put;
+        found[start + at].value = one.value;
       }
     }
   }

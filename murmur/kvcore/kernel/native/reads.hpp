@@ -51,7 +51,8 @@ class Reads {
 
   /* Whether the key has a value at the sequence; `found.kind` tells whether it is a reference. */
   bool get(Slice key, uint64_t sequence, Found& found) const;
-  /* The same for several keys, in the order given: near keys side by side share their blocks. */
+  /* The same for the keys that `order` names, and in this order: found[0] is that of
+   * keys[order[0]]. Near keys side by side share their blocks. */
   void get_many(const Slice* keys, const uint32_t* order, size_t count, uint64_t sequence,
                 Found* found, bool* present) const;
 
