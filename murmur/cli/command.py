@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from murmur.cli.check import run_check
+from murmur.cli.convert import run_convert
 from murmur.cli.directory import DEFAULT_GROUP
 from murmur.cli.failure import (
     BROKEN_PIPE,
@@ -90,7 +91,7 @@ def make_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(
         title="verbs", metavar="VERB", required=True, parser_class=_VerbParser
     )
-    for add in (_shell, _sql, _serve, _check, _ticket, _put, _get, _delete, _scan):
+    for add in (_shell, _sql, _serve, _check, _convert, _ticket, _put, _get, _delete, _scan):
         add(verbs)
     return parser
 
@@ -237,6 +238,22 @@ def _check(verbs: Verbs[_VerbParser]) -> None:
     parser.epilog = (
         "exit codes: 0 sound, 1 problems (one line each: path, offset, reason), "
         "2 DIR cannot be opened"
+    )
+
+
+def _convert(verbs: Verbs[_VerbParser]) -> None:
+    parser = _add(
+        verbs,
+        "convert",
+        "let another backend keep the data; the replica stays who it is",
+        lambda a: run_convert(a.dir, backend=a.backend),
+    )
+    parser.add_argument(
+        "--backend",
+        required=True,
+        choices=("lsm", "sqlite"),
+        help="lsm, sorted files, the default of new directories; or sqlite, one file that sqlite3 "
+        "can read",
     )
 
 

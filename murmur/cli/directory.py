@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 DEFAULT_GROUP = "default"
 
 # Each of these says that there is a replica, whole or damaged; names such as log alone do not.
-_SIGNS = ("REPLICA", "CLEAN", "tree/MANIFEST")
+_SIGNS = ("REPLICA", "CLEAN", "BACKEND", "tree/MANIFEST", "tree/kv.sqlite")
 _SEGMENT = re.compile(r"[0-9a-f]{16}\.log")
 
 
@@ -54,7 +54,7 @@ def open_swarm(
 ) -> Swarm:
     """The swarm in a directory."""
     try:
-        new = not _holds_replica(path)
+        new = not holds_replica(path)
         if new and not create:
             raise Fault(f"{path}: there is no replica here", NOT_BEGUN)
         if new and (other := _something_else(path)):
@@ -96,7 +96,8 @@ def _hush_transport() -> None:
         logger.addHandler(logging.NullHandler())
 
 
-def _holds_replica(path: str) -> bool:
+def holds_replica(path: str) -> bool:
+    """Whether there is a replica in this directory, whole or damaged."""
     if any(os.path.lexists(os.path.join(path, sign)) for sign in _SIGNS):
         return True
     log = os.path.join(path, "log")

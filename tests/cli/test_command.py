@@ -17,7 +17,8 @@ def test_version_and_help() -> None:
     assert run("--version")[:2] == (0, f"murmur {murmur.__version__}\n")
     helped = run("--help")
     assert helped.code == 0
-    for verb in ("shell", "sql", "serve", "check", "ticket", "put", "get", "delete", "scan"):
+    verbs = "shell sql serve check convert ticket put get delete scan"
+    for verb in verbs.split():
         assert f"\n    {verb} " in helped.out
         assert run(verb, "--help").code == 0
     assert "exit codes:" in helped.out
@@ -52,6 +53,8 @@ print([name for name in sys.modules if name.partition(".")[0] in
         ["sql", "DIR", "SELECT 1", "--param", ":a=1", "--param", "2"],
         ["sql", "DIR", "SELECT 1", "--param", ":a=1", "--param", ":a=2"],
         ["get", "DIR", "zz", "--hex"],
+        ["convert", "DIR"],
+        ["convert", "DIR", "--backend", "lmdb"],
         ["serve", "DIR", "--listen", "127.0.0.1:0", "--peer", "murmur1abc"],
     ],
 )
