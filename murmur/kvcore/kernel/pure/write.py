@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
-from murmur.errors import Corruption
+from murmur.errors import InvalidInput
 from murmur.kvcore.kernel.interface import Output, Ranges, TableInfo
 from murmur.kvcore.kernel.pure.block import REFERENCES, TOMBSTONES, Reference, Value
 from murmur.kvcore.kernel.pure.memtable import Memtable
@@ -42,8 +42,11 @@ RUN_BLOCKS = 8  # read together: larger runs merge faster
 def write_tables(sources: Sequence[Memtable | Sequence[Table]], output: Output) -> list[TableInfo]:
     """Write the union of the sources into new tables, in key order, each synced and closed.
 
-    When this raises, the caller removes the files that were created.
+    When this raises, the caller removes the files that were created. InvalidInput if a file of
+    `relocate` is not at hand.
     """
+    for number in output.relocate - output.values.keys():
+        raise InvalidInput(f"value file {number} is not at hand")
     hidden = NO_RANGES  # by the sources so far
     runs: list[Iterator[Run]] = []
     for source in sources:
@@ -161,8 +164,6 @@ class _Writing:
         assert self._values is not None
         if type(value) is Reference:
             number, offset, length, crc = value.unpack()
-            if number not in self._output.values:
-                raise Corruption(f"{number:06}.val", offset, "a table refers to it; it is missing")
             value = self._output.values[number].read(offset, length, crc)
         return self._values.add(value)
 
