@@ -14,7 +14,7 @@ Invariant: the tree that BACKEND names is whole, whenever it is looked at.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Protocol
 
@@ -111,7 +111,7 @@ class KeyTree(Protocol):
         """Verify what is on the disk."""
         ...
 
-    def stats(self) -> dict[str, int | float | list[int]]:
+    def stats(self) -> Mapping[str, object]:
         """Figures."""
         ...
 

@@ -1,32 +1,50 @@
-"""Compaction: which tables to merge next, and merging them.
+"""Compaction: which tables to merge next. A pure function of the version and of what is running.
 
-    level 0         every fourth flush its tables go down into level 1, together
-    level n >= 1    holds up to LEVEL_TABLES * RATIO^(n-1) tables' worth of bytes; beyond that the
-                    table that costs least to move goes down into level n+1
+    level 0        once it has `level0_tables`, they go down into level 1, together
+    level n        of N holds the deepest level's bytes / level_ratio^(N - n); beyond that the table
+                   that costs least to move goes down into level n + 1
+                   (if they are little beside what they meet there, the newest of them are merged
+                   into one of level 0 instead: small flushes do not rewrite a large level)
+    level 1        a new one is slipped in when it would hold more than BASE times what level 0
+                   brings; while there is little, level 0 is merged straight into all there is
+
+So sizes follow the deepest level ("dynamic" in RocksDB): whatever is above it is at most a ninth of
+it, and so is what is written twice. With several levels a byte is written about 2 + level_ratio / 2
+times for each; where level 0 brings a BASE-th of all or more, merging it in one step costs less.
 
 What goes down is merged with what it overlaps there, into tables of a bounded size, or moved as it
-is if it overlaps nothing: keys that come in order are written once. Only the newest entry of a key
-stays. A tombstone goes too, once no deeper level can hold what it hides.
+is if it overlaps nothing: keys that come in order are written once. Of each key the newest entry
+stays. A tombstone goes too, once no deeper level can hold what it hides. Beside size:
+
+    tombstones     a table of mostly tombstones, or an old one that still has some, goes down before
+                   its turn, or is rewritten where nothing lies below
+    garbage        tables that refer to a value file of mostly garbage are rewritten where they are,
+                   and their values move to a new file; every other merge moves such values as well
 
 Nothing here asks for snapshots: they keep the version they were taken on.
 
-Invariant: reading the newest entry of every key gives the same before and after. (Level 0 only ever
-goes down whole, so nothing there is older than what passes it.)
-After LevelDB's leveled compaction.
+Invariants:
+    1. Reading the newest entry of every key gives the same before and after. Level 0 goes down
+       whole, so nothing there is older than what passes it; a tombstone is dropped by what *all*
+       inputs span, for those it is merged with bring tombstones of their own.
+    2. Plans that run at once share no table, and where they write to one level, no key.
+After LevelDB's leveled compaction; RocksDB's dynamic level sizes and tombstone-triggered picking.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from murmur.kvcore.kernel import Table
-from murmur.kvcore.version import Version
+from murmur.kvcore.kernel import Table, TableInfo
+from murmur.kvcore.options import Options
+from murmur.kvcore.version import Version, size_of
 
-LEVEL0_TABLES = 4
-LEVEL_TABLES = 4
-RATIO = 10
+BASE = 4  # level 1 holds up to so many times what level 0 brings down at once
+RANGE_WEIGHT = 1000  # a range tombstone counts as so many tombstones: it was written to save them
+OLD = 64  # a table with tombstones is old when so many files were written after it
+LOPSIDED = 16  # level 0 goes down if it has 1/16 of the bytes that it is merged with
 SMALLEST_MOVE = 4  # a flushed table is moved as it is if it has 1/4 of a table's size
 
 
@@ -34,9 +52,13 @@ class Plan(NamedTuple):
     """Tables to merge into a level."""
 
     sources: Sequence[Sequence[Table]]  # newest first, each sorted and disjoint
+    level: int  # where the newest of them stand
     target: int
-    moved: bool  # they are put there as they are
-    drop_tombstones: bool
+    first: bytes  # what all of them span
+    last: bytes
+    moved: bool = False  # they are put there as they are
+    drop_tombstones: bool = False
+    relocate: frozenset[int] = frozenset()  # value files to copy values from
 
     @property
     def inputs(self) -> list[Table]:
@@ -44,75 +66,216 @@ class Plan(NamedTuple):
         return [table for tables in self.sources for table in tables]
 
 
-def pick(version: Version, table_bytes: int) -> Plan | None:
-    """The most urgent compaction, if one is due."""
-    flushed = version.level(0)
-    if len(flushed) >= LEVEL0_TABLES:
-        return _plan_level0(version, flushed, table_bytes)
-    for number in range(1, len(version.levels)):
-        if size_of(version.level(number)) > capacity(number, table_bytes):
-            return _plan_level(version, number)
+def pick(version: Version, options: Options, running: Collection[Plan] = ()) -> Plan | None:
+    """The most urgent compaction that is due and does not disturb those that are running."""
+    for plan in _due(version, options, running):
+        if not any(_disturbs(plan, other) for other in running):
+            return plan
     return None
 
 
-def everything(version: Version, table_bytes: int) -> Plan | None:
+def everything(version: Version, options: Options) -> Plan | None:
     """The compaction of all there is into one level without tombstones, if it is not so already."""
     sources: list[Sequence[Table]] = [(table,) for table in version.level(0)]
     sources += [level for level in version.levels[1:] if level]
     tables = [table for source in sources for table in source]
     if not tables:
         return None
-    if not version.level(0) and len(sources) == 1 and not any(t.info.tombstones for t in tables):
+    clean = not any(table.info.tombstones or table.info.ranges for table in tables)
+    if clean and not version.level(0) and len(sources) == 1:
         return None
-    target = 1
-    while capacity(target, table_bytes) < size_of(tables):
-        target += 1
-    return Plan(sources, target, moved=False, drop_tombstones=True)
+    level = next(number for number, tables in enumerate(version.levels) if tables)
+    depth, size = 1, size_of(tables)
+    while size > _base(options) * options.level_ratio ** (depth - 1):
+        depth += 1
+    return _plan(version, options, sources, level, depth, drop_tombstones=True)
 
 
-def capacity(level: int, table_bytes: int) -> int:
-    """How many bytes a level from 1 on holds before it sheds tables."""
-    return int(table_bytes * LEVEL_TABLES * RATIO ** (level - 1))
+def arranged(version: Version, options: Options) -> Version:
+    """The version with as many levels as its bytes need; for when no compaction is running."""
+    base = _base(options)
+    while _share(version, options, 1) > base:
+        version = version.deepened()
+    while (
+        version.deepest > 1
+        and not version.level(1)
+        and _share(version, options, 2) * 2 <= base  # half: lest it goes back and forth
+    ):
+        version = version.raised()
+    return version
 
 
-def size_of(tables: Sequence[Table]) -> int:
-    """The bytes that tables take."""
-    return sum(table.info.size for table in tables)
+def capacity(version: Version, options: Options, level: int) -> int:
+    """How many bytes a level from 1 on holds before it sheds tables; the deepest sheds none."""
+    return max(_share(version, options, level), options.table_bytes)
 
 
-def _plan_level0(version: Version, flushed: Sequence[Table], table_bytes: int) -> Plan:
-    start = min(table.info.first for table in flushed)
+def scores(version: Version, options: Options) -> list[float]:
+    """How full each level is; from 1 on something goes down. The deepest is never full."""
+    return [
+        len(version.level(0)) / options.level0_tables,
+        *(
+            size_of(version.level(level)) / capacity(version, options, level)
+            for level in range(1, version.deepest)
+        ),
+        0.0,
+    ]
+
+
+def _due(version: Version, options: Options, running: Collection[Plan]) -> Iterator[Plan]:
+    """The compactions that are due, the most urgent first."""
+    filled = scores(version, options)
+    for level in sorted(range(len(filled)), key=lambda level: -filled[level]):
+        if filled[level] >= 1:
+            if level == 0:
+                yield _plan_level0(version, options)
+            else:
+                yield from _plans_of_level(version, options, level, running)
+    yield from _plans_of_tombstones(version, options)
+    yield from _plans_of_garbage(version, options)
+
+
+def _plan_level0(version: Version, options: Options) -> Plan:
+    flushed = version.level(0)
+    first = min(table.info.first for table in flushed)
     last = max(table.info.last for table in flushed)
-    below = _overlapping(version.level(1), start, last)
-    drop = _is_bottom(version, 1, start, last)
+    below = version.overlapping(1, first, last)
+    if size_of(flushed) * LOPSIDED < size_of(below) and len(similar := _similar(flushed)) > 1:
+        return _plan(version, options, [(table,) for table in similar], 0, 0)
+    sources: list[Sequence[Table]] = [(table,) for table in flushed]
+    plan = _plan(version, options, [*sources, below] if below else sources, 0, 1)
     in_order = sorted(flushed, key=lambda table: table.info.first)
     moved = (
-        not below
+        _may_move(version, options, plan)
+        and not below
         and all(a.info.last < b.info.first for a, b in pairwise(in_order))
-        and all(table.info.size * SMALLEST_MOVE >= table_bytes for table in flushed)
-        and not (drop and any(table.info.tombstones for table in flushed))
+        and all(table.info.size * SMALLEST_MOVE >= options.table_bytes for table in flushed)
     )
-    return Plan([*((table,) for table in flushed), below], 1, moved, drop)
+    return plan._replace(moved=moved)
 
 
-def _plan_level(version: Version, number: int) -> Plan:
-    below = version.level(number + 1)
-
-    def below_of(table: Table) -> Sequence[Table]:
-        return _overlapping(below, table.info.first, table.info.last)
-
-    table = min(version.level(number), key=lambda table: size_of(below_of(table)) / table.info.size)
-    overlapping = below_of(table)
-    drop = _is_bottom(version, number + 1, table.info.first, table.info.last)
-    moved = not overlapping and not (drop and table.info.tombstones)
-    return Plan([(table,), overlapping], number + 1, moved, drop)
+def _similar(flushed: Sequence[Table]) -> Sequence[Table]:
+    """The newest tables, up to one that is more than twice as large as all before it together."""
+    size = 0
+    for count, table in enumerate(flushed):
+        if count > 1 and table.info.size > 2 * size:
+            return flushed[:count]
+        size += table.info.size
+    return flushed
 
 
-def _overlapping(tables: Sequence[Table], first: bytes, last: bytes) -> Sequence[Table]:
-    return [table for table in tables if table.info.first <= last and first <= table.info.last]
+def _plans_of_level(
+    version: Version, options: Options, level: int, running: Collection[Plan]
+) -> Iterator[Plan]:
+    """The table that costs least to move; if something disturbs that, the next."""
+
+    def cost(table: Table) -> float:
+        info = table.info
+        below = version.overlapping_bytes(level + 1, info.first, info.last)
+        return below / info.size / (1 + _deadness(info))
+
+    merging = {table for plan in running for table in plan.inputs}
+    tables = [table for table in version.level(level) if table not in merging]
+    if not running:
+        if tables:
+            yield _plan_table(version, options, level, min(tables, key=cost))
+    else:
+        for table in sorted(tables, key=cost):
+            yield _plan_table(version, options, level, table)
+
+
+def _plan_table(version: Version, options: Options, level: int, table: Table) -> Plan:
+    below = version.overlapping(level + 1, table.info.first, table.info.last)
+    sources: list[Sequence[Table]] = [(table,), below] if below else [(table,)]
+    plan = _plan(version, options, sources, level, level + 1)
+    return plan._replace(moved=not below and _may_move(version, options, plan))
+
+
+def _plans_of_tombstones(version: Version, options: Options) -> Iterator[Plan]:
+    newest = max((table.info.number for table in version.tables()), default=0)
+    for level in range(1, len(version.levels)):
+        for table in version.level(level):
+            info = table.info
+            if not (info.tombstones or info.ranges):
+                continue
+            old = newest - info.number >= OLD
+            if old or _deadness(info) >= options.tombstone_ratio:
+                if _is_bottom(version, level, info.first, info.last):
+                    yield _rewrite(version, options, level, table)
+                else:
+                    yield _plan_table(version, options, level, table)
+
+
+def _plans_of_garbage(version: Version, options: Options) -> Iterator[Plan]:
+    wasteful = version.garbage(options.garbage_ratio)
+    if not wasteful:
+        return
+    for level, tables in enumerate(version.levels):
+        for table in tables:
+            if any(number in wasteful for number, _ in table.info.references):
+                yield _rewrite(version, options, level, table)
+
+
+def _rewrite(version: Version, options: Options, level: int, table: Table) -> Plan:
+    return _plan(version, options, [(table,)], level, level)
+
+
+def _plan(
+    version: Version,
+    options: Options,
+    sources: Sequence[Sequence[Table]],
+    level: int,
+    target: int,
+    *,
+    drop_tombstones: bool = False,
+) -> Plan:
+    tables = [table for source in sources for table in source]
+    first = min(table.info.first for table in tables)
+    last = max(table.info.last for table in tables)
+    # What is merged within level 0 may have older tables of level 0 below it.
+    drop = drop_tombstones or (target > 0 and _is_bottom(version, target, first, last))
+    relocate = version.garbage(options.garbage_ratio)
+    return Plan(sources, level, target, first, last, drop_tombstones=drop, relocate=relocate)
+
+
+def _may_move(version: Version, options: Options, plan: Plan) -> bool:
+    """Whether tables may be put into the target level as they are."""
+    inputs = plan.inputs
+    if plan.drop_tombstones and any(t.info.tombstones or t.info.ranges for t in inputs):
+        return False
+    if any(number in plan.relocate for t in inputs for number, _ in t.info.references):
+        return False
+    codec = options.codec(plan.target, deepest=plan.target >= version.deepest)
+    return codec == options.codec(plan.level, deepest=False)
+
+
+def _disturbs(plan: Plan, other: Plan) -> bool:
+    if plan.target == other.target and plan.first <= other.last and other.first <= plan.last:
+        return True
+    merging = set(other.inputs)
+    return any(table in merging for table in plan.inputs)
 
 
 def _is_bottom(version: Version, target: int, first: bytes, last: bytes) -> bool:
     """Whether no level below the target holds keys of this range."""
-    deeper = version.levels[target + 1 :]
-    return not any(_overlapping(tables, first, last) for tables in deeper)
+    return not any(
+        version.overlapping(level, first, last) for level in range(target + 1, len(version.levels))
+    )
+
+
+def _deadness(info: TableInfo) -> float:
+    """The share of a table's entries that only hide others."""
+    ranges = info.ranges * RANGE_WEIGHT
+    return (info.tombstones + ranges) / (info.entries + ranges)
+
+
+def _base(options: Options) -> int:
+    """The most that level 1 is meant to hold."""
+    return BASE * max(options.level0_tables * options.memtable_bytes, options.table_bytes)
+
+
+def _share(version: Version, options: Options, level: int) -> int:
+    """A level's share of the deepest level's bytes."""
+    deepest = version.deepest
+    size = size_of(version.level(deepest))
+    return int(size / options.level_ratio ** (deepest - level))

@@ -1,16 +1,17 @@
 """State: all that a reader of the tree needs, in one immutable value, and how the next one is made.
 
     publish    a write: the next sequence, with its attachment
-    rotate     the memtable joins the frozen ones, an empty one takes its place
-    install    a flush or a compaction: the next version, perhaps without the oldest frozen memtable
+    seal       the memtable is closed, an empty one takes its place: before a large batch
+    rotate     the memtable and the sealed ones join the frozen ones, an empty one takes their place
+    install    a flush, merge or ingest: the next version, perhaps without the oldest frozen ones
 
 Each is one assignment to `Head.state`, under a lock that is never held over a write or over I/O. A
 reader takes the state without it. Only pinning needs the lock: a pin must be there before the
 writer, two batches later, drops the versions that nobody sees.
 
 Invariants:
-    1. memtable, frozen memtables (newest first) and version hold what was written up to `sequence`,
-       each newer than what follows it.
+    1. memtable, sealed and frozen memtables (newest first) and version hold what was written up to
+       `sequence`, each newer than what follows it.
     2. While a state is pinned, the versions in its memtable that its sequence sees are kept.
 """
 
@@ -26,11 +27,16 @@ from murmur.kvcore.version import Version
 
 
 class Frozen(NamedTuple):
-    """A memtable that is to become a table, installed together with its mark."""
+    """Memtables, newest first, that are to become a table, installed together with their mark."""
 
-    memtable: Memtable
+    memtables: tuple[Memtable, ...]
     mark: bytes
     sequence: int
+
+    @property
+    def bytes(self) -> int:
+        """What they weigh."""
+        return sum(memtable.bytes for memtable in self.memtables)
 
 
 class State(NamedTuple):
@@ -39,21 +45,28 @@ class State(NamedTuple):
     sequence: int
     attachment: object
     memtable: Memtable
+    sealed: tuple[Memtable, ...]
     frozen: tuple[Frozen, ...]
     version: Version
     reads: Reads
+
+    def memtables(self) -> list[Memtable]:
+        """All memtables, newest first."""
+        frozen = (memtable for old in self.frozen for memtable in old.memtables)
+        return [self.memtable, *self.sealed, *frozen]
 
 
 def _state(
     sequence: int,
     attachment: object,
     memtable: Memtable,
+    sealed: tuple[Memtable, ...],
     frozen: tuple[Frozen, ...],
     version: Version,
 ) -> State:
-    memtables = [memtable, *(old.memtable for old in frozen)]
-    reads = Reads(memtables, version.levels, {})
-    return State(sequence, attachment, memtable, frozen, version, reads)
+    memtables = [memtable, *sealed, *(one for old in frozen for one in old.memtables)]
+    reads = Reads(memtables, version.levels, version.values)
+    return State(sequence, attachment, memtable, sealed, frozen, version, reads)
 
 
 class Head:
@@ -63,7 +76,7 @@ class Head:
 
     def __init__(self, version: Version) -> None:
         sequence = version.last_sequence
-        self.state = _state(sequence, None, Memtable(sequence), (), version)
+        self.state = _state(sequence, None, Memtable(sequence), (), (), version)
         self.latest = Latest(self.state.reads, sequence)
         # Reentrant: the garbage collector may close a forgotten snapshot in whoever holds it.
         self.lock = threading.RLock()
@@ -73,28 +86,46 @@ class Head:
     def publish(self, sequence: int, attachment: object) -> None:
         """Let readers see what was written to the memtable at this sequence."""
         with self.lock:
-            _, _, memtable, frozen, version, reads = self.state
-            self.state = State(sequence, attachment, memtable, frozen, version, reads)
+            _, _, memtable, sealed, frozen, version, reads = self.state
+            self.state = State(sequence, attachment, memtable, sealed, frozen, version, reads)
             self.latest.move(reads, sequence)
 
+    def seal(self) -> None:
+        """Begin another memtable; for the writer."""
+        with self.lock:
+            sequence, attachment, memtable, sealed, frozen, version, _ = self.state
+            memtable.freeze(sequence)
+            self.state = _state(
+                sequence, attachment, Memtable(sequence), (memtable, *sealed), frozen, version
+            )
+            self.latest.move(self.state.reads, sequence)
+
     def rotate(self, mark: bytes) -> Frozen:
-        """Freeze the memtable; for the writer, who holds the lock."""
-        sequence, attachment, memtable, frozen, version, _ = self.state
+        """Freeze the memtable and the sealed ones; for the writer, who holds the lock."""
+        sequence, attachment, memtable, sealed, frozen, version, _ = self.state
         memtable.freeze(sequence)
-        newest = Frozen(memtable, mark, sequence)
-        self.state = _state(sequence, attachment, Memtable(sequence), (newest, *frozen), version)
+        newest = Frozen((memtable, *sealed), mark, sequence)
+        self.state = _state(
+            sequence, attachment, Memtable(sequence), (), (newest, *frozen), version
+        )
         self.latest.move(self.state.reads, sequence)
         self.notify()
         return newest
 
-    def install(self, version: Version, flushed: Frozen | None) -> None:
-        """Read from the next version on, which holds what was in the flushed memtable."""
+    def install(
+        self, version: Version, flushed: Frozen | None = None, sequence: int | None = None
+    ) -> None:
+        """Read from the next version on, which holds what was in the flushed memtables.
+
+        A sequence is published with it, if it brings something new.
+        """
         with self.lock:
-            sequence, attachment, memtable, frozen, _, _ = self.state
+            now, attachment, memtable, sealed, frozen, _, _ = self.state
+            sequence = now if sequence is None else sequence
             if flushed is not None:
                 assert frozen[-1] is flushed, "memtables are flushed in their order"
                 frozen = frozen[:-1]
-            self.state = _state(sequence, attachment, memtable, frozen, version)
+            self.state = _state(sequence, attachment, memtable, sealed, frozen, version)
             self.latest.move(self.state.reads, sequence)
             self.notify()
 

@@ -2,12 +2,12 @@
 
     write      memtable, published whole                       rotate   memtable -> frozen memtable
     get, scan  memtable, frozen memtables, tables, in this order: the first that has a key wins
-    flush      frozen memtable -> table of level 0, installed with its mark (store.py)
-    compact    tables -> tables of the next level (compaction.py)
+    flush      frozen memtable -> table of level 0, installed with its mark (work.py)
+    merge      tables -> tables of the next level (compaction.py says which, upkeep.py when)
 
 All that a reader needs is one immutable State (state.py), so a snapshot pins what it needs by
-holding it, and an iterator goes on whatever flush and compaction do meanwhile. Readers never wait
-for a write or for I/O of another thread.
+holding it, and an iterator goes on whatever flush and merge do meanwhile. Readers never wait for a
+write or for I/O of another thread. A writer that is faster than both is slowed (pressure.py).
 
 The tree is not a log: what is in memtables is lost with the process. Its owner logs every batch
 first, and after opening writes again what came after `mark`.
@@ -16,125 +16,92 @@ Invariants:
     1. A batch and its attachment become visible at once, whole; an interrupted one not at all.
     2. Mark and flushed data agree: all that was written before rotate(mark), nothing later.
     3. before_install(mark) has returned before the manifest with that mark is written.
-    4. A key has one value: what was written last, or none if that was None, until overwritten.
+    4. A key has one value: what was written last, or none if that was None, until overwritten. A
+       range is deleted as if every key in it were.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
-from types import TracebackType
+from dataclasses import replace
+from typing import Any
 
-from murmur.errors import Closed
-from murmur.kvcore.compaction import size_of
-from murmur.kvcore.kernel import Entry, Reads
+from murmur.errors import Closed, InvalidInput
+from murmur.kvcore.census import census
+from murmur.kvcore.figures import SAMPLE
+from murmur.kvcore.kernel import Entry
+from murmur.kvcore.options import Options
+from murmur.kvcore.pressure import LEAST_NAP_S, Pace, SystemPace
 from murmur.kvcore.state import Head, State
 from murmur.kvcore.storage import Problem, Storage
-from murmur.kvcore.store import Store
+from murmur.kvcore.store import Store, files_of
+from murmur.kvcore.tree_snapshot import TreeSnapshot
 from murmur.kvcore.upkeep import Upkeep
 from murmur.kvcore.view import View
+from murmur.kvcore.work import Work
 
 __all__ = ["Tree", "TreeSnapshot", "View"]
 
-MEMTABLE_BYTES = 32 << 20
-TABLE_BYTES = 32 << 20
-CACHE_BYTES = 64 << 20
-
-
-class TreeSnapshot:
-    """The tree at one sequence number, until it is closed. For any number of threads."""
-
-    __slots__ = ("_reads", "_released", "_state", "attachment", "sequence")
-
-    def __init__(self, state: State, released: Callable[[State], None]) -> None:
-        self.sequence = state.sequence
-        self.attachment = state.attachment
-        self._state: State | None = state  # None once it is closed
-        self._reads = state.reads
-        self._released = released
-
-    def get(self, key: bytes) -> bytes | None:
-        """The value of the key, None if it has none."""
-        value = self._reads.get(key, self.sequence)
-        if self._state is None:  # asked last: what it sees is kept until then
-            raise Closed("the snapshot is closed")
-        return value
-
-    def scan(
-        self, start: bytes, stop: bytes | None, *, reverse: bool = False
-    ) -> Iterator[tuple[bytes, bytes]]:
-        """The pairs with start <= key < stop (None: no bound), in key order or against it.
-
-        Closing the snapshot ends an iterator with Closed; nothing else disturbs it.
-        """
-        if self._state is None:
-            raise Closed("the snapshot is closed")
-        return self._reads.scan(
-            start, stop, self.sequence, reverse=reverse, is_open=lambda: self._state is not None
-        )
-
-    def close(self) -> None:
-        """Let go of what the snapshot pins. Closing again does nothing."""
-        state, self._state = self._state, None
-        if state is not None:
-            self._reads = _NOTHING
-            self._released(state)
-
-    def __enter__(self) -> TreeSnapshot:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-_NOTHING = Reads((), (), {})  # what a closed snapshot reads
+MANY = 16  # a batch of so many entries is weighed before it is applied
+LARGE = 4  # one of more than a quarter of the memtable's budget gets a memtable of its own
 
 
 class Tree:
     """An ordered map of bytes. One thread writes at a time; any number reads."""
 
+    get: Callable[[bytes], bytes | None]
+    """The latest published value of a key, None if it has none: one call of the kernel."""
+
+    multi_get: Callable[[Sequence[bytes]], list[bytes | None]]
+    """The latest published values of several keys, in their order."""
+
     def __init__(
         self,
         store: Store,
+        options: Options,
         *,
-        memtable_bytes: int,
-        table_bytes: int,
         before_install: Callable[[bytes], None],
+        pace: Pace,
     ) -> None:
+        self.options = options
         self._store = store
-        self._memtable_bytes = memtable_bytes
-        self._head = Head(store.version)
-        self._upkeep = Upkeep(
-            self._head, store, table_bytes=table_bytes, before_install=before_install
-        )
+        self._pace = pace
+        self._head = head = Head(store.version)
+        self._work = Work(head, store, options, before_install=before_install, pace=pace)
+        self._brake = self._work.brake
+        self._upkeep = Upkeep(head, store, options, self._work, pace)
         self._closed = False
+        self.get = head.latest.get
+        self.multi_get = head.latest.multi_get
 
     @classmethod
     def open(
         cls,
         storage: Storage,
         *,
-        memtable_bytes: int = MEMTABLE_BYTES,
-        table_bytes: int = TABLE_BYTES,
-        cache_bytes: int = CACHE_BYTES,
+        options: Options | None = None,
+        memtable_bytes: int | None = None,
+        table_bytes: int | None = None,
+        cache_bytes: int | None = None,
         before_install: Callable[[bytes], None] = lambda mark: None,
+        pace: Pace | None = None,
     ) -> Tree:
         """Open the tree of this storage, which the caller has locked, or make an empty one.
 
-        Raises Corruption or UnknownFormat. The file budgets are approximate; memtable and cache
-        count what CPython takes.
+        The three budgets stand for those of `options`, of which the others are the defaults.
+        `pace` is where time comes from and is waited for. Raises Corruption or UnknownFormat,
+        InvalidInput for options that are none. The budgets are approximate.
         """
-        return cls(
-            Store(storage, cache_bytes),
-            memtable_bytes=memtable_bytes,
-            table_bytes=table_bytes,
-            before_install=before_install,
-        )
+        chosen = options or Options()
+        budgets: dict[str, Any] = {
+            "memtable_bytes": memtable_bytes,
+            "table_bytes": table_bytes,
+            "cache_bytes": cache_bytes,
+        }
+        if given := {name: value for name, value in budgets.items() if value is not None}:
+            chosen = replace(chosen, **given)
+        store = Store(storage, chosen.cache_bytes, mmap=chosen.mmap)
+        return cls(store, chosen, before_install=before_install, pace=pace or SystemPace())
 
     # -- reading
 
@@ -148,39 +115,67 @@ class Tree:
         """What came with the last published write."""
         return self._head.state.attachment
 
-    def get(self, key: bytes) -> bytes | None:
-        """The latest published value of the key, None if it has none."""
-        return self._head.latest.get(key)
-
     def snapshot(self) -> TreeSnapshot:
         """The latest published state, pinned until it is closed."""
         if self._closed:
             raise Closed("the tree is closed")
-        return TreeSnapshot(self._head.pin(), self._release)
+        figures = self._work.figures
+        return TreeSnapshot(self._head.pin(), self._release, figures.gets, self._pace)
 
     # -- writing
 
-    def write(self, batch: Sequence[Entry], attachment: object = None) -> int:
+    def write(
+        self,
+        batch: Sequence[Entry],
+        attachment: object = None,
+        ranges: Sequence[tuple[bytes, bytes]] = (),
+    ) -> int:
         """Apply a batch (None deletes) and publish it with the attachment; its sequence number.
 
-        If this is interrupted (KeyboardInterrupt) the batch is not visible, but for an interrupt in
-        the very last step: the attachment tells. Writing it again is right either way.
+        The ranges (start, stop) are deleted first. If this is interrupted (KeyboardInterrupt) the
+        batch is not visible, but for an interrupt in the very last step: the attachment tells.
+        Writing it again is right either way. Sleeps first when flush and merge lag behind.
         """
-        self._usable()
-        sequence, _, memtable, _, _, _ = self._head.state
-        sequence += 1
-        memtable.apply(sequence, batch, self._head.pinned())
-        self._head.publish(sequence, attachment)
+        if self._closed or self._upkeep.failure is not None:
+            self._usable()
+        head, brake = self._head, self._brake
+        if brake.debt >= LEAST_NAP_S:
+            self._pay()
+        if len(batch) >= MANY and self._is_large(batch):
+            head.seal()
+        state = head.state
+        sequence, memtable = state.sequence + 1, state.memtable
+        timed = not sequence % SAMPLE
+        began = self._pace.now_ns() if timed else 0
+        if ranges:
+            for start, stop in ranges:
+                if start >= stop:
+                    raise InvalidInput(f"the range from {start!r} to {stop!r} is empty")
+            memtable.apply(sequence, batch, head.pinned(), ranges)
+        else:
+            memtable.apply(sequence, batch, head.pinned())
+        head.publish(sequence, attachment)
+        size = memtable.bytes
+        if size >= brake.threshold:
+            brake.charge(size)
+        if timed:
+            self._work.figures.writes.record(self._pace.now_ns() - began)
         return sequence
+
+    def delete_range(self, start: bytes, stop: bytes, attachment: object = None) -> int:
+        """Delete all keys with start <= key < stop; the sequence number. Costs as much as a put."""
+        return self.write((), attachment, ((start, stop),))
 
     def full(self) -> bool:
         """Whether the memtable has reached its budget and should be rotated."""
-        return self._head.state.memtable.bytes >= self._memtable_bytes
+        state = self._head.state
+        return bool(state.sealed) or state.memtable.bytes >= self.options.memtable_bytes
 
     def rotate(self, mark: bytes) -> None:
         """Freeze the memtable, to be flushed in the background and installed with this mark.
 
-        Waits while two are pending. If the disk is too full to flush them, raises that OSError.
+        Waits while `pending_memtables` are pending. If the disk is too full to flush them, raises
+        that OSError.
         """
         self._usable()
         self._upkeep.rotate(mark)
@@ -189,7 +184,8 @@ class Tree:
         """Rotate and wait until it is installed; an OSError if the disk is full, and try again."""
         self._usable()
         state = self._head.state
-        if not state.memtable and not state.frozen and mark == state.version.mark:
+        empty = not state.frozen and not any(memtable.bytes for memtable in state.memtables())
+        if empty and mark == state.version.mark:
             return
         self._upkeep.wait_for(self._upkeep.rotate(mark))
 
@@ -198,12 +194,20 @@ class Tree:
         self._usable()
         self._upkeep.compact()
 
+    def settle(self) -> None:
+        """Wait until nothing is left to flush, to merge or to remove; OSError if the disk is full.
+
+        For tests and measurements.
+        """
+        self._usable()
+        self._upkeep.settle()
+
     # -- the whole
 
     def checkpoint(self, directory: str) -> None:
         """Make a tree of what was flushed in another directory, which then shares the files."""
         self._usable()
-        with self._upkeep.installing:
+        with self._work.installing:
             version = self._head.state.version  # holding it keeps its files
         self._store.checkpoint(version, directory)
 
@@ -211,24 +215,28 @@ class Tree:
         """Read every file and verify all that can be verified; what is wrong, if anything is."""
         if self._closed:
             raise Closed("the tree is closed")
-        with self._upkeep.installing:
+        with self._work.installing:
             version = self._head.state.version
             problems = list(self._store.check())
         yield from problems
         yield from version.check()
 
-    def stats(self) -> dict[str, int | float | list[int]]:
-        """Figures: what is in memory, tables and bytes by level, work done since opening."""
+    def stats(self) -> dict[str, object]:
+        """Figures: what is in memory, tables and bytes by level, work done since opening.
+
+        Bytes are bytes, times microseconds, latencies histograms (figures.py says what is timed).
+        docs/engine.md explains each.
+        """
         state = self._head.state
         return {
             "sequence": state.sequence,
             "memtable_entries": len(state.memtable),
             "memtable_bytes": state.memtable.bytes,
             "frozen_memtables": len(state.frozen),
-            "cache_bytes": self._store.cache.weight,
-            "level_tables": [len(level) for level in state.version.levels],
-            "level_bytes": [size_of(level) for level in state.version.levels],
-            **asdict(self._upkeep.counts),
+            "unflushed_bytes": sum(memtable.bytes for memtable in state.memtables()),
+            "pressure": self._brake.pressure(state.memtable.bytes)[0],
+            **census(state.version, self.options, self._store.cache),
+            **self._work.figures.summary(),
         }
 
     def close(self) -> None:
@@ -236,8 +244,27 @@ class Tree:
         self._closed = True
         self._head.latest.close()
         self._upkeep.close()
-        for table in self._head.state.version.tables():
-            table.close()
+        version = self._head.state.version
+        for file in files_of(version):
+            file.close()
+
+    def _is_large(self, batch: Sequence[Entry]) -> bool:
+        """Whether a batch weighs a quarter of the memtable, by every sixteenth of its entries."""
+        weight = sum(len(key) + len(value or b"") for key, value in batch[::MANY])
+        if weight * MANY * LARGE < self.options.memtable_bytes:
+            return False
+        return self._head.state.memtable.bytes > 0
+
+    def _pay(self) -> None:
+        """Sleep for what the last writes owe, as long as there is pressure."""
+        brake, cause = self._brake, self._brake.cause
+        began = 0
+        while nap := brake.nap(self._head.state.memtable.bytes):
+            began = began or self._pace.now_ns()
+            self._pace.sleep(nap)
+            self._usable()
+        if began:
+            self._work.figures.stalls[cause].record(self._pace.now_ns() - began)
 
     def _usable(self) -> None:
         if self._closed:

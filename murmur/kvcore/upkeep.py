@@ -1,104 +1,96 @@
-"""Upkeep: the one thread that flushes frozen memtables, compacts, and removes obsolete files.
+"""Upkeep: the threads that flush frozen memtables, merge, and remove files; and waiting for them.
 
-    what to do next    a frozen memtable: flush the oldest, unless a compaction is urgent
-                       somebody waits in compact(): compact everything
-                       a compaction is due: do it, and between its pieces flush what froze since
-                       obsolete files that nobody reads: remove them
-                       else wait
+    murmur-flush        a frozen memtable: flush the oldest, unless level 0 is full
+    murmur-merge-1..    somebody waits in compact(): merge everything
+                        a compaction is due that disturbs none that runs: do it
+                        obsolete files that nobody reads: remove them
+                        else wait
 
-Only this thread changes the version and the directory. It starts with the first thing to do.
+Each starts with the first thing to do, and the second to merge once the first is busy and there is
+more. Native merges run without the interpreter's lock, so that they cost writers little.
 
 When the disk is full nothing is lost: the memtable stays frozen and readable, whoever waits gets
-the OSError, and the next rotate, flush or compact tries again. Any other failure ends the thread
+the OSError, and the next rotate, flush or compact tries again. Any other failure ends the threads
 and poisons the tree: every later write raises `Poisoned` with the failure as its cause, for what is
 on the disk is now uncertain; opening the tree again finds out.
+
+Invariants:
+    1. Memtables are flushed in their order, by one thread.
+    2. Plans that run at once are those that `pick` let stand beside each other; levels are
+       renumbered only where one runs alone.
 """
 
 from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 from murmur.errors import Closed, Poisoned
-from murmur.kvcore.compaction import LEVEL0_TABLES, Plan, everything, pick
-from murmur.kvcore.kernel import Output, TableOptions, write_tables
+from murmur.kvcore.compaction import Plan, everything, pick
+from murmur.kvcore.options import Options
+from murmur.kvcore.pressure import STOP, Pace
 from murmur.kvcore.state import Frozen, Head
-from murmur.kvcore.storage import AppendFile
 from murmur.kvcore.store import Store
-from murmur.kvcore.version import Version
+from murmur.kvcore.work import Work
 
-PENDING = 2  # frozen memtables; a third has to wait
-LEVEL0_URGENT = 2 * LEVEL0_TABLES  # up to here a burst of writes is flushed before compacting
-LEVEL0_STOP = 4 * LEVEL0_TABLES  # from here on no flush interrupts a compaction: writers wait
 FULL = {errno.ENOSPC, errno.EDQUOT}
+FLUSH, MERGE = "murmur-flush", "murmur-merge"
 
 T = TypeVar("T")
+Job = Callable[[], None]
 
 
 class _Stopped(BaseException):
-    """The tree is being closed: leave off."""
-
-
-@dataclass(slots=True)
-class Counts:
-    """What was done since the tree was opened."""
-
-    flushes: int = 0
-    compactions: int = 0
-    moves: int = 0
-    bytes_flushed: int = 0
-    bytes_compacted: int = 0
+    """The tree is being closed, or has failed: leave off."""
 
 
 class Upkeep:
     """The background work of one tree."""
 
-    def __init__(
-        self,
-        head: Head,
-        store: Store,
-        *,
-        table_bytes: int,
-        before_install: Callable[[bytes], None],
-    ) -> None:
-        self.counts = Counts()
-        self.installing = threading.Lock()  # held while manifest and state change together
+    def __init__(self, head: Head, store: Store, options: Options, work: Work, pace: Pace) -> None:
         self._head = head
         self._store = store
-        self._table_bytes = table_bytes
-        self._before_install = before_install
-        self._thread: threading.Thread | None = None
+        self._options = options
+        self._work = work
+        self._pace = pace
         # Guarded by the head's lock:
-        self._plan = pick(head.state.version, table_bytes)
+        self._threads: dict[str, threading.Thread] = {}
+        self._running: list[Plan] = []
+        self._alone = False  # one plan is installed, and no other may begin: levels are renumbered
+        self._exclusive = False  # everything is being merged
+        self._sweeping = False
         self._compact_wanted = False
         self._flush_full: OSError | None = None
         self._compaction_full: OSError | None = None
-        self._failure: BaseException | None = None
+        self.failure: BaseException | None = None
         self._stopping = False
 
     # -- for the tree's callers
 
     def usable(self) -> None:
         """Raise Poisoned if the background work has failed."""
-        if self._failure is not None:
+        if self.failure is not None:
             raise Poisoned(
-                f"the tree's background work failed ({self._failure!r}); close it and open it again"
-            ) from self._failure
+                f"the tree's background work failed ({self.failure!r}); close it and open it again"
+            ) from self.failure
 
     def rotate(self, mark: bytes) -> Frozen:
         """Freeze the memtable, when there is room for one more."""
-        head = self._head
+        head, pending = self._head, self._options.pending_memtables
 
         def attempt() -> Frozen | None:
-            return head.rotate(mark) if len(head.state.frozen) < PENDING else None
+            if len(head.state.frozen) >= pending:
+                return None
+            frozen = head.rotate(mark)
+            self._work.look()
+            return frozen
 
         self._retry()
-        frozen = self._until(attempt)
-        self._start()
+        frozen = self._until(attempt, stalls=True)
+        self._start(FLUSH)
         return frozen
 
     def wait_for(self, frozen: Frozen) -> None:
@@ -106,187 +98,237 @@ class Upkeep:
         self._until(lambda: all(other is not frozen for other in self._head.state.frozen) or None)
 
     def compact(self) -> None:
-        """Merge all tables into one level."""
+        """Merge all tables into one level, and remove what is then obsolete."""
         self._compact_wanted = True
         self._retry()
-        self._start()
+        self._start(MERGE)
         self._until(lambda: not self._compact_wanted or None)
         if self._compaction_full is not None:
             raise self._compaction_full
 
+    def settle(self) -> None:
+        """Return when nothing is left to flush, to merge or to remove, for tests and benchmarks."""
+        self._retry()
+        self._start(FLUSH)
+        self._start(MERGE)
+        self._until(lambda: (self._compaction_full is not None or self._idle()) or None)
+
     def released(self) -> None:
         """A snapshot was closed: perhaps nobody needs some files any more."""
-        if self._thread is not None and self._store.sweepable():
+        if self._threads and self._store.sweepable():
             with self._head.lock:
                 self._head.notify()
+
+    def merging(self) -> list[Plan]:
+        """The plans that are being carried out; under the head's lock."""
+        return self._running
 
     def close(self) -> None:
         """Stop, without finishing what is going on."""
         with self._head.lock:
             self._stopping = True
+            threads = list(self._threads.values())
             self._head.notify()
-        if self._thread is not None and self._thread.ident is not None:
-            self._thread.join()
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join()
+
+    def _idle(self) -> bool:
+        return not (
+            self._head.state.frozen
+            or self._running
+            or self._sweeping
+            or self._compact_wanted
+            or self._store.sweepable()
+            or pick(self._head.state.version, self._options)
+        )
 
     def _retry(self) -> None:
         with self._head.lock:
             self._flush_full = self._compaction_full = None
             self._head.notify()
 
-    def _until(self, attempt: Callable[[], T | None]) -> T:
+    def _until(self, attempt: Callable[[], T | None], *, stalls: bool = False) -> T:
         """Attempt something, under the lock, until it succeeds; raise if it never will."""
+        began, cause = 0, ""
         while True:
             with self._head.lock:
                 result = attempt()
-                if result is not None:
-                    return result
-                self.usable()
-                if self._stopping:
-                    raise Closed("the tree is closed")
-                if self._flush_full is not None:
-                    raise self._flush_full
-                waiter = self._head.waiter()
+                if result is None:
+                    self.usable()
+                    if self._stopping:
+                        raise Closed("the tree is closed")
+                    if self._flush_full is not None:
+                        raise self._flush_full
+                    waiter = self._head.waiter()
+                    if not cause:
+                        began = self._pace.now_ns()
+                        cause = "level0_stop" if self._level0_is_full() else "memtables_stop"
+            if result is not None:
+                if stalls and cause:
+                    self._work.figures.stalls[cause].record(self._pace.now_ns() - began)
+                return result
             waiter.acquire()
 
-    def _start(self) -> None:
+    # -- the threads
+
+    def _start(self, kind: str) -> None:
+        """Let there be a thread of this kind that sees what is to do."""
         with self._head.lock:
-            if self._thread is None or self._thread.ident is None:  # interrupted while starting
-                self._thread = threading.Thread(target=self._run, name="murmur-tree", daemon=True)
-                self._thread.start()
+            thread = self._threads.get(kind)
+            if self._stopping or (thread is not None and thread.ident is not None):
+                return
+            # There may be one that was interrupted while it was being started.
+            next_job = self._next_flush if kind == FLUSH else self._next_merge
+            thread = threading.Thread(
+                target=self._run, args=(kind, next_job), name=kind, daemon=True
+            )
+            self._threads[kind] = thread
+            thread.start()
 
-    # -- in the thread
-
-    def _run(self) -> None:
-        if threading.current_thread() is not self._thread:
+    def _run(self, kind: str, next_job: Callable[[], Job | None]) -> None:
+        if threading.current_thread() is not self._threads[kind]:
             return
         try:
-            while (job := self._next_job()) is not None:
+            while (job := next_job()) is not None:
                 job()
+                del job  # it holds tables
         except _Stopped:
             return
         except BaseException as error:
             with self._head.lock:
-                self._failure = error
+                self.failure = self.failure or error
                 self._head.notify()
 
-    def _next_job(self) -> Callable[[], None] | None:
+    def _leave_off(self) -> None:
+        if self._stopping or self.failure is not None:
+            raise _Stopped
+
+    # -- flushing
+
+    def _next_flush(self) -> Job | None:
         while True:
             with self._head.lock:
-                if self._stopping:
+                if self._stopping or self.failure is not None:
                     return None
-                state = self._head.state
-                compactable = self._plan is not None and self._compaction_full is None
-                urgent = compactable and len(state.version.level(0)) >= LEVEL0_URGENT
-                if state.frozen and self._flush_full is None and not urgent:
-                    return self._flush_oldest
-                if self._compact_wanted:
-                    return self._compact_everything
-                if compactable:
-                    return self._compact_some
-                if self._compaction_full is None and self._store.sweepable():
-                    return self._sweep
+                frozen = self._head.state.frozen
+                if frozen and self._flush_full is None and not self._level0_is_full():
+                    return partial(self._flush, frozen[-1])
                 waiter = self._head.waiter()
             waiter.acquire()
 
-    def _flush_oldest(self) -> None:
+    def _level0_is_full(self) -> bool:
+        """Whether flushing has to wait for merging, which is under way or due."""
+        version = self._head.state.version
+        if len(version.level(0)) < STOP * self._options.level0_tables:
+            return False
+        return self._compaction_full is None and bool(
+            self._running or self._compact_wanted or pick(version, self._options)
+        )
+
+    def _flush(self, frozen: Frozen) -> None:
         try:
-            self._flush(self._head.state.frozen[-1])
+            self._work.flush(frozen, self._leave_off)
         except OSError as error:
             if error.errno not in FULL:
                 raise
             with self._head.lock:
                 self._flush_full = error
                 self._head.notify()
+        if MERGE not in self._threads:
+            with self._head.lock:
+                due = pick(self._head.state.version, self._options) or self._store.sweepable()
+            if due:
+                self._start(MERGE)
 
-    def _flush(self, frozen: Frozen) -> None:
-        self._before_install(frozen.mark)
-        with self._store.writing() as create:
-            table = None
-            if len(frozen.memtable):
-                output = self._output(create, frozen.sequence, lambda _: self._leave_off())
-                # A memtable becomes one table, whatever its size.
-                output.options = output.options._replace(table_bytes=1 << 62)
-                (info,) = write_tables([frozen.memtable], output)
-                table = self._store.open(info)
-                self.counts.flushes += 1
-                self.counts.bytes_flushed += table.info.size
-            version = self._head.state.version.flushed(table, frozen.mark, frozen.sequence)
-            self._install(version, frozen)
+    # -- merging
 
-    def _compact_everything(self) -> None:
-        plan = everything(self._head.state.version, self._table_bytes)
-        if plan is not None:
-            self._compact(plan)
+    def _next_merge(self) -> Job | None:
+        while True:
+            with self._head.lock:
+                job = self._merge_or_sweep()
+                if job is None:
+                    if self._stopping or self.failure is not None:
+                        return None
+                    waiter = self._head.waiter()
+            if job is not None:
+                return job
+            waiter.acquire()
+
+    def _merge_or_sweep(self) -> Job | None:
+        if self._stopping or self.failure is not None:
+            return None
+        if self._alone or self._exclusive:
+            return None
+        version = self._head.state.version
+        if self._compact_wanted:
+            if self._running or self._sweeping:
+                return None
+            self._exclusive = True
+            return self._merge_everything
+        if self._compaction_full is None:
+            plan = pick(version, self._options, self._running)
+            if plan is not None:
+                self._running.append(plan)
+                self._start_another(plan)
+                return partial(self._merge, plan)
+            if not self._sweeping and self._store.sweepable():
+                self._sweeping = True
+                return self._sweep
+        return None
+
+    def _start_another(self, plan: Plan) -> None:
+        """One more thread, if there may be, and there is something for it."""
+        mergers = len(self._threads) - (FLUSH in self._threads)
+        if mergers < self._options.compact_threads and pick(
+            self._head.state.version, self._options, self._running
+        ):
+            self._start(f"{MERGE}-{mergers + 1}")
+
+    def _merge_everything(self) -> None:
+        try:
+            with self._head.lock:
+                plan = everything(self._head.state.version, self._options)
+            if plan is not None:
+                self._running.append(plan)
+                self._merge(plan)
+                del plan  # it holds tables that are to be removed
+            self._room_permitting(self._work.sweep)
+        finally:
+            with self._head.lock:
+                self._exclusive = self._compact_wanted = False
+                self._head.notify()
+
+    def _merge(self, plan: Plan) -> None:
+        try:
+            self._room_permitting(
+                partial(self._work.merge, plan, self._leave_off, self._rearranging)
+            )
+        finally:
+            with self._head.lock:
+                self._running.remove(plan)
+                self._alone = False
+                self._head.notify()
+
+    def _rearranging(self) -> bool:
+        """Whether a merge that is about to be installed may renumber the levels."""
         with self._head.lock:
-            self._compact_wanted = False
-            self._head.notify()
-
-    def _compact_some(self) -> None:
-        plan = self._plan
-        if plan is not None:
-            self._compact(plan)
-
-    def _compact(self, plan: Plan) -> None:
-        with self._room_permitting():
-            self._merge(plan)
+            self._alone = len(self._running) == 1
+            return self._alone
 
     def _sweep(self) -> None:
-        with self._room_permitting():
-            self._store.sweep()
-
-    @contextmanager
-    def _room_permitting(self) -> Iterator[None]:
         try:
-            yield
+            self._room_permitting(self._work.sweep)
+        finally:
+            with self._head.lock:
+                self._sweeping = False
+                self._head.notify()
+
+    def _room_permitting(self, job: Job) -> None:
+        try:
+            job()
         except OSError as error:
             if error.errno not in FULL:
                 raise
             with self._head.lock:
                 self._compaction_full = error
-
-    def _merge(self, plan: Plan) -> None:
-        with self._store.writing() as create:
-            if plan.moved:
-                tables = plan.inputs
-                self.counts.moves += 1
-            else:
-                sequence = max(table.info.max_sequence for table in plan.inputs)
-                output = self._output(create, sequence, lambda _: self._between_pieces())
-                output.drop_tombstones = plan.drop_tombstones
-                infos = write_tables([source for source in plan.sources if source], output)
-                tables = [self._store.open(info) for info in infos]
-                self.counts.compactions += 1
-                self.counts.bytes_compacted += sum(info.size for info in infos)
-            # The version of now: memtables may have been flushed meanwhile.
-            version = self._head.state.version.compacted(plan.inputs, plan.target, tables)
-            self._install(version, None)
-
-    def _output(
-        self,
-        create: Callable[[], tuple[int, AppendFile]],
-        max_sequence: int,
-        pause: Callable[[int], None],
-    ) -> Output:
-        def no_values() -> tuple[int, AppendFile]:
-            raise AssertionError("values stay in their tables")
-
-        options = TableOptions(self._table_bytes)
-        return Output(create, no_values, options, max_sequence, pause=pause)
-
-    def _install(self, version: Version, flushed: Frozen | None) -> None:
-        plan = pick(version, self._table_bytes)
-        with self.installing:
-            self._store.install(version)
-            self._plan = plan
-            self._head.install(version, flushed)
-
-    def _between_pieces(self) -> None:
-        self._leave_off()
-        state = self._head.state
-        room = len(state.version.level(0)) < LEVEL0_STOP
-        if state.frozen and self._flush_full is None and room:
-            self._flush_oldest()
-
-    def _leave_off(self) -> None:
-        if self._stopping:
-            raise _Stopped

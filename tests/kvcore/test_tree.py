@@ -10,9 +10,9 @@ import pytest
 
 from murmur.errors import Corruption
 from murmur.kvcore.memory_storage import MemoryStorage
+from murmur.kvcore.pressure import STOP
 from murmur.kvcore.storage import DiskStorage, Storage
 from murmur.kvcore.tree import Tree
-from murmur.kvcore.upkeep import LEVEL0_STOP
 
 KB = 1 << 10
 
@@ -138,7 +138,7 @@ def test_a_writer_in_a_hurry_does_not_pile_up_tables(storage: Storage) -> None:
         tree.rotate(b"%d" % number)
         highest = max(highest, *tree.stats()["level_tables"][:1], 0)  # type: ignore[index]
     tree.flush(b"end")
-    assert highest <= LEVEL0_STOP
+    assert highest <= STOP * tree.options.level0_tables
     assert len(content(tree)) == 62
     tree.close()
 

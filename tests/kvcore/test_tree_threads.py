@@ -158,8 +158,8 @@ def test_closing_releases_whoever_waits() -> None:
     proceed.set()
     closing.join()
     assert [type(error).__name__ for error in errors] == ["Closed"]
-    assert tree._upkeep._thread is not None
-    assert not tree._upkeep._thread.is_alive()
+    assert tree._upkeep._threads
+    assert not any(thread.is_alive() for thread in tree._upkeep._threads.values())
     tree = Tree.open(storage)
     assert tree.mark == b"", "the flush was left off"
     tree.close()

@@ -1,0 +1,181 @@
+"""Work: flushing, merging and removing files, each from its beginning to its installation.
+
+    flush      before_install(mark) -> files -> manifest with the mark -> readers
+    merge      files -> manifest -> readers; or the manifest alone, where tables only move
+    ingest     likewise, with files that were written elsewhere
+
+Who does it and when is the affair of upkeep.py; here it is done, in whatever thread. Files are
+written beside each other; versions change one after the other, under `installing`, each made of
+what the version is by then.
+
+Invariant: `before_install(mark)` has returned before the manifest with that mark is written.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+from murmur.kvcore.compaction import Plan, arranged
+from murmur.kvcore.figures import Figures
+from murmur.kvcore.kernel import Output, Table, TableInfo, ValueFile, write_tables
+from murmur.kvcore.options import Options
+from murmur.kvcore.pressure import LEVEL0, NAP_S, UNFLUSHED, Brake, Bucket, Pace
+from murmur.kvcore.state import Frozen, Head
+from murmur.kvcore.store import Store, Writing
+from murmur.kvcore.version import Version, size_of
+
+WHOLE = 1 << 62  # the size of tables that are not to be cut
+
+
+class Work:
+    """How the files of one tree are made and unmade."""
+
+    def __init__(
+        self,
+        head: Head,
+        store: Store,
+        options: Options,
+        *,
+        before_install: Callable[[bytes], None],
+        pace: Pace,
+    ) -> None:
+        self.figures = Figures()
+        self.brake = Brake(options)
+        self.installing = threading.Lock()  # held while manifest and state change together
+        self._head = head
+        self._store = store
+        self._options = options
+        self._before_install = before_install
+        self._pace = pace
+        self._bucket = Bucket(options.rate_limit_bytes, pace)
+        self._expansion = 1.0  # bytes in a memtable for one in its table, of late
+        self.look()
+
+    def look(self) -> None:
+        """Tell the brake what has piled up; under the head's lock, or before anybody writes."""
+        state = self._head.state
+        frozen = sum(old.bytes for old in state.frozen)
+        frozen += sum(memtable.bytes for memtable in state.sealed)
+        self.brake.look(len(state.version.level(0)), len(state.frozen), frozen)
+
+    def flush(self, frozen: Frozen, leave_off: Callable[[], None]) -> None:
+        """Make a table of memtables, newest first, and install it with their mark."""
+        self._before_install(frozen.mark)
+        started = self._pace.now_ns()
+        with self._store.writing() as writing:
+            table: Table | None = None
+            values: list[ValueFile] = []
+            size = 0
+            memtables = [memtable for memtable in frozen.memtables if memtable.bytes]
+            if memtables:
+                output = self._output(writing, 0, frozen.sequence, leave_off, urgent=True)
+                tables, values = self._open(write_tables(memtables, output), output)
+                if tables:  # else what was in them was taken back
+                    (table,) = tables
+                    size = table.info.size + _sizes(values)
+            self.install(
+                lambda version: version.flushed(table, frozen.mark, frozen.sequence, values),
+                frozen,
+            )
+        if table is not None:
+            spent = self._pace.now_ns() - started
+            counts = self.figures.counts
+            counts.flushes += 1
+            counts.bytes_flushed += size
+            counts.value_bytes_written += _sizes(values)
+            self.figures.flushes.record(spent)
+            self._expansion = frozen.bytes / table.info.size
+            self.brake.drained(UNFLUSHED, frozen.bytes, spent)
+
+    def merge(
+        self,
+        plan: Plan,
+        leave_off: Callable[[], None],
+        rearranging: Callable[[], bool],
+    ) -> None:
+        """Carry out a plan. `rearranging` says whether levels may be renumbered at its end."""
+        started = self._pace.now_ns()
+        shallow = set(self._head.state.version.level(0))
+        flushed = size_of(table for table in plan.inputs if table in shallow)
+        tables: Sequence[Table] = plan.inputs
+        with self._store.writing() as writing:
+            values: list[ValueFile] = []
+            if not plan.moved:
+                sequence = max(table.info.max_sequence for table in plan.inputs)
+                output = self._output(writing, plan.target, sequence, leave_off, urgent=False)
+                output.drop_tombstones = plan.drop_tombstones
+                output.relocate = plan.relocate
+                output.values = self._head.state.version.values
+                infos = write_tables([source for source in plan.sources if source], output)
+                tables, values = self._open(infos, output)
+
+            def edit(version: Version) -> Version:
+                version = version.compacted(plan.inputs, plan.target, tables, values)
+                return arranged(version, self._options) if rearranging() else version
+
+            self.install(edit)
+        if plan.moved:
+            self.figures.counts.moves += 1
+            return
+        spent = self._pace.now_ns() - started
+        counts = self.figures.counts
+        counts.compactions += 1
+        counts.relocations += bool(plan.relocate and values)
+        counts.bytes_compacted += size_of(tables) + _sizes(values)
+        counts.bytes_read_by_compactions += size_of(plan.inputs)
+        counts.value_bytes_written += _sizes(values)
+        self.figures.compactions.record(spent)
+        if plan.target:
+            self.brake.drained(LEVEL0, int(flushed * self._expansion), spent)
+
+    def install(
+        self,
+        edit: Callable[[Version], Version],
+        flushed: Frozen | None = None,
+        sequence: int | None = None,
+    ) -> None:
+        """Make the edited version the durable one, and the one that is read."""
+        with self.installing:
+            version = edit(self._head.state.version)
+            self._store.install(version)
+            with self._head.lock:
+                self._head.install(version, flushed, sequence)
+                self.look()
+
+    def sweep(self) -> None:
+        """Remove the files that nobody needs any more."""
+        self.figures.counts.files_removed += self._store.sweep()
+
+    def _output(
+        self,
+        writing: Writing,
+        level: int,
+        max_sequence: int,
+        leave_off: Callable[[], None],
+        *,
+        urgent: bool,
+    ) -> Output:
+        def pause(written: int) -> None:
+            leave_off()
+            wait = self._bucket.take(written, urgent=urgent)
+            while wait > 0:
+                self._pace.sleep(min(wait, NAP_S))
+                wait -= NAP_S
+                leave_off()
+
+        deepest = level >= self._head.state.version.deepest
+        options = self._options.tables(level, deepest=deepest)
+        if level == 0:
+            options = options._replace(table_bytes=WHOLE)
+        return Output(writing.create, writing.create_values, options, max_sequence, pause=pause)
+
+    def _open(
+        self, infos: Sequence[TableInfo], output: Output
+    ) -> tuple[list[Table], list[ValueFile]]:
+        values = [self._store.open_values(number, size) for number, size in output.value_files]
+        return [self._store.open(info) for info in infos], values
+
+
+def _sizes(values: Sequence[ValueFile]) -> int:
+    return sum(file.size for file in values)
