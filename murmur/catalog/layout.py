@@ -2,6 +2,7 @@
 
     intake   {column id: value}  ->  ({column id: atom}, {counter id: int})     checked, defaults in
     decode   {column id: atom}   ->  (value, value, ...)                        in column order
+    read     a record's bytes    ->  (value, value, ...)                        the same, in one go
 
 A row's record holds every column of the table as it was when the row was inserted, NULLs too, in
 order of column ids; primary key columns stand both in the key and among the fields, because taking
@@ -22,13 +23,15 @@ from typing import Any, NamedTuple
 from murmur.catalog import keyspace
 from murmur.catalog.atoms import decoder, encoder, from_atom
 from murmur.catalog.derivation import Source, source_of
+from murmur.catalog.fields import field_of
 from murmur.catalog.keycode import NOT_OF_TYPE, ColumnEncoder, atom_encoder
 from murmur.catalog.schema import Column, Index, Table
 from murmur.catalog.soundness import mended, types_checker
 from murmur.catalog.types import Value
 from murmur.catalog.values import checker
 from murmur.errors import ConstraintViolation, InternalError
-from murmur.kvcore import Atom
+from murmur.kvcore import Atom, visible_fields
+from murmur.kvcore.kernel.records import RowReader
 
 Row = tuple[Any, ...]
 Fields = dict[int, Atom]
@@ -68,6 +71,7 @@ class Layout:
         "digest_key",
         "intakes",
         "prefix",
+        "read",
         "table",
         "units",
     )
@@ -77,6 +81,7 @@ class Layout:
         self.prefix = keyspace.row_prefix(table.id)
         self.digest_key = keyspace.digest_key(table.id)
         self.decode = row_decoder(table, table.columns)
+        self.read = row_reader(table, table.columns)
         self._atoms = atoms_getter(table.columns)
         self._decode_atoms = atoms_decoder(table.columns)
         self._sound = types_checker(table.columns)
@@ -208,6 +213,24 @@ def row_decoder(table: Table, columns: Sequence[Column]) -> Callable[[Mapping[in
         return decode(mended(columns, row))
 
     return decode_row
+
+
+def row_reader(table: Table, columns: Sequence[Column]) -> Callable[[bytes], Row]:
+    """As `row_decoder`, from a record's bytes. Raises Corruption when they are no record."""
+    read = RowReader([field_of(column) for column in columns])
+    decode = atoms_decoder(columns)
+    decode_fields = row_decoder(table, columns)
+
+    def read_row(cell: bytes) -> Row:
+        atoms = read(cell)
+        if atoms is not None:
+            try:
+                return decode(atoms)
+            except NOT_OF_TYPE:
+                pass
+        return decode_fields(visible_fields(cell))
+
+    return read_row
 
 
 def atoms_decoder(columns: Sequence[Column]) -> Callable[[tuple[Atom, ...]], Row]:

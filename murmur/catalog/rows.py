@@ -18,6 +18,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from operator import itemgetter
+from typing import Any
 
 from murmur.catalog.constraints import (
     RowCheck,
@@ -40,7 +43,7 @@ from murmur.catalog.layout import (
     Row,
     atoms_getter,
     layout_of,
-    row_decoder,
+    row_reader,
     same_atom,
 )
 from murmur.catalog.schema import ForeignKey, Index, Table
@@ -48,6 +51,8 @@ from murmur.catalog.types import Value, integer_bounds
 from murmur.errors import DataError
 from murmur.kvcore import Atom, Transaction, View, decode_record, visible_fields
 from murmur.kvcore.cell import visible_counters
+from murmur.kvcore.kernel.fields import FieldSpec
+from murmur.kvcore.kernel.records import ColumnReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,8 @@ class Reset:
 
 
 Change = Value | Increment | Reset
+
+_CELLS = 4096  # handed to the kernel at a time
 
 
 # Reading -------------------------------------------------------------------
@@ -97,7 +104,7 @@ def key_of(table: Table, key_values: Sequence[Value]) -> bytes:
 def get_row(view: View, table: Table, key: bytes) -> Row | None:
     """The row under this key, or None."""
     cell = view.get(key)
-    return None if cell is None else layout_of(table).decode(visible_fields(cell))
+    return None if cell is None else layout_of(table).read(cell)
 
 
 def scan_rows(
@@ -115,11 +122,11 @@ def scan_rows(
     """
     first, last = prefix_range(row_prefix(table.id))
     if columns is None:
-        decode = layout_of(table).decode
+        read = layout_of(table).read
     else:
-        decode = row_decoder(table, [table.column_by_id(column_id) for column_id in columns])
+        read = row_reader(table, [table.column_by_id(column_id) for column_id in columns])
     pairs = view.scan(start or first, last if stop is None else stop, reverse=reverse)
-    return ((key, decode(visible_fields(cell))) for key, cell in pairs)
+    return ((key, read(cell)) for key, cell in pairs)
 
 
 def scan_index(
@@ -151,6 +158,25 @@ def scan_columns(
     pairs = view.scan(*prefix_range(row_prefix(table.id)))
     rows = [atoms(visible_fields(cell)) for _, cell in pairs]
     return list(zip(*rows, strict=True)) if rows else [()] * len(chosen)
+
+
+def scan_batches(view: View, table: Table, fields: Sequence[FieldSpec]) -> list[tuple[Any, ...]]:
+    """Fields of all rows (fields.py) as batches of Arrow columns, each for pyarrow.array.
+
+    Goes from the blocks of the tree to columns without an object for each row, where the view has
+    blocks to give; a transaction's own writes are laid over them pair by pair. Raises Corruption.
+    """
+    reader = ColumnReader(fields)
+    start, stop = prefix_range(row_prefix(table.id))
+    chunks = getattr(view, "chunks", None)
+    if chunks is not None:
+        for chunk in chunks(start, stop):
+            reader.add(chunk)
+        return reader.take()
+    cells = map(itemgetter(1), view.scan(start, stop))
+    while some := list(islice(cells, _CELLS)):
+        reader.add_cells(some)
+    return reader.take()
 
 
 def conflicting_row(

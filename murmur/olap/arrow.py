@@ -28,8 +28,8 @@ again, with UUID objects where the text is a UUID:
 
     id: string  metadata murmur.type: UUID
 
-Columns are built from atoms (catalog/values.py), most of them by one call for the whole column;
-dates and times are shifted and relabelled as whole arrays, never value by value.
+The columns of a table are made by the kernel from the bytes of its records, without an object for
+each row; those of Python values, most of them by one call for the whole column.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from murmur.catalog.atoms import decoder, encoder
-from murmur.catalog.rows import scan_columns
+from murmur.catalog.fields import field_of, type_field
+from murmur.catalog.rows import scan_batches
 from murmur.catalog.schema import Column, Table
 from murmur.catalog.types import (
     BIGINT,
@@ -68,8 +69,8 @@ from murmur.catalog.types import (
     decimal_bounds,
     parse_type,
 )
-from murmur.catalog.values import is_atom
-from murmur.errors import DataError, InternalError
+from murmur.errors import DataError
+from murmur.kvcore.kernel.pure.rows import array_of
 from murmur.kvcore.view import View
 
 BLOCK_ROWS = 8192  # rows made Python objects at a time
@@ -162,10 +163,12 @@ def table_to_arrow(
 ) -> pa.Table:
     """The rows of a table as this view shows them; `engine`: in the columnar engine's own types."""
     wanted = table.columns if columns is None else columns
-    atoms = scan_columns(view, table, [column.id for column in wanted])
+    batches = scan_batches(view, table, [field_of(column, raw=engine) for column in wanted])
     arrays = [
-        atoms_to_array(values, column.type, engine=engine, where=f"{table.name}.{column.name}")
-        for values, column in zip(atoms, wanted, strict=True)
+        pa.chunked_array(
+            [_labelled(pa.array(batch[at]), column.type, engine=engine) for batch in batches]
+        )
+        for at, column in enumerate(wanted)
     ]
     return make_table([(column.name, column.type) for column in wanted], arrays)
 
@@ -204,20 +207,19 @@ def make_table(
     return pa.Table.from_arrays(list(arrays), schema=pa.schema(fields))
 
 
-def atoms_to_array(
-    atoms: Sequence[Any], sql_type: SqlType, *, engine: bool = False, where: str = ""
-) -> pa.Array:
-    """A column of stored values; one that is not of the type reads NULL (catalog/soundness.py)."""
-    build = _BUILDERS.get(sql_type.name, _build_plain)
-    try:
-        return _within_range(build(atoms, sql_type, engine), sql_type)
-    except _UNFIT:
-        pass
-    try:
-        sound = [atom if is_atom(atom, sql_type) else None for atom in atoms]
-        return build(sound, sql_type, engine)
-    except _UNFIT as error:
-        raise InternalError(f"column {where}: a stored value is not {sql_type}: {error}") from None
+def atoms_to_array(atoms: Sequence[Any], sql_type: SqlType, *, engine: bool = False) -> pa.Array:
+    """A column of stored values; what is not of the type reads NULL (catalog/soundness.py)."""
+    array = array_of(atoms, type_field(sql_type, raw=engine))
+    return _labelled(array, sql_type, engine=engine)
+
+
+def _labelled(array: pa.Array, sql_type: SqlType, *, engine: bool) -> pa.Array:
+    """The array, in the columnar engine's own type if it has one."""
+    own = _OWN_TYPES.get(sql_type.name) if engine else None
+    return array if own is None else pa.ExtensionArray.from_storage(own, array)
+
+
+_OWN_TYPES = {"UUID": pa.uuid(), "JSON": pa.json_()}
 
 
 def values_to_array(
@@ -326,28 +328,6 @@ _BUILDERS: dict[str, Callable[[Sequence[Any], SqlType, bool], pa.Array]] = {
     "INTERVAL": _build_interval,
     "UUID": _build_uuid,
     "JSON": _build_json,
-}
-
-
-def _within_range(array: pa.Array, sql_type: SqlType) -> pa.Array:
-    """The array, if Python can say all its times; Arrow goes further than they do."""
-    bounds = _BOUNDS.get(sql_type.name)
-    if bounds is not None and len(array):
-        least, greatest = pc.min_max(array.cast(bounds[0])).as_py().values()
-        if least is not None and not bounds[1] <= least <= greatest <= bounds[2]:
-            raise ValueError("out of range")
-    return array
-
-
-_EPOCH = datetime(1970, 1, 1)
-_FIRST_US, _LAST_US = (
-    (moment - _EPOCH) // timedelta(microseconds=1) for moment in (datetime.min, datetime.max)
-)
-_BOUNDS: dict[str, tuple[pa.DataType, int, int]] = {
-    "DATE": (pa.int32(), 1 - _EPOCH_ORDINAL, date.max.toordinal() - _EPOCH_ORDINAL),
-    "TIME": (pa.int64(), 0, _US_PER_DAY - 1),
-    "TIMESTAMP": (pa.int64(), _FIRST_US, _LAST_US),
-    "TIMESTAMPTZ": (pa.int64(), _FIRST_US, _LAST_US),
 }
 
 

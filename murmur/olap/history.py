@@ -78,8 +78,8 @@ def history(
             column.extend(repeat(same, len(changes)))
         values[-1].extend(op for op, _ in changes)
     arrays = [
-        atoms_to_array(column, sql_type, engine=engine, where=f"{table.name}.{name}")
-        for (name, sql_type), column in zip(columns, values, strict=True)
+        atoms_to_array(column, sql_type, engine=engine)
+        for (_, sql_type), column in zip(columns, values, strict=True)
     ]
     return make_table(columns, arrays)
 

@@ -288,6 +288,8 @@ cdef class RowReader:
         cdef BadCell bad
         cdef size_t at, count = self.slots.size()
         cdef object atom
+        # Here and nowhere below the garbage collector may run, and with it somebody who calls this.
+        cdef tuple row = PyTuple_New(count)
         self.finder.forget()
         bad = self.finder.look(
             <const uint8_t*>PyBytes_AS_STRING(cell), PyBytes_GET_SIZE(cell), self.slots.data()
@@ -297,7 +299,6 @@ cdef class RowReader:
         for at in range(count):
             if not classes[self.slots[at][0]] & self.kinds[at]:
                 return None
-        row = PyTuple_New(count)
         try:
             for at in range(count):
                 atom = rows_atom(self.slots[at])

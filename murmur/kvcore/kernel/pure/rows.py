@@ -56,6 +56,7 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _DECIMAL_DIGITS = 38
 _MONTHS_AND_US = struct.Struct(">iq")
 _FLOAT32 = struct.Struct("<f")
+_INTEGERS = {2: "int16", 4: "int32", 8: "int64"}
 _HELD_AS_THEY_ARE = frozenset({BOOLEAN, TEXT, BINARY})  # when they are of the kind
 
 
@@ -318,13 +319,33 @@ def array_of(atoms: Sequence[Atom], field: FieldSpec) -> Any:
     """A pyarrow.Array of atoms; what the column cannot hold is NULL."""
     import pyarrow as pa
 
-    if field.kind not in _HELD_AS_THEY_ARE or not KINDS[field.kind].issuperset(map(type, atoms)):
+    whole = KINDS[field.kind].issuperset(map(type, atoms))
+    if field.kind == INTEGER:
+        array = _shifted(atoms, field) if whole else None
+        if array is None:
+            held = _held(field)
+            atoms = [None if atom is None else held(atom) for atom in atoms]
+            array = pa.array(atoms, _INTEGERS[field.width])
+        return array.cast(_INTEGERS[field.width]).view(arrow_type(field))
+    if not whole or field.kind not in _HELD_AS_THEY_ARE:
         held = _held(field)
         atoms = [None if atom is None else held(atom) for atom in atoms]
-    if field.kind == INTEGER:
-        plain = {2: pa.int16(), 4: pa.int32(), 8: pa.int64()}[field.width]
-        return pa.array(atoms, plain).view(arrow_type(field))
     return pa.array(atoms, arrow_type(field))
+
+
+def _shifted(atoms: Sequence[Atom], field: FieldSpec) -> Any:
+    """Integers less the bias, all at once; None when one is out of range."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    try:
+        array = pa.array(atoms, pa.int64())
+    except (OverflowError, pa.ArrowInvalid):
+        return None
+    least, greatest = pc.min_max(array).as_py().values()
+    if least is not None and not field.low <= least <= greatest <= field.high:
+        return None
+    return pc.subtract(array, field.bias) if field.bias else array
 
 
 def _held(field: FieldSpec) -> Callable[[Any], Any]:
