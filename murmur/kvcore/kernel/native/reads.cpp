@@ -93,8 +93,9 @@ ValueFile& Reads::values_of(const Reference& reference) const {
       values_.begin(), values_.end(), reference.file,
       [](const ValueFile* left, uint64_t number) { return left->number() < number; });
   if (at == values_.end() || (*at)->number() != reference.file) {
-    throw Corrupt("value file " + std::to_string(reference.file), reference.offset,
-                  "an entry points to this file; it is not part of the tree");
+    std::string name = std::to_string(reference.file);
+    name.insert(0, name.size() < 6 ? 6 - name.size() : 0, '0');
+    throw Corrupt(name + ".val", reference.offset, "a table refers to it; it is missing");
   }
   (*at)->verify_bounds(reference);
   return **at;
