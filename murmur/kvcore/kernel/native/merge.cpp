@@ -189,13 +189,10 @@ class Outlet {
   }
 
   Reference relocate(const Reference& reference) {
-    const auto source = options_.values.find(reference.file);
-    if (source == options_.values.end())
-      throw Corrupt(value_file_name(reference.file), reference.offset,
-                    "a table refers to it; it is missing");
-    source->second->verify_bounds(reference);
+    ValueFile& source = *options_.values.at(reference.file);
+    source.verify_bounds(reference);
     relocated_.clear();
-    source->second->read(reference, relocated_.grow(reference.length));
+    source.read(reference, relocated_.grow(reference.length));
     return values().add(relocated_.slice());
   }
 
@@ -229,6 +226,9 @@ RangeTombstones TableSource::ranges() const {
 
 Merged write_tables(const std::vector<const EntrySource*>& sources, const MergeOptions& options,
                     MergeOutput& output) {
+  for (const uint64_t number : options.relocate)
+    if (!options.values.count(number))
+      throw InvalidArgument("value file " + std::to_string(number) + " is not at hand");
   std::vector<Head> heads(sources.size());
   Heap heap;
   RangeTombstones newer;  // of all sources before this one

@@ -30,11 +30,6 @@ std::string quoted(Slice bytes) {
 
 }  // namespace
 
-std::string value_file_name(uint64_t number) {
-  const std::string digits = std::to_string(number);
-  return std::string(digits.size() < 6 ? 6 - digits.size() : 0, '0') + digits + ".val";
-}
-
 Table::Table(std::unique_ptr<ReadFile> file, TableInfo info, std::shared_ptr<BlockCache> cache)
     : file_(std::move(file)), info_(std::move(info)), cache_(std::move(cache)) {
   const uint64_t size = file_->size();

@@ -84,7 +84,6 @@ struct Problem {
 
 class ValueFile;
 using ValueFiles = std::map<uint64_t, ValueFile*>;  // by number
-std::string value_file_name(uint64_t number);
 
 class Table {
  public:
