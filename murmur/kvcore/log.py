@@ -220,7 +220,8 @@ class Log:
             appender.close()
             try:
                 if self._poison is None and not self._footed:
-                    if file.size() != segment.end + segment.shift:
+                    wanted = segment.end + segment.shift
+                    if file.size() != wanted or file.tell() != wanted:
                         self._truncate(file, segment)
                         if more:
                             self._sync_file(file)
@@ -351,7 +352,7 @@ class Log:
         if not self._preallocates:
             appender.limit = max(needed, segment.start + self._segment_bytes)
             return
-        present = appender.limit + segment.shift if appender.limit > segment.end else 0
+        present = appender.limit + segment.shift if appender.mapped else 0
         room = min(max(PREALLOCATED, 2 * present), HEADER_SIZE + self._segment_bytes)
         room = max(room, needed + segment.shift)
         try:
