@@ -14,10 +14,7 @@ from .engine import Budget, Engine, Pair
 
 class Murmur(Engine):
     def __init__(self, directory: Path, budget: Budget) -> None:
-        try:
-            from murmur.kvcore import Engine as Store
-        except ImportError:
-            from .provisional import Engine as Store  # type: ignore[assignment]
+        from murmur.kvcore.engine import Engine as Store
 
         self._store = Store.open(
             str(directory),
@@ -41,10 +38,8 @@ class Murmur(Engine):
         self._store.flush()
 
     def describe(self) -> str:
-        try:
-            from murmur.kvcore.kernel import NATIVE
-        except ImportError:
-            return "murmur, before kernels"
+        from murmur.kvcore.kernel import NATIVE
+
         return f"murmur, {'native' if NATIVE else 'pure'} kernel"
 
     def close(self) -> None:
