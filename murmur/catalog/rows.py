@@ -168,6 +168,8 @@ def scan_batches(view: View, table: Table, fields: Sequence[FieldSpec]) -> list[
     """
     reader = ColumnReader(fields)
     start, stop = prefix_range(row_prefix(table.id))
+    if isinstance(view, Transaction) and not view.changed:
+        view = view.snapshot
     chunks = getattr(view, "chunks", None)
     if chunks is not None:
         for chunk in chunks(start, stop):

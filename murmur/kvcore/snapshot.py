@@ -7,10 +7,11 @@ its vector names (DESIGN section 4, rule 1).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from murmur.kvcore.backend import TreeView
+from murmur.kvcore.kernel import Chunk
 
 
 class Published(NamedTuple):
@@ -24,7 +25,7 @@ class Published(NamedTuple):
 class Snapshot:
     """The keyspace, the vector and the derivation's state of one moment."""
 
-    __slots__ = ("_tree", "get", "scan", "sequence", "state", "vector")
+    __slots__ = ("_tree", "chunks", "get", "scan", "sequence", "state", "vector")
 
     def __init__(self, tree: TreeView) -> None:
         published = tree.attachment
@@ -32,6 +33,9 @@ class Snapshot:
         self._tree = tree
         self.get: Callable[[bytes], bytes | None] = tree.get
         self.scan = tree.scan
+        # Pairs in blocks of bytes, where the backend has them; None where it has not.
+        self.chunks: Callable[[bytes, bytes | None], Iterator[Chunk]] | None
+        self.chunks = getattr(tree, "chunks", None)
         self.sequence = tree.sequence
         self.vector = published.vector
         self.state = published.state

@@ -6,22 +6,17 @@ RowReader(fields)(cell)
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
+from murmur.kvcore.kernel import NATIVE
 from murmur.kvcore.kernel.pure import rows as pure
 
-if TYPE_CHECKING:
+if TYPE_CHECKING or not NATIVE:
     ColumnReader = pure.ColumnReader
     RowReader = pure.RowReader
 else:
-    try:
-        if os.environ.get("MURMUR_PURE") == "1":
-            raise ImportError
-        from murmur.kvcore.kernel import _native
+    from murmur.kvcore.kernel import _native
 
-        ColumnReader, RowReader = _native.ColumnReader, _native.RowReader
-    except (ImportError, AttributeError):
-        ColumnReader, RowReader = pure.ColumnReader, pure.RowReader
+    ColumnReader, RowReader = _native.ColumnReader, _native.RowReader
 
 __all__ = ["ColumnReader", "RowReader"]
