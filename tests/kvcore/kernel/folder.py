@@ -52,14 +52,19 @@ class Folder:
     """Tables and value files in one storage, written and read by one kernel."""
 
     def __init__(
-        self, kernel: ModuleType, storage: Storage | None = None, *, cache_bytes: int = 1 << 20
+        self,
+        kernel: ModuleType,
+        storage: Storage | None = None,
+        *,
+        cache_bytes: int = 1 << 20,
+        first: int = 1,
     ) -> None:
         self.kernel = kernel
         self.storage: Storage = storage if storage is not None else MemoryStorage()
         self.cache = kernel.BlockCache(cache_bytes)
         self.values: dict[int, Any] = {}  # ValueFile, by number
         self.created: list[str] = []
-        self._number = 0
+        self._number = first - 1
 
     def memtable(
         self, content: Content | Iterable[Entry], ranges: Sequence[Range] = (), sequence: int = 1

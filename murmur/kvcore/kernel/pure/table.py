@@ -20,8 +20,8 @@ bytes that are whole, but old, or another table's, are noticed as well.
 A table holds a key once. Its range tombstones hide what older tables hold, never its own entries;
 it may hold nothing else. `first` and `last` of its `TableInfo` span keys and ranges.
 
-The sections are read when the table is first used, and stay in memory but for the references; a
-data block is verified and decoded whenever it is read, and stays in the cache.
+The sections are read when the table is first used, and stay in memory; a data block is verified and
+decoded whenever it is read, and stays in the cache.
 
 Invariant: `get` and `runs` give what was added, or raise Corruption with path, offset and reason.
 After LevelDB's table format.
@@ -67,7 +67,7 @@ class _Contents(NamedTuple):
     lasts: list[bytes]
     handles: list[tuple[int, int, int]]
     ranges: Ranges
-    shares: tuple[int, ...]  # handle of the list of references
+    shares: tuple[tuple[int, int], ...]  # bytes referenced, by value file
     counts: tuple[int, ...]  # number, entries, tombstones, range tombstones
     crc: int
 
@@ -212,7 +212,7 @@ class Table:
         yield from self._check_entries(contents, values)
 
     def _check_sections(self, contents: _Contents) -> Iterator[Problem]:
-        """Footer, ranges and references, and what the manifest says of them."""
+        """Footer, ranges and references, against the manifest."""
         at = self.info.size - FOOTER_BYTES
         counts, said = contents.counts, self.info[:1] + self.info[2:5]
         if counts != said:
@@ -225,9 +225,8 @@ class Table:
         )
         if not sound:
             yield Problem(self.path, at, "the range tombstones are not in order")
-        shares = self._read_section(contents.shares, "list of references")
-        if len(shares) % SHARE.size or tuple(SHARE.iter_unpack(shares)) != self.info.references:
-            yield Problem(self.path, contents.shares[0], "the manifest has other references")
+        if contents.shares != self.info.references:
+            yield Problem(self.path, at, "the manifest has other references")
 
     def _check_entries(
         self, contents: _Contents, values: Mapping[int, Values] | None
@@ -269,7 +268,7 @@ class Table:
             yield Problem(self.path, end, "the manifest has another last key")
         if (entries, tombstones) != contents.counts[1:3]:
             yield Problem(self.path, end, f"{entries} entries, {tombstones} of them tombstones")
-        if tuple(sorted(shares.items())) != self.info.references:
+        if tuple(sorted(shares.items())) != contents.shares:
             yield Problem(self.path, end, f"it refers to value files like this: {shares}")
 
     def _check_value(
@@ -306,12 +305,21 @@ class Table:
         fields = FOOTER.unpack_from(data)
         filter_ = self._read_section(fields[4:7], "filter")
         starts, stops = self._read_pairs(fields[7:10], "list of range tombstones")
+        shares = self._read_section(fields[10:13], "list of references")
+        if len(shares) % SHARE.size:
+            raise Corruption(self.path, fields[10], "the list of references has an end too many")
         lasts, places = self._read_pairs(fields[13:16], "index")
         if any(len(place) != HANDLE.size for place in places):
             raise Corruption(self.path, fields[13], "a handle in the index is not 16 bytes long")
         handles = list(HANDLE.iter_unpack(b"".join(places)))
         return _Contents(
-            filter_, lasts, handles, Ranges(starts, stops), fields[10:13], fields[:4], fields[16]
+            filter_,
+            lasts,
+            handles,
+            Ranges(starts, stops),
+            tuple(SHARE.iter_unpack(shares)),
+            fields[:4],
+            fields[16],
         )
 
     def _read_section(self, handle: tuple[int, ...], what: str) -> bytes:
