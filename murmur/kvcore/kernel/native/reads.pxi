@@ -92,22 +92,19 @@ cdef class Reads:
 
     def __cinit__(self, memtables, levels, values):
         """Memtables newest first; `levels`: level 0 newest first; `values`: number -> ValueFile."""
-        cdef Memtable memtable
-        cdef Table table
-        cdef ValueFile file
         self.memtables = tuple(memtables)
         self.levels = tuple([tuple(level) for level in levels])
         self.values = dict(values)
         for memtable in self.memtables:
-            self.core.add_memtable(memtable.core.get())
+            self.core.add_memtable((<Memtable>_checked(memtable, Memtable)).core.get())
         for depth, level in enumerate(self.levels):
             for at, table in enumerate(level):
                 if depth == 0 or at == 0:
                     self.core.add_run()
-                self.core.add_table(table.core.get())
+                self.core.add_table((<Table>_checked(table, Table)).core.get())
                 self.has_tables = True
         for file in self.values.values():
-            self.core.add_values(file.core.get())
+            self.core.add_values((<ValueFile>_checked(file, ValueFile)).core.get())
 
     def get(self, key, uint64_t sequence):
         """The value of the key at a sequence, None if it has none."""
@@ -188,6 +185,12 @@ cdef class Reads:
         return values
 
 
+cdef object _checked(part, type_):
+    if not isinstance(part, type_):
+        raise TypeError(f"{part!r} is no {type_.__name__} of this kernel")
+    return part
+
+
 cdef CScan* _scan(Reads reads, start, stop, uint64_t sequence, cbool reverse) except NULL:
     if not PyBytes_Check(start) or not (stop is None or PyBytes_Check(stop)):
         raise TypeError("bounds are bytes; stop may be None")
@@ -242,10 +245,10 @@ cdef class Pairs:
             return False
         self.filling = True
         try:
-            if self.is_open is not None and not self.is_open():
-                raise _Closed("the snapshot is closed")
             self.rows.clear()
             self.at = self.count = 0
+            if self.is_open is not None and not self.is_open():
+                raise _Closed("the snapshot is closed")
             if self.most >= _RELEASED:
                 with nogil:
                     self.done = not self.core.get().fill(self.rows, self.most, _PIECE_BYTES)
@@ -371,17 +374,18 @@ cdef class Latest:
     """The arrangement and the sequence that were published last."""
 
     cdef Reads reads
-    cdef uint64_t sequence
+    cdef readonly uint64_t sequence
 
     def __cinit__(self, Reads reads not None, uint64_t sequence):
         self.reads = reads
         self.sequence = sequence
 
     def move(self, Reads reads not None, uint64_t sequence):
-        """Publish."""
+        """Publish; a sequence that is older than the last one moves only the arrangement."""
         if self.reads is not None:
             self.reads = reads
-            self.sequence = sequence
+            if sequence > self.sequence:
+                self.sequence = sequence
 
     def close(self):
         """Answer no more: reading raises Closed."""
