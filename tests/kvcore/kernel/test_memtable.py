@@ -1,13 +1,14 @@
-"""Memtable and SortedKeys: versions, pins, order on demand, interrupted batches."""
+"""Memtables: versions, range tombstones, pins, threads, interrupted batches, keys in order."""
 
 from __future__ import annotations
 
 import sys
+import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from functools import partial
 from random import Random
-from types import FrameType
+from types import FrameType, ModuleType
 
 import pytest
 from hypothesis import given
@@ -85,28 +86,140 @@ def test_versions_that_a_pin_sees_stay_and_no_others() -> None:
     assert chain_length(memtable, b"a") == 3
 
 
-@given(st.lists(st.tuples(batches, st.booleans()), max_size=12), st.randoms(use_true_random=False))
+ranges = st.lists(st.tuples(small_keys, small_keys), max_size=2)
+
+
+@given(
+    st.lists(st.tuples(batches, ranges, st.booleans()), max_size=12),
+    st.randoms(use_true_random=False),
+)
 def test_every_pinned_sequence_reads_as_a_dict_would(
-    steps: list[tuple[list[Entry], bool]], rng: Random
+    kernel: ModuleType,
+    steps: list[tuple[list[Entry], list[tuple[bytes, bytes]], bool]],
+    rng: Random,
 ) -> None:
-    memtable = Memtable(0)
-    model: dict[bytes, bytes | None] = {}
-    pinned: dict[int, dict[bytes, bytes | None]] = {}
-    for sequence, (batch, pin) in enumerate(steps, 1):
-        memtable.apply(sequence, batch, sorted(pinned))
-        model.update(batch)
+    memtable = kernel.Memtable(0)
+    reads = kernel.Reads([memtable], [], {})
+    model: dict[bytes, bytes] = {}
+    pinned: dict[int, dict[bytes, bytes]] = {}
+    for sequence, (batch, deleted, pin) in enumerate(steps, 1):
+        memtable.apply(sequence, batch, sorted(pinned), deleted)
+        for start, stop in deleted:
+            model = {key: value for key, value in model.items() if not start <= key < stop}
+        for key, value in batch:
+            if value is None:
+                model.pop(key, None)
+            else:
+                model[key] = value
         if pin:
             pinned[sequence] = dict(model)
         if pinned and rng.random() < 0.3:
             del pinned[rng.choice(list(pinned))]
         for at, state in {**pinned, sequence: model}.items():
             expected = sorted(state.items())
-            assert entries(memtable, at) == expected
-            assert entries(memtable, at, reverse=True) == expected[::-1]
+            assert list(reads.scan(b"", None, at)) == expected
+            assert list(reads.scan(b"", None, at, reverse=True)) == expected[::-1]
             start, stop = sorted((rng.randbytes(1), rng.randbytes(1)))
             within = [pair for pair in expected if start <= pair[0] < stop]
-            assert entries(memtable, at, start, stop) == within
-            assert entries(memtable, at, start, stop, reverse=True) == within[::-1]
+            assert list(reads.scan(start, stop, at)) == within
+            assert list(reads.scan(start, stop, at, reverse=True)) == within[::-1]
+            for key in (*state, start, stop, b""):
+                assert reads.get(key, at) == state.get(key)
+
+
+def test_a_memtable_of_ranges_alone_is_not_empty(kernel: ModuleType) -> None:
+    memtable = kernel.Memtable(0)
+    assert len(memtable) == 0
+    before = memtable.bytes
+    memtable.apply(1, [], (), [(b"b", b"a"), (b"a", b"a")])
+    assert len(memtable) == 0
+    memtable.apply(2, [], (), [(b"a", b"b")])
+    assert len(memtable) > 0
+    assert memtable.bytes > before
+
+
+def test_an_unpublished_batch_is_taken_back(kernel: ModuleType) -> None:
+    memtable = kernel.Memtable(0)
+    reads = kernel.Reads([memtable], [], {})
+    memtable.apply(1, [(b"a", b"1"), (b"b", b"1")])
+    memtable.apply(2, [(b"a", b"2"), (b"c", b"2")], (), [(b"b", b"z")])  # and never published
+    memtable.apply(2, [(b"d", b"2")])
+    assert list(reads.scan(b"", None, 2)) == [(b"a", b"1"), (b"b", b"1"), (b"d", b"2")]
+    memtable.apply(3, [(b"a", b"3")], (), [(b"", b"z")])
+    memtable.freeze(2)
+    assert list(reads.scan(b"", None, 3)) == [(b"a", b"1"), (b"b", b"1"), (b"d", b"2")]
+
+
+def test_threads_read_while_one_writes(kernel: ModuleType) -> None:
+    """What is published is seen whole by a snapshot, and by `Latest` never an older value."""
+    keys = [b"%02d" % number for number in range(20)]
+    memtable = kernel.Memtable(0)
+    reads = kernel.Reads([memtable], [], {})
+    memtable.apply(1, [(key, b"1") for key in keys])
+    latest = kernel.Latest(reads, 1)
+    published, pins, lock = 1, dict[int, int](), threading.Lock()
+    failures: list[BaseException] = []
+    done = False
+
+    def snapshot() -> None:
+        with lock:
+            sequence = published
+            pins[sequence] = pins.get(sequence, 0) + 1
+        pairs = list(reads.scan(b"", None, sequence, reverse=sequence % 2 == 1))
+        assert {value for _, value in pairs} == {b"%d" % sequence}
+        assert len(pairs) == len(keys)
+        with lock:
+            pins[sequence] -= 1
+            if not pins[sequence]:
+                del pins[sequence]
+
+    def read() -> None:
+        try:
+            seen = 0
+            while not done:
+                for key in keys:
+                    least = published
+                    value = int(latest.get(key))
+                    assert value >= max(seen, least)
+                    seen = value
+                snapshot()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=read) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for sequence in range(2, 1500):
+        with lock:
+            pinned = sorted(pins)
+        batch: list[Entry] = [(key, b"%d" % sequence) for key in keys]
+        memtable.apply(sequence, batch, pinned, [(b"", b"99")] if sequence % 3 == 0 else ())
+        with lock:
+            latest.move(reads, sequence)
+            published = sequence
+        if failures:
+            break
+    done = True
+    for thread in threads:
+        thread.join()
+    assert not failures, failures
+
+
+# -- the Python twin
+
+
+def test_ranges_that_nobody_sees_are_dropped() -> None:
+    memtable = Memtable(0)
+    for sequence in range(1, 100):
+        memtable.apply(sequence, [], [20] if sequence > 20 else [], [(b"a", b"m"), (b"f", b"z")])
+    assert memtable.cuts is not None
+    assert memtable.cuts.bounds == [b"a", b"f", b"m", b"z"]
+    assert memtable.cuts.stacks == [(99, 98, 20)] * 3 + [()]
+    assert memtable.ranges(99) == memtable.ranges(20) == ([b"a"], [b"z"])
+    assert not memtable.ranges(19).starts
+    memtable.apply(100, [(b"b", b"1")])
+    assert memtable.ranges(100) == ([b"a"], [b"z"])
+    assert entries(memtable, 100) == [(b"b", b"1")]
 
 
 @given(st.lists(st.lists(st.integers(0, 10**6), max_size=60), max_size=12))
@@ -185,6 +298,7 @@ def interrupt_at(count: int, module: object, names: set[str], action: Callable[[
 
 FIRST: list[Entry] = [(b"a", b"1"), (b"b", b"1"), (b"c", b"1")]
 HALF: list[Entry] = [(b"b", b"2"), (b"d", b"2"), (b"a", None), (b"b", b"3"), (b"e", b"2")]
+DELETED = [(b"a", b"c"), (b"c", b"z")]
 OTHER: list[Entry] = [(b"d", b"x"), (b"c", None)]
 
 
@@ -196,11 +310,12 @@ def test_an_interrupted_batch_leaves_nothing(after: list[Entry]) -> None:
         memtable = Memtable(0)
         memtable.apply(1, FIRST, [])
         interrupted = interrupt_at(
-            count, memtable_module, {"apply"}, partial(memtable.apply, 2, HALF, [1])
+            count, memtable_module, {"apply"}, partial(memtable.apply, 2, HALF, [1], DELETED)
         )
         if not interrupted:
             break
         assert entries(memtable, 1) == FIRST
+        assert memtable.get(b"c", 1) == b"1"
         memtable.apply(2, after, [1])
         assert entries(memtable, 2) == sorted({**dict(FIRST), **dict(after)}.items())
         assert entries(memtable, 1) == FIRST
@@ -213,7 +328,7 @@ def test_an_interrupt_while_taking_back_is_made_good() -> None:
         count += 1
         memtable = Memtable(0)
         memtable.apply(1, FIRST, [])
-        memtable.apply(2, HALF, [])  # and never published
+        memtable.apply(2, HALF, [], DELETED)  # and never published
         interrupted = interrupt_at(
             count,
             memtable_module,
@@ -228,6 +343,7 @@ def test_an_interrupt_while_taking_back_is_made_good() -> None:
             for pair in zip(keys, values, strict=True)
         ]
         assert newest == FIRST
+        assert not memtable.ranges(2).starts
     assert count > 30
 
 
