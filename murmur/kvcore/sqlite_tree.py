@@ -28,13 +28,16 @@ import errno
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from types import TracebackType
 from typing import NamedTuple
 
 from murmur.errors import Closed, InvalidInput, Locked, Poisoned
 from murmur.kvcore.kernel import Entry, Latest, Memtable, Reads
-from murmur.kvcore.sqlite_file import Base, SqliteFile
+from murmur.kvcore.kernel.pure.chunk import Chunk, chunks
+from murmur.kvcore.sqlite_file import LONG, Base, SqliteFile
 from murmur.kvcore.storage import DiskStorage, Problem, Storage
+from murmur.kvcore.tree_snapshot import CHUNK_BYTES, after_prefix
 
 MEMTABLE_BYTES = 8 << 20  # a flush is waited for: about 0.2 s
 CACHE_BYTES = 64 << 20
@@ -94,6 +97,16 @@ class SqliteSnapshot:
             is_open=lambda: self._state is not None,
         )
         return _merged(above, self._below(state.base, start, stop, reverse=reverse), reverse)
+
+    def scan_prefix(self, prefix: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        """The pairs whose keys begin with a prefix."""
+        return self.scan(prefix, after_prefix(prefix), reverse=reverse)
+
+    def chunks(
+        self, start: bytes, stop: bytes | None, *, bytes_: int = CHUNK_BYTES
+    ) -> Iterator[Chunk]:
+        """The pairs of `scan` forward, in chunks of about so many bytes."""
+        return chunks(_pieces(self.scan(start, stop)), bytes_)
 
     def close(self) -> None:
         """Let go of what the snapshot pins. Closing again does nothing."""
@@ -234,15 +247,17 @@ class SqliteTree:
     ) -> int:
         """Apply a batch (None deletes) and publish it with the attachment; its sequence number.
 
-        `ranges` are (start, stop) of keys to delete before the batch applies. If this is
-        interrupted (KeyboardInterrupt) the batch is not visible, but for an interrupt in the very
-        last step: the attachment tells. Writing it again is right either way.
+        The keys in `ranges`, (start, stop), are deleted first, one by one. If this is interrupted
+        (KeyboardInterrupt) the batch is not visible, but for an interrupt in the very last step:
+        the attachment tells. Writing it again is right either way.
         """
         self._usable()
         entries: list[Entry] = []
         if ranges:
             with self.snapshot() as snapshot:
                 for start, stop in ranges:
+                    if start >= stop:
+                        raise InvalidInput(f"the range from {start!r} to {stop!r} is empty")
                     entries += [(key, _DELETED) for key, _ in snapshot.scan(start, stop)]
         entries += [(key, _DELETED if value is None else _PUT + value) for key, value in batch]
         state = self._state
@@ -253,6 +268,10 @@ class SqliteTree:
             self._latest.move(reads, sequence)
             self._state = _State(sequence, attachment, memtable, reads, base)
         return sequence
+
+    def delete_range(self, start: bytes, stop: bytes, attachment: object = None) -> int:
+        """Delete all keys with start <= key < stop; the sequence number. One deletion for each."""
+        return self.write((), attachment, ((start, stop),))
 
     def full(self) -> bool:
         """Whether the memtable has reached its budget and should be rotated."""
@@ -381,6 +400,13 @@ def on_disk(storage: Storage) -> DiskStorage:
             'backend="sqlite" needs a directory of the operating system: SQLite opens files itself'
         )
     return storage
+
+
+def _pieces(
+    pairs: Iterator[tuple[bytes, bytes]],
+) -> Iterator[tuple[list[bytes], list[bytes]]]:
+    while piece := list(islice(pairs, LONG)):
+        yield [key for key, _ in piece], [value for _, value in piece]
 
 
 def _entries(state: _State) -> Iterator[Entry]:

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -300,6 +301,51 @@ def test_what_the_hook_refuses_is_not_installed(storage: Storage) -> None:
     tree = open_tree(storage)
     assert (tree.mark, tree.get(b"a")) == (b"", None)
     tree.close()
+
+
+def test_several_keys_prefixes_and_chunks(tree: Any) -> None:
+    pairs = [*numbered(0, 700), (b"00100x", b"")]
+    tree.write(pairs)
+    for mark in (b"1", b"2"):
+        assert tree.multi_get([b"00007", b"nothing", b"00100x"]) == [b"v" * 50, None, b""]
+        with tree.snapshot() as snapshot:
+            assert snapshot.multi_get([b"00007", b"nothing", b"00100x"]) == [b"v" * 50, None, b""]
+            for reverse in (False, True):
+                found = [key for key, _ in snapshot.scan_prefix(b"00100", reverse=reverse)]
+                assert sorted(found, reverse=reverse) == found
+                assert set(found) == {b"00100", b"00100x"}
+            assert len(list(snapshot.scan_prefix(b"\xff"))) == 0
+            seen = []
+            for chunk in snapshot.chunks(b"00050", b"00650", bytes_=5000):
+                parts = []
+                for data, offsets in (
+                    (chunk.keys, chunk.key_offsets),
+                    (chunk.values, chunk.value_offsets),
+                ):
+                    ends = memoryview(offsets).cast("B").cast("I")
+                    parts.append([bytes(data[a:b]) for a, b in pairwise(ends)])
+                assert len(parts[0]) == chunk.count
+                seen += zip(*parts, strict=True)
+            assert seen == list(snapshot.scan(b"00050", b"00650"))
+        tree.flush(mark)
+
+
+def test_ranges_are_deleted_before_what_is_written_with_them(tree: Any) -> None:
+    tree.write(numbered(0, 100))
+    tree.flush(b"1")
+    tree.write(numbered(100, 200))
+    with tree.snapshot() as snapshot:
+        tree.write([(b"00150", b"again"), (b"00300", b"new")], "with", [(b"00050", b"00180")])
+        assert len(list(snapshot.scan(b"", None))) == 200
+    tree.delete_range(b"00000", b"00010")
+    kept = [*numbered(10, 50), (b"00150", b"again"), *numbered(180, 200), (b"00300", b"new")]
+    for mark in (b"2", b"3"):
+        assert content(tree) == dict(kept)
+        assert tree.get(b"00060") is None
+        tree.flush(mark)
+        tree.compact()
+    with pytest.raises(InvalidInput, match="is empty"):
+        tree.delete_range(b"b", b"b")
 
 
 def test_large_values_and_long_keys(tree: KeyTree) -> None:
