@@ -22,14 +22,17 @@ Invariants:
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from murmur.errors import Closed, InvalidInput
 from murmur.kvcore.census import census
-from murmur.kvcore.figures import SAMPLE
-from murmur.kvcore.kernel import Entry
+from murmur.kvcore.figures import SAMPLE, Histogram
+from murmur.kvcore.ingest import Source, validated
+from murmur.kvcore.kernel import Entry, Latest, Memtable
 from murmur.kvcore.options import Options
 from murmur.kvcore.pressure import LEAST_NAP_S, Pace, SystemPace
 from murmur.kvcore.state import Head, State
@@ -136,7 +139,7 @@ class Tree:
         batch is not visible, but for an interrupt in the very last step: the attachment tells.
         Writing it again is right either way. Sleeps first when flush and merge lag behind.
         """
-        if self._closed or self._upkeep.failure is not None:
+        if self._closed or not self._upkeep.clear:
             self._usable()
         head, brake = self._head, self._brake
         if brake.debt >= LEAST_NAP_S:
@@ -162,9 +165,51 @@ class Tree:
             self._work.figures.writes.record(self._pace.now_ns() - began)
         return sequence
 
+    @property
+    def latest(self) -> Latest:
+        """What is published, for a native writer."""
+        return self._head.latest
+
+    @property
+    def write_times(self) -> Histogram:
+        """How long writes take, for a native writer."""
+        return self._work.figures.writes
+
+    @property
+    def memtable(self) -> Memtable:
+        """Where writes go, for a native writer; another one after whatever may rotate or seal."""
+        return self._head.state.memtable
+
+    def writable_bytes(self) -> int:
+        """How large the memtable may become before a write is to come through here: 0 if all are.
+
+        From there on it is full, or the writer is to be slowed.
+        """
+        if self._closed or not self._upkeep.clear:
+            return 0
+        return max(0, int(min(self.options.memtable_bytes, self._brake.threshold)))
+
+    def catch_up(self) -> None:
+        """Take over what a native writer has published; it is shut meanwhile."""
+        self._head.catch_up()
+
     def delete_range(self, start: bytes, stop: bytes, attachment: object = None) -> int:
         """Delete all keys with start <= key < stop; the sequence number. Costs as much as a put."""
         return self.write((), attachment, ((start, stop),))
+
+    def ingest(self, paths: Sequence[str | os.PathLike[str] | Source], mark: bytes) -> int:
+        """Take ready sstables in (ingest.py), above all there is, at once; the sequence number.
+
+        What is in memory is flushed first, with the mark. The files stay as they are. Raises
+        Corruption or InvalidInput (also where their keys overlap) before anything is changed.
+        """
+        self._usable()
+        sources = sorted(map(validated, paths), key=lambda source: source.info.first)
+        for left, right in pairwise(sources):
+            if left.info.last >= right.info.first:
+                raise InvalidInput(f"{left.name} and {right.name} overlap")
+        self.flush(mark)
+        return self._upkeep.ingest(sources) if sources else self._head.state.sequence
 
     def full(self) -> bool:
         """Whether the memtable has reached its budget and should be rotated."""
@@ -247,6 +292,10 @@ class Tree:
         version = self._head.state.version
         for file in files_of(version):
             file.close()
+
+    def abandon(self) -> None:
+        """Answer no more, and leave all else as it is: in a forked child."""
+        self._head.latest.close()
 
     def _is_large(self, batch: Sequence[Entry]) -> bool:
         """Whether a batch weighs a quarter of the memtable, by every sixteenth of its entries."""

@@ -24,17 +24,19 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
 from murmur.errors import Closed, Poisoned
 from murmur.kvcore.compaction import Plan, everything, pick
+from murmur.kvcore.ingest import Source
 from murmur.kvcore.options import Options
 from murmur.kvcore.pressure import STOP, Pace
 from murmur.kvcore.state import Frozen, Head
 from murmur.kvcore.store import Store
-from murmur.kvcore.work import Work
+from murmur.kvcore.work import NotCopied, Work
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
 FLUSH, MERGE = "murmur-flush", "murmur-merge"
@@ -45,6 +47,15 @@ Job = Callable[[], None]
 
 class _Stopped(BaseException):
     """The tree is being closed, or has failed: leave off."""
+
+
+@dataclass(slots=True, eq=False)
+class _Ingesting:
+    """Tables on their way in, and what became of it."""
+
+    sources: Sequence[Source]
+    sequence: int = 0
+    error: BaseException | None = None
 
 
 class Upkeep:
@@ -61,17 +72,24 @@ class Upkeep:
         self._running: list[Plan] = []
         self._alone = False  # one plan is installed, and no other may begin: levels are renumbered
         self._exclusive = False  # everything is being merged
+        self._ingesting: _Ingesting | None = None
         self._sweeping = False
         self._compact_wanted = False
         self._flush_full: OSError | None = None
         self._compaction_full: OSError | None = None
         self.failure: BaseException | None = None
+        self.clear = True  # a writer need not look any closer: no failure, and no ingest under way
         self._stopping = False
 
     # -- for the tree's callers
 
     def usable(self) -> None:
-        """Raise Poisoned if the background work has failed."""
+        """Wait for an ingest that was begun; raise Poisoned if the background work has failed."""
+        if self._ingesting is not None:
+            self._until(lambda: self._ingesting is None or None)
+        self._sound()
+
+    def _sound(self) -> None:
         if self.failure is not None:
             raise Poisoned(
                 f"the tree's background work failed ({self.failure!r}); close it and open it again"
@@ -113,15 +131,28 @@ class Upkeep:
         self._start(MERGE)
         self._until(lambda: (self._compaction_full is not None or self._idle()) or None)
 
+    def ingest(self, sources: Sequence[Source]) -> int:
+        """Let tables from elsewhere in, when all is flushed; the sequence they are published at.
+
+        The caller waits, and no other write goes before, even if he is interrupted: it is done in
+        the flushing thread, whole, or not at all.
+        """
+        ingesting = _Ingesting(sources)
+        with self._head.lock:
+            self._ingesting, self.clear = ingesting, False
+            self._head.notify()
+        self._start(FLUSH)
+        self._until(lambda: self._ingesting is not ingesting or None)
+        if ingesting.error is not None:
+            raise ingesting.error
+        self._start(MERGE)
+        return ingesting.sequence
+
     def released(self) -> None:
         """A snapshot was closed: perhaps nobody needs some files any more."""
         if self._threads and self._store.sweepable():
             with self._head.lock:
                 self._head.notify()
-
-    def merging(self) -> list[Plan]:
-        """The plans that are being carried out; under the head's lock."""
-        return self._running
 
     def close(self) -> None:
         """Stop, without finishing what is going on."""
@@ -155,7 +186,7 @@ class Upkeep:
             with self._head.lock:
                 result = attempt()
                 if result is None:
-                    self.usable()
+                    self._sound()
                     if self._stopping:
                         raise Closed("the tree is closed")
                     if self._flush_full is not None:
@@ -197,7 +228,7 @@ class Upkeep:
             return
         except BaseException as error:
             with self._head.lock:
-                self.failure = self.failure or error
+                self.failure, self.clear = self.failure or error, False
                 self._head.notify()
 
     def _leave_off(self) -> None:
@@ -214,6 +245,8 @@ class Upkeep:
                 frozen = self._head.state.frozen
                 if frozen and self._flush_full is None and not self._level0_is_full():
                     return partial(self._flush, frozen[-1])
+                if self._ingesting is not None and not frozen:
+                    return partial(self._ingest, self._ingesting)
                 waiter = self._head.waiter()
             waiter.acquire()
 
@@ -241,6 +274,19 @@ class Upkeep:
             if due:
                 self._start(MERGE)
 
+    def _ingest(self, ingesting: _Ingesting) -> None:
+        try:
+            ingesting.sequence = self._work.ingest(ingesting.sources, lambda: self._running)
+        except NotCopied as error:
+            ingesting.error = error.__cause__
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            ingesting.error = error
+        with self._head.lock:
+            self._ingesting, self.clear = None, True
+            self._head.notify()
+
     # -- merging
 
     def _next_merge(self) -> Job | None:
@@ -258,7 +304,7 @@ class Upkeep:
     def _merge_or_sweep(self) -> Job | None:
         if self._stopping or self.failure is not None:
             return None
-        if self._alone or self._exclusive:
+        if self._alone or self._exclusive or self._ingesting is not None:
             return None
         version = self._head.state.version
         if self._compact_wanted:

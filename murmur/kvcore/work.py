@@ -14,10 +14,11 @@ Invariant: `before_install(mark)` has returned before the manifest with that mar
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from murmur.kvcore.compaction import Plan, arranged
 from murmur.kvcore.figures import Figures
+from murmur.kvcore.ingest import Source, copy_table, place
 from murmur.kvcore.kernel import Output, Table, TableInfo, ValueFile, write_tables
 from murmur.kvcore.options import Options
 from murmur.kvcore.pressure import LEVEL0, NAP_S, UNFLUSHED, Brake, Bucket, Pace
@@ -26,6 +27,10 @@ from murmur.kvcore.store import Store, Writing
 from murmur.kvcore.version import Version, size_of
 
 WHOLE = 1 << 62  # the size of tables that are not to be cut
+
+
+class NotCopied(Exception):
+    """A file that was to be ingested could not be copied, for the reason that is the cause."""
 
 
 class Work:
@@ -128,6 +133,32 @@ class Work:
         self.figures.compactions.record(spent)
         if plan.target:
             self.brake.drained(LEVEL0, int(flushed * self._expansion), spent)
+
+    def ingest(self, sources: Sequence[Source], running: Callable[[], Collection[Plan]]) -> int:
+        """Copy tables from elsewhere and publish them above all there is; at which sequence.
+
+        Nothing is being written, and no plan begins meanwhile. Raises NotCopied.
+        """
+        sequence = self._head.state.sequence + 1
+        with self._store.writing() as writing:
+            try:
+                infos = [copy_table(source, *writing.create()) for source in sources]
+                tables = [self._store.open(info._replace(max_sequence=sequence)) for info in infos]
+            except Exception as error:
+                raise NotCopied from error
+
+            def edit(version: Version) -> Version:
+                plans = running()
+                placed = [
+                    (place(version, table.info.first, table.info.last, plans), table)
+                    for table in tables
+                ]
+                return version.ingested(placed, sequence)
+
+            self.install(edit, sequence=sequence)
+        self.figures.counts.ingested += len(tables)
+        self.figures.counts.bytes_ingested += size_of(tables)
+        return sequence
 
     def install(
         self,
