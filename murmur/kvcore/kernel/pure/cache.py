@@ -3,8 +3,9 @@
     get     from the young generation, else from the old one, and then it is young again
     put     into the young; when that is full it becomes the old one, and what the old one still
             held, untouched for a whole generation, is dropped
-    a scan  puts what it reads on the porch, an eighth of the budget, which is emptied when it is
-            full: a block that somebody gets while it lies there comes in
+    a scan  puts what it reads into the old one while there is room, then on the porch, an eighth
+            of the budget, which is emptied when it is full: a block that somebody gets while it
+            lies there comes in
 
 So a hit is one dict lookup without a lock, where a strict LRU list would cost a lock and a move;
 and a scan over everything leaves the generations as they are.
@@ -56,7 +57,7 @@ class BlockCache:
         """Keep a block."""
         with self._lock:
             if scan:
-                self._put_on_porch(number, block)
+                self._put_aside(number, block)
             elif number not in self._young:
                 if self._weight + block.weight > self._limit:
                     self._old, self._young = self._young, {}
@@ -64,8 +65,12 @@ class BlockCache:
                 self._young[number] = block
                 self._weight += block.weight
 
-    def _put_on_porch(self, number: int, block: Block) -> None:
+    def _put_aside(self, number: int, block: Block) -> None:
         if number in self._young or number in self._old or number in self._porch:
+            return
+        if self._old_weight + block.weight <= self._limit:
+            self._old[number] = block
+            self._old_weight += block.weight
             return
         if self._porch_weight + block.weight > self._porch_limit:
             self._porch, self._porch_weight = {}, 0
