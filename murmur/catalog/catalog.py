@@ -9,6 +9,7 @@ which a name was given:
                                     id) until somebody renames it
     two live columns of one name    a primary key column, then the earlier, is shown; the other
                                     keeps its data and shows again when name~1f2e3d4c is renamed
+    a table and a view of one name  as two tables
     two indexes of one name         as tables
     index or CHECK over columns     asleep: kept, not enforced, awake again with its columns
     that are not shown
@@ -31,8 +32,16 @@ from itertools import groupby
 from typing import NamedTuple
 
 from murmur.catalog import keyspace
-from murmur.catalog.definitions import ColumnRecord, IndexRecord, Rank, TableRecord, read_table
+from murmur.catalog.definitions import (
+    ColumnRecord,
+    Disputed,
+    IndexRecord,
+    Rank,
+    TableRecord,
+    read_table,
+)
 from murmur.catalog.schema import Check, Column, ForeignKey, Index, Table
+from murmur.catalog.views import SqlView, ViewRecord, read_view
 
 
 class Dispute(NamedTuple):
@@ -59,7 +68,9 @@ class _Settled:
     """What a set of definitions amounts to; shared by all catalogs between two schema changes."""
 
     records: Mapping[int, TableRecord]
+    view_records: Mapping[int, ViewRecord]
     by_name: Mapping[str, Table]
+    views: Mapping[str, SqlView]
     by_id: Mapping[int, Table]
     indexes: Mapping[str, Index]
     referencing: Mapping[int, tuple[ForeignKey, ...]]
@@ -96,6 +107,15 @@ class Catalog:
         """The visible table of this id."""
         return self._settled.by_id.get(table_id)
 
+    @property
+    def views(self) -> tuple[SqlView, ...]:
+        """Every visible view, by name."""
+        return tuple(self._settled.views.values())
+
+    def view(self, name: str) -> SqlView | None:
+        """The visible view of this exact name."""
+        return self._settled.views.get(name)
+
     def index(self, name: str) -> Index | None:
         """The index of this exact name."""
         return self._settled.indexes.get(name)
@@ -114,30 +134,43 @@ class Catalog:
         """What the records say, dropped tables included."""
         return self._settled.records
 
+    @property
+    def view_records(self) -> Mapping[int, ViewRecord]:
+        """What the records of views say."""
+        return self._settled.view_records
+
     def touching(self, table_ids: Iterable[int], tick: int) -> Catalog:
         """This catalog after rows of these tables changed."""
         return Catalog(self._settled, {**self.touched, **dict.fromkeys(table_ids, tick)})
 
-    def redefined(self, records: Mapping[int, TableRecord], tick: int) -> Catalog:
+    def redefined(
+        self, records: Mapping[int, TableRecord], views: Mapping[int, ViewRecord], tick: int
+    ) -> Catalog:
         """This catalog with these definitions; tables that did not change stay the same objects."""
-        return Catalog(_settle(records, self._settled.by_id, tick), self.touched)
+        return Catalog(_settle(records, views, self._settled.by_id, tick), self.touched)
 
 
 def empty_catalog(version: int = 0) -> Catalog:
     """A catalog without tables."""
-    return Catalog(_settle({}, {}, version), {})
+    return Catalog(_settle({}, {}, {}, version), {})
 
 
-def read_tables(pairs: Iterable[tuple[bytes, bytes]]) -> dict[int, TableRecord]:
-    """The tables that the catalog's pairs, in key order, define."""
+def read_definitions(
+    pairs: Iterable[tuple[bytes, bytes]],
+) -> tuple[dict[int, TableRecord], dict[int, ViewRecord]]:
+    """The tables and views that the catalog's pairs, in key order, define."""
     first, last = len(keyspace.CATALOG), len(keyspace.CATALOG) + 8
     tables: dict[int, TableRecord] = {}
-    for packed, records in groupby(pairs, key=lambda pair: pair[0][first:last]):
-        table_id = int.from_bytes(packed)
-        table = read_table(table_id, records)
+    views: dict[int, ViewRecord] = {}
+    for packed, group in groupby(pairs, key=lambda pair: pair[0][first:last]):
+        records = list(group)
+        identity = int.from_bytes(packed)
+        table = read_table(identity, records)
         if table is not None:
-            tables[table_id] = table
-    return tables
+            tables[identity] = table
+        elif (view := read_view(identity, records)) is not None:
+            views[identity] = view
+    return tables, views
 
 
 def table_of(record: TableRecord) -> Table:
@@ -160,7 +193,10 @@ def suffixed(name: str, identity: int) -> str:
 
 
 def _settle(
-    records: Mapping[int, TableRecord], known: Mapping[int, Table], version: int
+    records: Mapping[int, TableRecord],
+    view_records: Mapping[int, ViewRecord],
+    known: Mapping[int, Table],
+    version: int,
 ) -> _Settled:
     disputes: list[Dispute] = []
     live = [record for record in records.values() if record.dropped is None]
@@ -174,6 +210,9 @@ def _settle(
                 _asleep(record.name, f"table {record.name}", "its primary key is missing")
             )
     claims = [_Claim(record.rank, record.id, record.name, None) for record in whole]
+    claims += [
+        _Claim(each.rank, each.view.id, each.view.name, None) for each in view_records.values()
+    ]
     names = _names("table", claims, disputes)
     for record in whole:
         disputes += _column_disputes(record, names[record.id], shown[record.id])
@@ -206,8 +245,13 @@ def _settle(
     for table in tables:
         for foreign_key in table.foreign_keys:
             referencing.setdefault(foreign_key.parent_table_id, []).append(foreign_key)
+    views = [replace(each.view, name=names[each.view.id]) for each in view_records.values()]
+    for each in view_records.values():
+        disputes += _lost(each.disputed, names[each.view.id])
     return _Settled(
         records=records,
+        view_records=view_records,
+        views={view.name: view for view in sorted(views, key=lambda view: view.name)},
         by_name={table.name: table for table in tables},
         by_id=by_id,
         indexes={index.name: index for table in tables for index in table.indexes},
@@ -280,12 +324,16 @@ def _column_disputes(
 
 
 def _record_disputes(record: TableRecord, table: str) -> Iterator[Dispute]:
-    for each in record.disputed:
-        detail = f"shown with {each.shown}; lost: {each.said}"
-        yield Dispute(table, each.what, detail, each.winner, each.loser)
+    yield from _lost(record.disputed, table)
     for key in record.unreadable:
         detail = f"the definition under key {key.hex()} cannot be read by this release"
         yield Dispute(table, "definition", detail, None, None)
+
+
+def _lost(disputed: Iterable[Disputed], table: str) -> Iterator[Dispute]:
+    for each in disputed:
+        detail = f"shown with {each.shown}; lost: {each.said}"
+        yield Dispute(table, each.what, detail, each.winner, each.loser)
 
 
 def _indexes(

@@ -52,6 +52,7 @@ from murmur.catalog.schema import (
     Table,
     TableDefinition,
 )
+from murmur.catalog.views import SqlView, view_fields
 from murmur.errors import ConstraintViolation, InvalidInput
 from murmur.kvcore import Transaction
 
@@ -63,10 +64,9 @@ def create_table(
 ) -> bool:
     """CREATE TABLE; False when the table was there and `if_not_exists` says that this is fine."""
     catalog = _catalog(tx)
-    if catalog.table(definition.name) is not None:
-        if if_not_exists:
-            return False
-        raise InvalidInput(f'table "{definition.name}" already exists')
+    if if_not_exists and catalog.table(definition.name) is not None:
+        return False
+    _check_free(catalog, definition.name)
     table = draft_table(catalog, definition)
     with _whole(tx):
         for column in table.columns:
@@ -110,11 +110,36 @@ def rename_table(tx: Transaction, name: str, new_name: str) -> None:
     """ALTER TABLE ... RENAME TO."""
     catalog = _catalog(tx)
     table = _table(catalog, name)
-    if catalog.table(new_name) is not None:
-        raise InvalidInput(f'table "{new_name}" already exists')
+    _check_free(catalog, new_name)
     check_name(new_name)
     with _whole(tx):
         tx.edit(keyspace.table_key(table.id), {NAME: new_name})
+
+
+def create_view(
+    tx: Transaction, name: str, text: str, columns: tuple[str, ...] = (), *, replace: bool = False
+) -> None:
+    """CREATE [OR REPLACE] VIEW; `text` is a query that can be bound now."""
+    catalog = _catalog(tx)
+    known = catalog.view(name)
+    if known is None or not replace:
+        _check_free(catalog, name)
+    check_name(name)
+    view = SqlView(keyspace.view_id(name) if known is None else known.id, name, text, columns)
+    with _whole(tx):
+        tx.insert(keyspace.view_key(view.id), view_fields(view), replace=True)
+
+
+def drop_view(tx: Transaction, name: str, *, if_exists: bool = False) -> bool:
+    """DROP VIEW; False when there was none and `if_exists` says that this is fine."""
+    view = _catalog(tx).view(name)
+    if view is None:
+        if if_exists:
+            return False
+        raise InvalidInput(f'view "{name}" does not exist')
+    with _whole(tx):
+        tx.remove(keyspace.view_key(view.id))
+    return True
 
 
 def add_column(
@@ -296,6 +321,12 @@ def _catalog(tx: Transaction) -> Catalog:
     catalog = tx.state
     assert isinstance(catalog, Catalog)
     return catalog
+
+
+def _check_free(catalog: Catalog, name: str) -> None:
+    for what, known in (("table", catalog.table(name)), ("view", catalog.view(name))):
+        if known is not None:
+            raise InvalidInput(f'{what} "{name}" already exists')
 
 
 def _table(catalog: Catalog, name: str) -> Table:

@@ -265,9 +265,11 @@ def read_table(table_id: int, records: Iterable[tuple[bytes, bytes]]) -> TableRe
                 indexes.append(IndexRecord(_index(table_id, item, fields), stands.rank))
             elif kind == keyspace.FOREIGN_KEY:
                 foreign_keys.append(_foreign_key(table_id, item, fields))
-            else:
+            elif kind == keyspace.CHECK:
                 checks.append(_check(table_id, item, fields))
-            disputed += _disputes(_KIND_NAMES[kind], stands)
+            else:
+                raise InvalidInput("a view under the id of a table")
+            disputed += disputes_of(_KIND_NAMES[kind], stands)
         except (InvalidInput, ValueError, struct.error):
             unreadable.append(key)
     if head is None:
@@ -300,10 +302,10 @@ def _table(
 ) -> TableRecord:
     return TableRecord(
         id=table_id,
-        name=_name(fields),
-        generation=_typed(fields, TABLE_GENERATION, int),
+        name=name_of(fields),
+        generation=typed(fields, TABLE_GENERATION, int),
         primary_key=_ids(fields, TABLE_KEY),
-        primary_key_name=_typed(fields, TABLE_KEY_NAME, str),
+        primary_key_name=typed(fields, TABLE_KEY_NAME, str),
         rank=stands.rank,
         dropped=stands.dropped,
         columns=columns,
@@ -317,36 +319,36 @@ def _table(
 
 
 def _column(column_id: int, fields: Fields, rank: Rank) -> ColumnRecord:
-    sql_type = parse_type(_typed(fields, COLUMN_TYPE, str))
+    sql_type = parse_type(typed(fields, COLUMN_TYPE, str))
     default = None
     match fields.get(DEFAULT_KIND):
         case None:
             pass
         case "constant":
-            text = _typed(fields, DEFAULT_TEXT, str)
+            text = typed(fields, DEFAULT_TEXT, str)
             value = fields.get(DEFAULT_VALUE)
             if value is not None and not is_atom(value, sql_type):
                 raise InvalidInput(f"a default that is not {sql_type}")
             default = Default("constant", value, text)
         case "function":
-            default = Default("function", None, _typed(fields, DEFAULT_TEXT, str))
+            default = Default("function", None, typed(fields, DEFAULT_TEXT, str))
         case other:
             raise InvalidInput(f"default of kind {other!r}")
     return ColumnRecord(
         id=column_id,
-        name=_name(fields),
+        name=name_of(fields),
         type=sql_type,
-        nullable=_typed(fields, COLUMN_NULLABLE, bool),
+        nullable=typed(fields, COLUMN_NULLABLE, bool),
         default=default,
-        position=_typed(fields, COLUMN_POSITION, int),
+        position=typed(fields, COLUMN_POSITION, int),
         rank=rank,
     )
 
 
 def _index(table_id: int, index_id: int, fields: Fields) -> Index:
-    packed = _typed(fields, INDEX_COLUMNS, bytes)
+    packed = typed(fields, INDEX_COLUMNS, bytes)
     columns = tuple(IndexColumn(*each) for each in _INDEX_COLUMN.iter_unpack(packed))
-    name, unique = _name(fields), _typed(fields, INDEX_UNIQUE, bool)
+    name, unique = name_of(fields), typed(fields, INDEX_UNIQUE, bool)
     pairs = [(column.column_id, column.descending) for column in columns]
     if not columns or keyspace.index_id(table_id, name, pairs, unique=unique) != index_id:
         raise InvalidInput("not the index that its id names")  # two must not share their entries
@@ -356,14 +358,14 @@ def _index(table_id: int, index_id: int, fields: Fields) -> Index:
         table_id=table_id,
         columns=columns,
         unique=unique,
-        constraint=_typed(fields, INDEX_CONSTRAINT, bool),
+        constraint=typed(fields, INDEX_CONSTRAINT, bool),
     )
 
 
 def _foreign_key(table_id: int, foreign_key_id: int, fields: Fields) -> ForeignKey:
     columns, parent_columns = _ids(fields, CHILD_COLUMNS), _ids(fields, PARENT_COLUMNS)
-    on_delete = _typed(fields, ON_DELETE, str)
-    packed = _typed(fields, PARENT_TABLE, bytes)
+    on_delete = typed(fields, ON_DELETE, str)
+    packed = typed(fields, PARENT_TABLE, bytes)
     parent = int.from_bytes(packed)
     if len(packed) != 8:
         raise InvalidInput("not the id of a table")
@@ -373,7 +375,7 @@ def _foreign_key(table_id: int, foreign_key_id: int, fields: Fields) -> ForeignK
         raise InvalidInput("not the foreign key that its id names")
     return ForeignKey(
         id=foreign_key_id,
-        name=_name(fields),
+        name=name_of(fields),
         table_id=table_id,
         column_ids=columns,
         parent_table_id=parent,
@@ -384,14 +386,14 @@ def _foreign_key(table_id: int, foreign_key_id: int, fields: Fields) -> ForeignK
 
 def _check(table_id: int, check_id: int, fields: Fields) -> Check:
     columns = _ids(fields, CHECK_COLUMNS)
-    names = tuple(_typed(fields, CHECK_NAMES, str).split("\0")[:-1])
+    names = tuple(typed(fields, CHECK_NAMES, str).split("\0")[:-1])
     if len(names) != len(columns):
         raise InvalidInput("a CHECK of another format")
     return Check(
         id=check_id,
-        name=_name(fields),
+        name=name_of(fields),
         table_id=table_id,
-        text=_typed(fields, CHECK_TEXT, str),
+        text=typed(fields, CHECK_TEXT, str),
         column_ids=columns,
         column_names=names,
     )
@@ -400,13 +402,14 @@ def _check(table_id: int, check_id: int, fields: Fields) -> Check:
 def _drop(lives: Sequence[Life]) -> Drop:
     seen: dict[bytes, int] = {}
     for life in lives:
-        for replica, seq in unpack_vector(_typed(life.fields, DROPPED, bytes)).items():
+        for replica, seq in unpack_vector(typed(life.fields, DROPPED, bytes)).items():
             seen[replica] = max(seq, seen.get(replica, 0))
     at = (life.edited.get(DROPPED, (life.stamp, life.replica)) for life in lives)
     return Drop(seen, frozenset(at))
 
 
-def _disputes(what: str, stands: Standing) -> Iterable[Disputed]:
+def disputes_of(what: str, stands: Standing) -> Iterable[Disputed]:
+    """What other lives say that are not shown."""
     shown = stands.life
     for loser in stands.losers:
         differing = [
@@ -434,26 +437,28 @@ def _named_at(life: Life) -> Rank:
     return life.edited.get(NAME, (life.stamp, life.replica))
 
 
-def _name(fields: Mapping[int, Atom]) -> str:
-    name = _typed(fields, NAME, str)
+def name_of(fields: Mapping[int, Atom]) -> str:
+    """The name in a definition's fields."""
+    name = typed(fields, NAME, str)
     if not name:
         raise InvalidInput("a definition without a name")
     return name
 
 
 def _ids(fields: Mapping[int, Atom], field: int) -> tuple[int, ...]:
-    packed = _typed(fields, field, bytes)
+    packed = typed(fields, field, bytes)
     return tuple(each for (each,) in struct.iter_unpack(">I", packed))
 
 
-def _typed(fields: Mapping[int, Atom], field: int, kind: type[T]) -> T:
+def typed(fields: Mapping[int, Atom], field: int, kind: type[T]) -> T:
+    """A field that is of this type; InvalidInput if it is not."""
     value = fields.get(field)
     if type(value) is not kind:
         raise InvalidInput(f"field {field} of a definition is not {kind.__name__}")
     return value
 
 
-_KIND_NAMES = ("table", "column", "index", "foreign key", "check")
+_KIND_NAMES = ("table", "column", "index", "foreign key", "check", "view")
 _FIELD_NAMES: Mapping[str, Mapping[int, str]] = {
     "table": {NAME: "name", TABLE_KEY_NAME: "primary key's name"},
     "column": {
@@ -468,4 +473,5 @@ _FIELD_NAMES: Mapping[str, Mapping[int, str]] = {
     "index": {NAME: "name", INDEX_CONSTRAINT: "constraint"},
     "foreign key": {NAME: "name", ON_DELETE: "on delete"},
     "check": {NAME: "name"},
+    "view": {NAME: "name", 3: "text", 4: "columns"},
 }

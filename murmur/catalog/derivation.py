@@ -28,11 +28,12 @@ from itertools import count
 from typing import TypeAlias
 
 from murmur.catalog import keyspace
-from murmur.catalog.catalog import Catalog, empty_catalog, read_tables
+from murmur.catalog.catalog import Catalog, empty_catalog, read_definitions
 from murmur.catalog.definitions import read_table
 from murmur.catalog.keycode import NOT_OF_TYPE, ColumnEncoder, atom_encoder
 from murmur.catalog.keyspace import CATALOG, ROW_PREFIX_BYTES, ROWS
 from murmur.catalog.schema import Table
+from murmur.catalog.views import read_view
 from murmur.kvcore import Atom, CellChange, View, visible_fields
 
 Pair: TypeAlias = tuple[bytes, bytes]
@@ -109,8 +110,8 @@ class CatalogDerivation:
 
     def load(self, view: View) -> Catalog:
         """The catalog of this keyspace."""
-        tables = read_tables(view.scan(*keyspace.prefix_range(CATALOG)))
-        return empty_catalog().redefined(tables, _tick())
+        tables, views = read_definitions(view.scan(*keyspace.prefix_range(CATALOG)))
+        return empty_catalog().redefined(tables, views, _tick())
 
     def derive(
         self, state: object, changes: Sequence[CellChange], before: View
@@ -179,21 +180,23 @@ def _redefine(
 ) -> tuple[Sequence[Write], Catalog]:
     """Definitions changed, and perhaps rows with them."""
     writes: dict[bytes, bytes | None] = {}
-    records = dict(catalog.records)
+    records, views = dict(catalog.records), dict(catalog.view_records)
     start = bisect_left(changes, CATALOG, key=_key_of)
     at = len(CATALOG)
     for table_id in sorted({change.key[at : at + 8] for change in changes[start:first]}):
         identity = int.from_bytes(table_id)
         pairs = list(_overlaid(before, changes, keyspace.definition_range(identity)))
+        records.pop(identity, None)
+        views.pop(identity, None)
         record = read_table(identity, pairs)
-        if record is None:
-            records.pop(identity, None)
-        else:
+        if record is not None:
             records[identity] = record
+        elif (view := read_view(identity, pairs)) is not None:
+            views[identity] = view
         digest = _digests(pairs).get(identity)
         if digest != before.get(keyspace.digest_key(identity)):
             writes[keyspace.digest_key(identity)] = digest
-    redefined = catalog.redefined(records, _tick())
+    redefined = catalog.redefined(records, views, _tick())
 
     kept = {source.spec for table in redefined.tables for source in sources_of(table)}
     known = {source.spec for table in catalog.tables for source in sources_of(table)}

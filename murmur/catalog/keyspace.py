@@ -7,6 +7,7 @@
     02 01 | table id | 02 | index id                          record: an index
     02 01 | table id | 03 | foreign key id                    record: a foreign key
     02 01 | table id | 04 | check id                          record: a CHECK
+    02 01 | view id | 05                                      record: a view
     02 02 | table id | primary key                            record: a row
     40 01 | index id | index columns | primary key            derived: an index entry
     40 02 | index id | index columns | primary key            derived: a claim of a unique index
@@ -20,6 +21,7 @@ Ids are BLAKE2b hashes, 8 bytes each, column ids 4 (they are field numbers of th
     index        table id, name, unique, columns with direction
     foreign key  table id, columns, parent table id, parent columns
     check        table id, name, text
+    view         name
 
 so replicas that run the same CREATE TABLE apart make the same table, column by column. The primary
 key is part of a table's id because it is the identity of rows: two tables of one name whose keys
@@ -53,7 +55,7 @@ CLAIMS = DERIVED + b"\x02"
 CHILDREN = DERIVED + b"\x03"
 DIGESTS = DERIVED + b"\x04"
 
-TABLE, COLUMN, INDEX, FOREIGN_KEY, CHECK = range(5)  # in keys: never renumber, never reuse
+TABLE, COLUMN, INDEX, FOREIGN_KEY, CHECK, VIEW = range(6)  # in keys: never renumber, never reuse
 
 ROW_ID_BYTES = 16
 
@@ -91,6 +93,16 @@ def check_id(table: int, name: str, text: str) -> int:
     return _hash(8, "check", table, name, text)
 
 
+def view_id(name: str) -> int:
+    """Views of one name are one view."""
+    return _hash(8, "view", name)
+
+
+def view_key(view: int) -> bytes:
+    """The record of a view."""
+    return CATALOG + view.to_bytes(8) + bytes([VIEW])
+
+
 def table_key(table: int) -> bytes:
     """The record of a table."""
     return CATALOG + table.to_bytes(8) + b"\x00"
@@ -107,7 +119,7 @@ def parse_catalog_key(key: bytes) -> tuple[int, int, int] | None:
         return None
     table, kind = int.from_bytes(key[len(CATALOG) : _KIND_AT]), key[_KIND_AT]
     item = key[_KIND_AT + 1 :]
-    if kind > CHECK or len(item) != (0, 4, 8, 8, 8)[kind]:
+    if kind > VIEW or len(item) != (0, 4, 8, 8, 8, 0)[kind]:
         return None
     return table, kind, int.from_bytes(item)
 

@@ -66,6 +66,8 @@ class Binding:
         name = fold(node.this)
         table = self.catalog.table(name)
         if table is None:
+            if self.catalog.view(name) is not None:
+                raise unbound(f'"{name}" is a view: it can only be read', node, self.text)
             if self.system(name) is not None:
                 raise unbound(
                     f'"{name}" is a system relation: it can only be read', node, self.text
@@ -264,6 +266,8 @@ class _Select:
         if self._table is not None:
             self._columns = row_columns(self._table)
             return
+        if self._binding.catalog.view(name) is not None:
+            raise NeedsColumnar("view")
         system = self._binding.system(name)
         if system is None:
             raise unbound(f'there is no table "{name}"', node, self._text)

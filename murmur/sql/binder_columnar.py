@@ -22,7 +22,8 @@ from sqlglot import exp
 
 from murmur.catalog.catalog import Catalog
 from murmur.catalog.types import BIGINT, BLOB, SqlType
-from murmur.errors import BindError
+from murmur.catalog.views import SqlView
+from murmur.errors import BindError, DatabaseError
 from murmur.sql.binder_columnar_names import Expressions, Names, Scope
 from murmur.sql.binder_names import (
     alias_name,
@@ -32,12 +33,14 @@ from murmur.sql.binder_names import (
     unbound,
     unsupported,
 )
+from murmur.sql.parser import parse
 from murmur.sql.plan import KEY_COLUMN, RelationUse, ResultColumn
 
 Tree: TypeAlias = Any  # sqlglot's
 HISTORY_FUNCTION = "murmur_history"
 RESERVED = "murmur_"
 
+MAX_VIEW_DEPTH = 16
 KEYED = "murmur keyed"  # in a table reference's meta: its relation carries row keys
 
 _SELECT = (
@@ -48,8 +51,11 @@ _SELECT = (
 class ColumnarBinder:
     """Binds one query; the tree is rewritten in place."""
 
-    def __init__(self, catalog: Catalog, system: Callable[[str], Any], text: str) -> None:
+    def __init__(
+        self, catalog: Catalog, system: Callable[[str], Any], text: str, *, depth: int = 0
+    ) -> None:
         self._catalog = catalog
+        self._depth = depth  # of views within views
         self._system = system
         self._text = text
         self._uses: dict[RelationUse, RelationUse] = {}
@@ -247,7 +253,12 @@ class ColumnarBinder:
         open_ = False
         match node:
             case exp.Table() if isinstance(node.this, exp.Identifier):
-                names, default = self._table(node, ctes), fold(node.this)
+                default = fold(node.this)
+                view = self._view(default, ctes)
+                if view is None:
+                    names = self._table(node, ctes)
+                else:
+                    node, names = self._expanded(node, view)
             case exp.Table() if isinstance(node.this, exp.Anonymous):
                 names, default = self._history(node), HISTORY_FUNCTION
                 open_ = True
@@ -340,6 +351,36 @@ class ColumnarBinder:
             self._rename(node, name, RelationUse("", system=name))
             return {column.name: column.type for column in columns}
         raise unbound(f'there is no table "{name}"', node, self._text)
+
+    def _view(self, name: str, ctes: Mapping[str, Names]) -> SqlView | None:
+        if name in ctes or self._catalog.table(name) is not None:
+            return None
+        return self._catalog.view(name)
+
+    def _expanded(self, node: Tree, view: SqlView) -> tuple[Tree, Names]:
+        """The subquery that stands for a view from now on, and its columns."""
+        only(node, self._text, "this", "alias")
+        if self._depth == MAX_VIEW_DEPTH:
+            message = f'view "{view.name}" stands on too many others, or on itself'
+            raise unbound(message, node, self._text)
+        binder = ColumnarBinder(self._catalog, self._system, view.text, depth=self._depth + 1)
+        binder._uses = self._uses
+        try:
+            body = _select_values(parse(view.text).tree)
+            names = binder._query(body, {}, [])
+        except DatabaseError as error:
+            raise type(error)(f'in view "{view.name}": {error}') from None
+        self._expressions.times |= binder._expressions.times
+        alias = node.args.get("alias")
+        columns = [exp.to_identifier(name, quoted=True) for name in view.columns]
+        given = (alias.args.get("columns") or []) if alias is not None else []
+        columns[: len(given)] = [column.copy() for column in given]
+        name = node.this if alias is None else alias.this
+        subquery = exp.Subquery(
+            this=body, alias=exp.TableAlias(this=name.copy(), columns=columns or None)
+        )
+        node.replace(subquery)
+        return subquery, names
 
     def _history(self, node: Tree) -> Names:
         only(node, self._text, "this", "alias")

@@ -38,6 +38,7 @@ from murmur.sql.binder_columnar import RESERVED
 from murmur.sql.binder_expressions import bind_assignment, bind_type
 from murmur.sql.binder_keys import Parts, widen_keys
 from murmur.sql.binder_names import fold, only, plain_name, pointing, start_of, unbound, unsupported
+from murmur.sql.binder_views import bind_create_view
 from murmur.sql.checks import bind_check
 from murmur.sql.compile import compile_expression
 from murmur.sql.ddl import (
@@ -50,6 +51,7 @@ from murmur.sql.ddl import (
     DropConstraint,
     DropIndex,
     DropTable,
+    DropView,
     RenameColumn,
     RenameTable,
     Step,
@@ -65,6 +67,8 @@ def bind_ddl(tree: Tree, binding: Binding) -> tuple[Step, ...]:
     match tree:
         case exp.Create(kind="TABLE"):
             return (_create_table(tree, binding),)
+        case exp.Create(kind="VIEW"):
+            return (bind_create_view(tree, binding),)
         case exp.Create(kind="INDEX"):
             return (_create_index(tree, binding),)
         case exp.Create():
@@ -330,7 +334,7 @@ def _create_index(tree: Tree, binding: Binding) -> Step:
 def _drop(tree: Tree, binding: Binding) -> Iterable[Step]:
     text = binding.text
     kind = tree.args.get("kind")
-    if kind not in ("TABLE", "INDEX"):
+    if kind not in ("TABLE", "INDEX", "VIEW"):
         raise unsupported(f"DROP {kind} is not supported", tree, text)
     only(
         tree, text, "tables", "kind", "exists", "restrict", "cascade" if kind == "TABLE" else "kind"
@@ -340,6 +344,8 @@ def _drop(tree: Tree, binding: Binding) -> Iterable[Step]:
         name = plain_name(node, text)
         if kind == "INDEX":
             yield Step(DropIndex(name, if_exists), start_of(node))
+        elif kind == "VIEW":
+            yield Step(DropView(name, if_exists), start_of(node))
         else:
             _check_name(name, node, binding)
             yield Step(DropTable(name, if_exists, bool(tree.args.get("cascade"))), start_of(node))

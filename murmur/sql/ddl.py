@@ -47,6 +47,24 @@ class DropTable:
 
 
 @dataclass(frozen=True, slots=True)
+class CreateView:
+    """CREATE [OR REPLACE] VIEW."""
+
+    name: str
+    text: str
+    columns: tuple[str, ...]
+    replace: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DropView:
+    """DROP VIEW."""
+
+    name: str
+    if_exists: bool
+
+
+@dataclass(frozen=True, slots=True)
 class RenameTable:
     """ALTER TABLE ... RENAME TO."""
 
@@ -124,6 +142,8 @@ class DropIndex:
 Action: TypeAlias = (
     CreateTable
     | DropTable
+    | CreateView
+    | DropView
     | RenameTable
     | AddColumn
     | RenameColumn
@@ -160,6 +180,10 @@ def _run(tx: Transaction, action: Action) -> None:
             ddl.create_table(tx, definition, if_not_exists=if_not_exists)
         case DropTable(name, if_exists, cascade):
             ddl.drop_table(tx, name, if_exists=if_exists, cascade=cascade)
+        case CreateView(name, text, columns, replace):
+            ddl.create_view(tx, name, text, columns, replace=replace)
+        case DropView(name, if_exists):
+            ddl.drop_view(tx, name, if_exists=if_exists)
         case RenameTable(name, new_name):
             ddl.rename_table(tx, name, new_name)
         case AddColumn(table, column, if_not_exists, constraints):

@@ -24,6 +24,7 @@ PREFIX = "information_schema."
 _TEXTS = {
     "schemata": "catalog_name schema_name schema_owner",
     "tables": "table_catalog table_schema table_name table_type is_insertable_into is_typed",
+    "views": "table_catalog table_schema table_name view_definition check_option is_updatable",
     "table_constraints": (
         "constraint_catalog constraint_schema constraint_name table_catalog table_schema "
         "table_name constraint_type is_deferrable initially_deferred enforced"
@@ -88,6 +89,13 @@ def _schemata(catalog: Catalog) -> Iterator[Row]:
 def _tables(catalog: Catalog) -> Iterator[Row]:
     for table in catalog.tables:
         yield CATALOG, SCHEMA, table.name, "BASE TABLE", "YES", "NO"
+    for view in catalog.views:
+        yield CATALOG, SCHEMA, view.name, "VIEW", "NO", "NO"
+
+
+def _views(catalog: Catalog) -> Iterator[Row]:
+    for view in catalog.views:
+        yield CATALOG, SCHEMA, view.name, view.text, "NONE", "NO"
 
 
 def _columns(catalog: Catalog) -> Iterator[Row]:
@@ -220,6 +228,7 @@ _ROWS: Mapping[str, Callable[[Catalog], Iterator[Row]]] = {
     "schemata": _schemata,
     "tables": _tables,
     "columns": _columns,
+    "views": _views,
     "table_constraints": _table_constraints,
     "key_column_usage": _key_column_usage,
     "referential_constraints": _referential_constraints,

@@ -25,6 +25,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from sqlglot import exp
@@ -85,6 +86,18 @@ def parse_expression(text: str) -> Tree:
     if len(tree.expressions) != 1 or isinstance(tree.expressions[0], exp.Alias | exp.Star):
         raise ParseError(f"not one expression: {text}")
     return tree.expressions[0]
+
+
+def text_after_as(text: str) -> str:
+    """The query of a CREATE ... AS, as it stands in the text of the statement."""
+    tokens = _tokens(text)
+    depth = 0
+    for token, following in pairwise(tokens):
+        if token.token_type in (TokenType.L_PAREN, TokenType.R_PAREN):
+            depth += 1 if token.token_type is TokenType.L_PAREN else -1
+        elif depth == 0 and token.token_type is TokenType.ALIAS:
+            return text[following.start : tokens[-1].end + 1]
+    raise AssertionError(text)
 
 
 def _parse(text: str) -> Parsed:

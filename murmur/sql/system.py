@@ -1,6 +1,7 @@
 """System relations: what the database says about itself, as relations that can be queried.
 
-    murmur_tables, murmur_columns, murmur_indexes       from the catalog of the statement's view
+    murmur_tables, murmur_columns, murmur_indexes,      from the catalog of the statement's
+    murmur_views                                        snapshot
     information_schema.tables, ...                      the same by the standard's names
     murmur_peers, murmur_conflicts, murmur_parked, ...  from whoever joins the floors
 
@@ -55,6 +56,7 @@ _COLUMNS = {
         ("key_position", INTEGER),
         ("id", TEXT),
     ),
+    "murmur_views": (("name", TEXT), ("definition", TEXT), ("id", TEXT)),
     "murmur_indexes": (
         ("name", TEXT),
         ("table_name", TEXT),
@@ -86,6 +88,8 @@ class System:
                 return map(_table, _catalog(view).tables)
             case "murmur_columns":
                 return (row for table in _catalog(view).tables for row in _columns(table))
+            case "murmur_views":
+                return ((v.name, v.text, f"{v.id:016x}") for v in _catalog(view).views)
             case "murmur_indexes":
                 return (row for table in _catalog(view).tables for row in _indexes(table))
         if name.startswith(information_schema.PREFIX):
