@@ -68,6 +68,9 @@ def type_field(
     if name == "DECIMAL":
         precision, scale = decimal_bounds(sql_type)
         form = f"d:{precision},{scale}"
-        return FieldSpec(field, DECIMAL, form, missing, precision=precision, scale=scale)
+        free = sql_type.precision is None
+        return FieldSpec(
+            field, DECIMAL, form, missing, precision=precision, scale=scale, shortest=free
+        )
     spec = _RAW_UUID if raw and name == "UUID" else _PLAIN[name]
     return spec._replace(id=field, missing=missing)

@@ -46,7 +46,10 @@ KINDS: dict[int, frozenset[type]] = {
 
 
 class FieldSpec(NamedTuple):
-    """One field: `low` and `high` are inclusive, `width` is in bytes."""
+    """One field: `low` and `high` are inclusive, `width` is in bytes.
+
+    `shortest`: the text of a DECIMAL has no zeros at the end of its fraction.
+    """
 
     id: int
     kind: int
@@ -58,3 +61,4 @@ class FieldSpec(NamedTuple):
     high: int = 0
     precision: int = 0
     scale: int = 0
+    shortest: bool = False

@@ -9,14 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from murmur.kvcore.kernel import NATIVE
-from murmur.kvcore.kernel.pure import rows as pure
 
 if TYPE_CHECKING or not NATIVE:
-    ColumnReader = pure.ColumnReader
-    RowReader = pure.RowReader
+    from murmur.kvcore.kernel.pure.keycode import KeyCodec
+    from murmur.kvcore.kernel.pure.rows import ColumnReader, RowReader
 else:
     from murmur.kvcore.kernel import _native
 
-    ColumnReader, RowReader = _native.ColumnReader, _native.RowReader
+    ColumnReader = _native.ColumnReader
+    KeyCodec = _native.KeyCodec
+    RowReader = _native.RowReader
 
-__all__ = ["ColumnReader", "RowReader"]
+__all__ = ["ColumnReader", "KeyCodec", "RowReader"]

@@ -58,6 +58,7 @@ struct FieldSpec {
   int64_t high = 0;
   uint32_t precision = 0;
   uint32_t scale = 0;
+  bool shortest = false;  // a Decimal whose text has no zeros at the end of its fraction
 };
 
 // What is wrong with a cell; `reason` is nullptr when nothing is.

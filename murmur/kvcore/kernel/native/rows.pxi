@@ -5,7 +5,8 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
 from cpython.ref cimport Py_INCREF, PyObject
-from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
+from cpython.dict cimport PyDict_GetItemWithError
+from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_New, PyTuple_SET_ITEM
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
@@ -55,6 +56,7 @@ cdef extern from "rows.hpp" namespace "murmur" nogil:
         int64_t high
         uint32_t precision
         uint32_t scale
+        cbool shortest
     cdef cppclass BadCell:
         size_t cell
         size_t offset
@@ -94,6 +96,7 @@ cdef vector[CFieldSpec] rows_specs(fields) except *:
         spec.high = field.high
         spec.precision = field.precision
         spec.scale = field.scale
+        spec.shortest = field.shortest
         specs.push_back(spec)
     return specs
 
