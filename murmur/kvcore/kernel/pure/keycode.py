@@ -196,7 +196,7 @@ def _fixed_body(field: FieldSpec) -> Callable[[bytes], bytes]:
 def _interval_body(field: FieldSpec) -> Callable[[int | bytes], bytes]:
     def body(atom: int | bytes) -> bytes:
         months, exact = _MONTHS_AND_US.unpack(atom) if isinstance(atom, bytes) else (0, atom)
-        total = months * _US_PER_MONTH + exact
+        total: int = months * _US_PER_MONTH + exact
         if not INT64_MIN <= total <= INT64_MAX:
             raise ValueError("longer than 292,000 years")
         return bytes([VALUE]) + (total + (1 << 63)).to_bytes(8)
