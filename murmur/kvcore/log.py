@@ -62,7 +62,7 @@ __all__ = ["ADMITTED", "BATCH", "PARKED", "Log", "TornTail"]
 
 SEGMENT_BYTES = 64 << 20
 LONGEST_WAIT = 0.005  # seconds
-PREALLOCATED = 64 << 10  # at first; then twice as much each time
+PREALLOCATED = 64 << 10  # at first; then twice what is used
 FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -208,6 +208,17 @@ class Log:
                 self._state = (closed, self._appender(appender.file, segment))
             self._cut()
 
+    def trim(self, position: int) -> None:
+        """Remove the closed segments of which nobody needs anything: those before the position."""
+        with self._writing:
+            self._check_usable()
+            closed, appender = self._state
+            gone = [segment for segment in closed if segment.end <= position]
+            if gone:
+                self._state = (closed[len(gone) :], appender)
+                for segment in gone:
+                    self._storage.remove(segment.name)
+
     def close(self) -> None:
         """Let go of the files. Does not sync, but what is synced opens faster next time."""
         with self._writing, self._syncing:
@@ -341,19 +352,20 @@ class Log:
     def _make_room(self, size: int) -> None:
         """See to it that this many bytes can be appended, if need be to another segment."""
         appender = self._state[1]
-        used = appender.end - appender.segment.start
-        if self._rolling or (used > 0 and used + size > self._segment_bytes):
+        frames = appender.end - appender.segment.start
+        if self._rolling or (frames > 0 and frames + size > self._segment_bytes):
             self._roll()
         elif self._has_more(appender) or self._footed:
             self._cut()
         closed, appender = self._state
         segment = appender.segment
+        self._check_size(appender.file, segment)
         needed = segment.end + size
         if not self._preallocates:
             appender.limit = max(needed, segment.start + self._segment_bytes)
             return
-        present = appender.limit + segment.shift if appender.mapped else 0
-        room = min(max(PREALLOCATED, 2 * present), HEADER_SIZE + self._segment_bytes)
+        used = segment.end + segment.shift
+        room = min(max(PREALLOCATED, 2 * used), HEADER_SIZE + self._segment_bytes)
         room = max(room, needed + segment.shift)
         try:
             try:
@@ -429,15 +441,19 @@ class Log:
             self._state = (closed, self._appender(appender.file, segment))
 
     def _truncate(self, file: AppendFile, segment: Segment) -> None:
-        size, wanted = file.size(), segment.end + segment.shift
-        if size < wanted:
-            path = full_path(self._storage, segment)
-            raise Corruption(path, size, f"the file shrank from {wanted} bytes")
+        size, wanted = self._check_size(file, segment), segment.end + segment.shift
         if size > wanted or file.tell() != wanted:
             try:
                 file.truncate(wanted)
             except OSError as error:
                 self._fail(error)
+
+    def _check_size(self, file: AppendFile, segment: Segment) -> int:
+        size, least = file.size(), segment.end + segment.shift
+        if size < least:
+            path = full_path(self._storage, segment)
+            raise Corruption(path, size, f"the file shrank from {least} bytes")
+        return size
 
     def _sync_file(self, file: AppendFile) -> None:
         try:

@@ -73,8 +73,10 @@ def recover(storage: Storage, *, clean_end: int = 0, trimmed: int = 0) -> Recove
     dropped = _is_stillborn(storage, starts)
     if dropped:
         *starts, stillborn = starts
-    closed = [_read_closed(storage, start, stop) for start, stop in pairwise(starts)]
+    closed, gone = _read_all_closed(storage, starts, trimmed)
     last, torn, footed = _recover_last(storage, starts[-1], clean_end)
+    for start in gone:
+        storage.remove(Segment(start, start).name)
     if dropped:
         storage.remove(Segment(stillborn, stillborn).name)
         storage.sync_directory(DIRECTORY)
@@ -117,6 +119,24 @@ def _is_stillborn(storage: Storage, starts: list[int]) -> bool:
     before = Segment(starts[-2], starts[-2])
     with closing(storage.open(before.name)) as file:
         return _closed_properly(file, full_path(storage, before), before.start) is None
+
+
+def _read_all_closed(
+    storage: Storage, starts: list[int], trimmed: int
+) -> tuple[list[Segment], list[int]]:
+    """The closed segments, and where those start that a trimming was about to remove.
+
+    It was interrupted, and a removal may be lost where a later one is not.
+    """
+    closed: list[Segment] = []
+    for start, next_start in reversed(list(pairwise(starts))):
+        try:
+            closed.insert(0, _read_closed(storage, start, next_start))
+        except Corruption:
+            if next_start > trimmed:
+                raise
+            return closed, starts[: starts.index(next_start)]
+    return closed, []
 
 
 def _read_closed(storage: Storage, start: int, next_start: int) -> Segment:

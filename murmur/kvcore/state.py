@@ -90,6 +90,17 @@ class Head:
             self.state = State(sequence, attachment, memtable, sealed, frozen, version, reads)
             self.latest.move(reads, sequence)
 
+    def catch_up(self) -> State:
+        """The state, with what a native writer has published since: it knows only `latest`.
+
+        Whoever pins needs it, and whoever writes or ends a memtable, with that writer shut.
+        """
+        with self.lock:
+            state, sequence = self.state, self.latest.sequence
+            if sequence > state.sequence:
+                state = self.state = state._replace(sequence=sequence)
+            return state
+
     def seal(self) -> None:
         """Begin another memtable; for the writer."""
         with self.lock:
@@ -150,7 +161,7 @@ class Head:
     def pin(self) -> State:
         """The state; its sequence stays readable in its memtable until it is unpinned."""
         with self.lock:
-            state = self.state
+            state = self.catch_up()
             pins = state.memtable.pins
             pins[state.sequence] = pins.get(state.sequence, 0) + 1
             return state

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from murmur.kvcore.kernel.interface import (
     ABSENT,
     LZ4,
@@ -28,6 +31,7 @@ from murmur.kvcore.kernel.pure import (
 )
 
 NATIVE = False
+Writer: Callable[..., Any] | None = None  # writer.py knows its keywords
 
 __all__ = [
     "ABSENT",
@@ -49,6 +53,7 @@ __all__ = [
     "TableInfo",
     "TableOptions",
     "ValueFile",
+    "Writer",
     "crc32",
     "write_tables",
 ]

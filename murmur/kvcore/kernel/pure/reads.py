@@ -172,10 +172,16 @@ class Latest:
     def __init__(self, reads: Reads, sequence: int) -> None:
         self._now: tuple[Reads, int] | None = (reads, sequence)
 
+    @property
+    def sequence(self) -> int:
+        """What was published last; 0 after closing."""
+        return self._now[1] if self._now is not None else 0
+
     def move(self, reads: Reads, sequence: int) -> None:
-        """Publish."""
-        if self._now is not None:
-            self._now = (reads, sequence)
+        """Publish; a sequence that is older than the last one moves only the arrangement."""
+        now = self._now
+        if now is not None:
+            self._now = (reads, max(sequence, now[1]))
 
     def close(self) -> None:
         """Answer no more: reading raises Closed."""

@@ -1,0 +1,447 @@
+"""The engine: an ordered map of bytes in one directory, for one process and without peers.
+
+    with Engine.open("data") as engine:
+        engine.put(b"a", b"1")
+        batch = WriteBatch()
+        batch.delete(b"a")
+        batch.put(b"b", b"2")
+        engine.write(batch)                      # all at once
+        engine.get(b"b")                         # b"2"
+        for key, value in engine.scan(b"a", b"c"): ...
+
+It is the log and the tree that a replica stands on, and nothing between them: a batch is one frame
+of the log (batch.py) and one batch of the tree. A flush moves the mark; what the log holds before
+it is removed, what it holds behind it is written to the tree again at the next opening.
+
+    mark := "MURE" | log position u64, little-endian
+
+`durability` says what a write that has returned survives: "none" and "batched" the end of the
+process, and "batched" a power cut too, up to SYNC_INTERVAL_MS; "commit" a power cut. Threads that
+commit at once share their syncs.
+
+Invariants:
+    1. Batches have one order: in the log, in the tree's sequences, and as seen by any reader.
+    2. A write that raises has changed nothing that is seen now or after opening again, but for
+       Poisoned: then what is durable is unknown.
+    3. An interrupt (Ctrl-C) anywhere leaves a note of where the log stood. Whoever writes next
+       settles it: what was appended enters the tree, what was not is cut off.
+    4. A native writer works only while nobody is in the critical section; who enters it, shuts it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from itertools import chain
+from struct import Struct
+from types import TracebackType
+
+from murmur.errors import Closed, Corruption, Forked, InvalidInput, TypeMismatch
+from murmur.kvcore.batch import Range, WriteBatch, decode_batch, encode_batch
+from murmur.kvcore.kernel import Entry
+from murmur.kvcore.log import BATCH, SEGMENT_BYTES, Log
+from murmur.kvcore.options import Options
+from murmur.kvcore.segment import DIRECTORY, create_segment
+from murmur.kvcore.storage import DiskStorage, Problem, Storage
+from murmur.kvcore.store import MANIFEST
+from murmur.kvcore.syncer import Syncer
+from murmur.kvcore.tree import Tree, TreeSnapshot
+from murmur.kvcore.writer import NativeWriter, native_writer
+
+__all__ = ["Engine", "WriteBatch"]
+
+DURABILITIES = ("none", "batched", "commit")
+SYNC_INTERVAL_MS = 50
+REPLAY_BYTES = 1 << 20  # of frames that enter the tree together at opening
+
+_MARK = Struct("<4sQ")
+_MAGIC = b"MURE"
+
+
+class Engine:
+    """An ordered map of bytes that lasts. Safe to use from many threads."""
+
+    get: Callable[[bytes], bytes | None]
+    """The value of a key, None if it has none. Raises TypeError, Corruption, OSError, Closed."""
+
+    multi_get: Callable[[Sequence[bytes]], list[bytes | None]]
+    """The values of several keys, in their order."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        options: Options,
+        *,
+        durability: str,
+        segment_bytes: int,
+        sync_interval_ms: int | None,
+    ) -> None:
+        """Only for `Engine.open`."""
+        if durability not in DURABILITIES:
+            raise InvalidInput(
+                f"durability is one of {', '.join(DURABILITIES)}, not {durability!r}"
+            )
+        self.storage = storage
+        self.durability = durability
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._closed = False
+        # What is being written: where the log stood, and what the tree is to be given.
+        self._in_flight: tuple[int, Sequence[Entry], Sequence[Range]] | None = None
+        self._syncer: Syncer | None = None
+        self._owner = storage.lock()
+        self._tree: Tree | None = None
+        self._log: Log | None = None
+        self._writer: NativeWriter | None = None
+        try:
+            if storage.exists("REPLICA"):
+                raise InvalidInput(f"{storage.path} holds a replica: open it with murmur.open")
+            self._tree = tree = Tree.open(
+                storage, options=options, before_install=self._before_install
+            )
+            position = _decode_mark(tree.mark, storage.path)
+            self._log = log = Log.open(
+                storage, segment_bytes=segment_bytes, clean_end=position or None, trimmed=position
+            )
+            self._replay(position)
+            log.sync()
+            log.trim(position)
+        except BaseException:
+            self._release()
+            raise
+        self.get = tree.get
+        self.multi_get = tree.multi_get
+        if durability == "batched" and sync_interval_ms is not None:
+            self._syncer = Syncer(self._sync_behind, sync_interval_ms)
+        self._writer = native_writer(
+            tree,
+            write=self._write,
+            wake=self._syncer.wake if self._syncer is not None else None,
+            wait=log.sync if durability == "commit" else None,
+        )
+        if self._writer is not None:
+            self.put = self._writer.put  # type: ignore[method-assign]
+            self.delete = self._writer.delete  # type: ignore[method-assign]
+            self.write = self._writer.write  # type: ignore[method-assign]
+        _engines.add(self)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str] | Storage,
+        *,
+        durability: str = "batched",
+        options: Options | None = None,
+        segment_bytes: int = SEGMENT_BYTES,
+        sync_interval_ms: int | None = SYNC_INTERVAL_MS,
+        **option: object,
+    ) -> Engine:
+        """Open the engine of a directory, or make one.
+
+        `durability` is "none", "batched" (synced in the background every `sync_interval_ms`; None
+        leaves it to calls of `sync`) or "commit". Further keywords are fields of Options. Raises
+        InvalidInput, Locked, Corruption, UnknownFormat, OSError.
+        """
+        storage = DiskStorage(path) if isinstance(path, str | os.PathLike) else path
+        chosen = options or Options()
+        if option:
+            try:
+                chosen = replace(chosen, **option)  # type: ignore[arg-type]
+            except TypeError:
+                names = ", ".join(sorted(set(option) - set(Options.__slots__)))
+                raise InvalidInput(f"there is no option {names}") from None
+        return cls(
+            storage,
+            chosen,
+            durability=durability,
+            segment_bytes=segment_bytes,
+            sync_interval_ms=sync_interval_ms,
+        )
+
+    # -- writing
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Set the value of a key. Raises InvalidInput for what a tree cannot hold."""
+        if type(value) is not bytes:
+            raise TypeMismatch(f"a value is bytes, not {type(value).__name__}")
+        self._write(((key, value),), ())
+
+    def delete(self, key: bytes) -> None:
+        """Delete a key, if it is there."""
+        self._write(((key, None),), ())
+
+    def delete_range(self, start: bytes, stop: bytes) -> None:
+        """Delete all keys with start <= key < stop. Costs as much as a put."""
+        self._write((), ((start, stop),))
+
+    def write(self, batch: WriteBatch | Sequence[Entry]) -> None:
+        """Apply a batch, or (key, value) pairs, where None deletes: all at once or not at all."""
+        if isinstance(batch, WriteBatch):
+            self._write(batch.entries, batch.ranges)
+        else:
+            self._write(batch, ())
+
+    # -- reading
+
+    def snapshot(self) -> TreeSnapshot:
+        """All as it is now, until it is closed."""
+        return self._usable()[0].snapshot()
+
+    def scan(
+        self, start: bytes = b"", stop: bytes | None = None, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """The pairs with start <= key < stop (None: no bound) of this moment, in key order or
+        against it. An iterator that is not read to its end lets go when it is forgotten."""
+        return _scan(self.snapshot(), start, stop, reverse)
+
+    def scan_prefix(self, prefix: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        """The pairs whose keys begin so."""
+        return self.scan(prefix, _after(prefix), reverse=reverse)
+
+    # -- keeping
+
+    def sync(self) -> None:
+        """Return when all that was written is durable."""
+        self._usable()[1].sync()
+
+    def flush(self) -> None:
+        """Write what is in memory to a table, so that the next opening replays nothing."""
+        with self._lock:
+            tree, log = self._enter()
+            tree.flush(self._mark())
+            log.trim(log.end)
+            self._leave()
+
+    def compact(self) -> None:
+        """Merge all tables into one level."""
+        self._usable()[0].compact()
+
+    def checkpoint(self, directory: str) -> None:
+        """Make another engine in a directory (relative to this one, or absolute) of all that was
+        written, by hard links. InvalidInput if there is one already."""
+        with self._lock:
+            tree, log = self._enter()
+            target = self.storage.at(directory)
+            if target.exists(MANIFEST):
+                raise InvalidInput(f"{target.path} holds an engine already")
+            tree.flush(self._mark())
+            target.make_directory(DIRECTORY)
+            target.sync_directory()
+            for name in target.list(DIRECTORY):  # of a checkpoint that was interrupted
+                target.remove(f"{DIRECTORY}/{name}")
+            create_segment(target, log.end)
+            target.sync_directory(DIRECTORY)
+            tree.checkpoint(directory)
+            self._leave()
+
+    def check(self) -> Iterator[Problem]:
+        """Read every file and verify all that can be verified; what is wrong, if anything is."""
+        tree, log = self._usable()
+        return chain(tree.check(), log.check())
+
+    def stats(self) -> Mapping[str, object]:
+        """Figures of the tree and of the log; docs/engine.md explains each."""
+        tree, log = self._usable()
+        return {
+            **tree.stats(),
+            "log_start": log.start,
+            "log_end": log.end,
+            "log_durable": log.durable,
+            "log_segments": len(log.segments),
+        }
+
+    @property
+    def closed(self) -> bool:
+        """Whether close was called."""
+        return self._closed
+
+    def close(self) -> None:
+        """Sync, flush and let go of the directory. Closing twice is once."""
+        if self._closed:
+            return
+        if os.getpid() != self._pid:
+            self._closed = True  # the files and the lock are the parent's
+            return
+        if self._syncer is not None:
+            self._syncer.close()
+        with self._lock:
+            if self._closed:
+                return
+            try:
+                tree, log = self._enter(rotate=False)
+                log.sync()  # first: on a full disk the flush fails, and nothing is lost by it
+                tree.flush(self._mark())
+                log.trim(log.end)
+            finally:
+                self._closed = True
+                self._release()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # -- the critical section
+
+    def _write(self, entries: Sequence[Entry], ranges: Sequence[Range]) -> None:
+        payload = encode_batch(entries, ranges)
+        with self._lock:
+            _, log = self._enter()
+            if not entries and not ranges:
+                self._leave()
+                return
+            self._in_flight = log.end, entries, ranges
+            position = log.append(BATCH, (payload,))
+            self._apply(entries, ranges)
+            self._in_flight = None
+            self._leave()
+        self._acknowledge(log, position)
+
+    def _usable(self) -> tuple[Tree, Log]:
+        # Before any lock is waited for: in a forked child nobody would ever release it.
+        tree, log = self._tree, self._log
+        if self._closed or tree is None or log is None:
+            raise Closed(f"{self.storage.path} is closed; open it again")
+        if os.getpid() != self._pid:
+            raise Forked(
+                f"{self.storage.path} was opened by process {self._pid}, before the fork; "
+                "open it in this process, after the other has closed it"
+            )
+        return tree, log
+
+    def _enter(self, *, rotate: bool = True) -> tuple[Tree, Log]:
+        tree, log = self._usable()
+        if self._writer is not None:
+            self._writer.shut()
+            tree.catch_up()
+        self._settle()
+        if rotate and tree.full():
+            log.trim(_decode_mark(tree.mark, self.storage.path))
+            tree.rotate(self._mark())
+        return tree, log
+
+    def _leave(self) -> None:
+        """Let the native writer go on; an exception leaves it shut, until the next who enters."""
+        if self._writer is not None and self._tree is not None and self._log is not None:
+            self._writer.open(self._log.appender, self._tree.memtable)
+
+    def _settle(self) -> None:
+        """Finish or undo what an exception interrupted."""
+        if self._in_flight is None:
+            return
+        start, entries, ranges = self._in_flight
+        _, log = self._usable()
+        if log.end == start:
+            log.rewind(start)
+        else:
+            self._apply(entries, ranges)  # perhaps again, which changes nothing
+        self._in_flight = None
+
+    def _apply(self, entries: Sequence[Entry], ranges: Sequence[Range]) -> None:
+        assert self._tree is not None
+        self._tree.write(entries, None, ranges)
+
+    def _acknowledge(self, log: Log, position: int) -> None:
+        if self.durability == "commit":
+            log.sync(position)
+        elif self._syncer is not None:
+            self._syncer.wake()
+
+    def _sync_behind(self) -> None:
+        if self._writer is not None:
+            self._writer.rest()  # first: what is written from now on asks for another sync
+        self.sync()
+
+    def _mark(self) -> bytes:
+        assert self._log is not None
+        return _MARK.pack(_MAGIC, self._log.end)
+
+    def _before_install(self, mark: bytes) -> None:
+        # The log first: the tree must not hold what a power cut takes from it.
+        if self._log is not None:  # else recovery flushes what the log already has on the disk
+            self._log.sync(_decode_mark(mark, self.storage.path))
+
+    def _replay(self, start: int) -> None:
+        """Bring the tree up to the log."""
+        tree, log = self._tree, self._log
+        assert tree is not None
+        assert log is not None
+        entries: list[Entry] = []
+        began = start
+        for position, kind, payload in log.read(start):
+            if kind != BATCH:
+                raise InvalidInput(f"{self.storage.path} holds the log of a replica")
+            try:
+                more, ranges = decode_batch(payload)
+            except ValueError as error:
+                raise Corruption(f"{self.storage.path}/log", position, str(error)) from None
+            if ranges or position - began > REPLAY_BYTES:
+                tree.write(entries)
+                entries = []
+                began = position
+            if ranges:
+                tree.write(more, None, ranges)
+            else:
+                entries += more
+            if tree.full():
+                tree.write(entries)
+                entries = []
+                tree.rotate(_MARK.pack(_MAGIC, position))
+        if entries:
+            tree.write(entries)
+
+    def _shut(self) -> None:
+        """Answer nothing any more; for a forked child."""
+        if self._writer is not None:
+            self._writer.shut()
+        if self._tree is not None:
+            self._tree.abandon()
+
+    def _release(self) -> None:
+        for part in (self._tree, self._log):
+            if part is not None:
+                part.close()
+        self._owner.close()
+
+
+def _decode_mark(mark: bytes, path: str) -> int:
+    if not mark:
+        return 0
+    if len(mark) != _MARK.size or not mark.startswith(_MAGIC):
+        raise Corruption(f"{path}/tree", 0, "the mark is not that of an engine")
+    position: int = _MARK.unpack(mark)[1]
+    return position
+
+
+def _scan(
+    snapshot: TreeSnapshot, start: bytes, stop: bytes | None, reverse: bool
+) -> Iterator[tuple[bytes, bytes]]:
+    with snapshot:
+        yield from snapshot.scan(start, stop, reverse=reverse)
+
+
+def _after(prefix: bytes) -> bytes | None:
+    """The first key behind all that begin so; None if there is none."""
+    kept = prefix.rstrip(b"\xff")
+    return kept[:-1] + bytes([kept[-1] + 1]) if kept else None
+
+
+def _after_fork() -> None:
+    """In a forked child: the files are the parent's, and no write may find its way to them."""
+    for engine in tuple(_engines):
+        with suppress(Exception):
+            engine._shut()
+
+
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+os.register_at_fork(after_in_child=_after_fork)
