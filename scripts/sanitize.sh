@@ -12,7 +12,9 @@ seconds=${FUZZ_SECONDS:-20}
 native=murmur/kvcore/kernel/native
 
 suites() { # <sanitizers> <runtime library> <tests...>
-    local kind=$1 runtime=$2 copy
+    local kind=$1 runtimes copy
+    # libstdc++ too: without it, what the kernel throws is unknown to the sanitizer's runtime.
+    runtimes="$(g++ -print-file-name="$2") $(g++ -print-file-name=libstdc++.so)"
     shift 2
     copy=build/sanitize/${kind//,/-}
     mkdir -p "$copy"
@@ -22,9 +24,9 @@ suites() { # <sanitizers> <runtime library> <tests...>
     (
         cd "$copy"
         MURMUR_SANITIZE=$kind "$python" setup.py --quiet build_ext --inplace
-        LD_PRELOAD=$(g++ -print-file-name="$runtime") "$python" -c \
+        LD_PRELOAD=$runtimes "$python" -c \
             'from murmur.kvcore.kernel import NATIVE; assert NATIVE, "the kernel was not built"'
-        LD_PRELOAD=$(g++ -print-file-name="$runtime") "$python" -m pytest -q -x \
+        LD_PRELOAD=$runtimes "$python" -m pytest -q -x \
             -p no:cacheprovider -o timeout=1800 "$@"
     )
 }

@@ -97,7 +97,7 @@ def test_a_mapped_file_that_is_truncated_raises(native: ModuleType, tmp_path: Pa
 
 def test_who_handled_bus_errors_before_still_does(native: ModuleType, tmp_path: Path) -> None:
     done = run(FOREIGN_MAPPING, tmp_path)
-    assert done.returncode < 0
+    assert done.returncode != 0
     assert "Bus error" in done.stderr
 
 
