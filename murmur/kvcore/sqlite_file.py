@@ -352,12 +352,11 @@ class SqliteFile:
 
     def check(self) -> Iterator[Problem]:
         """Verify everything: SQLite's structures, every row, the chain, the counts."""
-        try:
-            _check_header(self.path)
-            base = self.base()
-        except FileNotFoundError:
+        if not os.path.exists(self.path):
             yield Problem(self.path, 0, "missing")
             return
+        try:
+            base = self.base()
         except Corruption as error:
             yield Problem(error.path, error.offset, error.reason)
             return
@@ -518,7 +517,10 @@ def _connect(path: str, cache_bytes: int) -> Any:
 
 
 def _check_header(path: str) -> None:
-    """See what SQLite would take for an empty or another file, or would not look at."""
+    """See what SQLite would take for an empty or another file, or would not look at.
+
+    Before SQLite opens it: closing a file lets go of all locks that the process has on it.
+    """
     with open(path, "rb") as file:
         header = file.read(100)
         size = os.fstat(file.fileno()).st_size

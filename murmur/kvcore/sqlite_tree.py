@@ -33,7 +33,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 from murmur.errors import Closed, InvalidInput, Locked, Poisoned
-from murmur.kvcore.kernel import Entry, Latest, Memtable, Reads
+from murmur.kvcore.kernel import Entry, Memtable, Reads
 from murmur.kvcore.kernel.pure.chunk import Chunk, chunks
 from murmur.kvcore.sqlite_file import LONG, Base, SqliteFile
 from murmur.kvcore.storage import DiskStorage, Problem, Storage
@@ -162,7 +162,6 @@ class SqliteTree:
         memtable = Memtable(sequence)
         reads = Reads((memtable,), (), {})
         self._state = _State(sequence, None, memtable, reads, base)
-        self._latest = Latest(reads, sequence)
         # Snapshots by their ids. Changed without a lock: one that a fork or the garbage collector
         # met held could not be released.
         self._pins: dict[int, int] = {}
@@ -207,19 +206,14 @@ class SqliteTree:
     def get(self, key: bytes) -> bytes | None:
         """The latest published value of the key, None if it has none."""
         while True:
-            base = self._state.base
-            value = self._latest.get(key)
-            if value is not None:
-                return _untagged(value)
-            try:
-                value = base.get(key)
-            except Closed:
-                if self._state.base is base:
-                    raise
-                continue
-            if self._state.base is base:
+            state = self._state
+            if self._closed:
+                raise Closed("the tree is closed")
+            value = state.reads.get(key, state.sequence)
+            value = state.base.get(key) if value is None else _untagged(value)
+            if self._state is state:
                 return value
-            # A flush came between the two: the key may have moved from the one to the other.
+            # A batch was published meanwhile: what this state saw may have gone. Look again.
 
     def multi_get(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """The latest published values of several keys, each at its own moment."""
@@ -265,7 +259,6 @@ class SqliteTree:
         state.memtable.apply(sequence, entries, sorted(set(self._pins.copy().values())))
         with self._changing:
             _, _, memtable, reads, base = self._state
-            self._latest.move(reads, sequence)
             self._state = _State(sequence, attachment, memtable, reads, base)
         return sequence
 
@@ -345,7 +338,6 @@ class SqliteTree:
     def close(self) -> None:
         """Stop. The memtable is not flushed; the log has what is in it."""
         self._closed = True
-        self._latest.close()
         with self._filing:
             self._file.close()
 
@@ -366,10 +358,7 @@ class SqliteTree:
                 assert flushed == sequence, "one thread writes at a time"
                 memtable = Memtable(sequence)
                 reads = Reads((memtable,), (), {})
-            # In this order: whoever finds nothing in the new memtable has the new base, or sees
-            # that it came meanwhile.
             self._state = _State(sequence, attachment, memtable, reads, base)
-            self._latest.move(reads, sequence)
 
     def _settle(self) -> None:
         if self._file.settle():

@@ -435,7 +435,7 @@ class SqliteMachine(test_tree_model.TreeMachine):
 
 def test_sqlite_is_a_dict() -> None:
     run_state_machine_as_test(
-        SqliteMachine, settings=settings(max_examples=60, stateful_step_count=40, deadline=None)
+        SqliteMachine, settings=settings(max_examples=30, stateful_step_count=40, deadline=None)
     )
 
 
@@ -488,7 +488,7 @@ def test_a_killed_process_loses_nothing_that_was_flushed(tmp_path: Path, backend
     rng = Random(5)
     model: dict[bytes, bytes] = {}
     number = 0
-    for _ in range(6):
+    for _ in range(4):
         writer = subprocess.Popen(
             [sys.executable, "-c", WRITER, str(tmp_path / "db"), backend, "7"],
             stdout=subprocess.PIPE,

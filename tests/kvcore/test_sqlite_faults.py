@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import apsw
 import pytest
@@ -17,6 +20,7 @@ from murmur.errors import ChecksumMismatch, Corruption, Locked, Poisoned, Unknow
 from murmur.kvcore import sqlite_file
 from murmur.kvcore.sqlite_tree import SqliteTree
 from murmur.kvcore.storage import DiskStorage
+from tests.kvcore.test_replica import interrupted
 
 Model = dict[bytes, bytes]
 
@@ -384,6 +388,76 @@ def test_a_fault_at_every_call(
         if faults.counts.get(kind, 0) > 10_000:
             break
     assert failed or kind == "truncate"
+
+
+def test_a_flush_is_durable_when_it_returns(tmp_path: Path, faults: FaultyVfs) -> None:
+    tree = open_tree(tmp_path)
+    calls: list[dict[str, int]] = []
+    tree._before_install = lambda mark: calls.append(dict(faults.counts))
+    tree.write([(b"a", b"1")])
+    faults.fail(None)
+    tree.flush(b"1")
+    assert calls == [{}], "the log is synced before anything of it is written here"
+    assert faults.counts["sync"] >= 3, "SQLite's log; for the move to the file, both"
+    tree.close()
+
+
+def test_ctrl_c_anywhere_in_a_flush(tmp_path: Path) -> None:
+    """Memory and file still say the same, the mark included, and the flush can be repeated."""
+    model = fill(tmp_path / "whole", rows=20, turns=2)
+    batch: list[tuple[bytes, bytes | None]] = [(b"key %05d" % each, b"new") for each in range(4)]
+    after = model | {key: value for key, value in batch if value is not None}
+    at, hit = 0, True
+    while hit:
+        at += 2
+        shutil.copytree(tmp_path / "whole", tmp_path / "db")
+        tree = open_tree(tmp_path / "db")
+        tree.write(batch, "attached")
+        hit = interrupted(cast("Any", tree), at, partial(tree.flush, b"after"))
+        assert content(tree) == after
+        assert all(tree.get(key) == value for key, value in batch)
+        assert tree.attachment == "attached"
+        if at % 4 == 0:
+            shutil.copytree(tmp_path / "db", tmp_path / "killed")
+            killed = open_tree(tmp_path / "killed")
+            assert content(killed) == (after if killed.mark == b"after" else model)
+            killed.close()
+            shutil.rmtree(tmp_path / "killed")
+        tree.write([(b"later", b"1")])
+        tree.flush(b"later")
+        tree.close()
+        tree = open_tree(tmp_path / "db")
+        assert (tree.mark, content(tree)) == (b"later", after | {b"later": b"1"})
+        assert list(tree.check()) == []
+        tree.close()
+        shutil.rmtree(tmp_path / "db")
+    assert at > 80
+
+
+def test_the_end_of_a_forked_child_leaves_the_file_alone(tmp_path: Path) -> None:
+    program = """
+import gc, os, sys, murmur
+swarm = murmur.open(sys.argv[1], backend="sqlite")
+for turn in range(3):
+    swarm.put(f"key {turn}", b"value")
+    swarm.flush()
+    child = os.fork()
+    if child == 0:
+        swarm.close()
+        del swarm
+        gc.collect()
+        sys.exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert swarm.get("key 0") == b"value"
+assert os.path.exists(os.path.join(sys.argv[1], "tree/kv.sqlite-wal"))
+assert swarm.check() == []
+swarm.close()
+"""
+    subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "db")],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        check=True,
+    )
 
 
 def test_the_umask_does_not_open_the_file_to_others(tmp_path: Path) -> None:
