@@ -58,7 +58,7 @@ class Options:
         if not isinstance(self.mmap, bool):
             raise InvalidInput(f"mmap is True or False, not {self.mmap!r}")
         names = self._codec_names()
-        if not names or any(name not in CODECS for name in names):
+        if not names or any(name not in tuple(CODECS) for name in names):
             raise InvalidInput(
                 f"compression is one of {', '.join(CODECS)}, or a tuple of them by level, "
                 f"not {self.compression!r}"

@@ -105,7 +105,7 @@ class Head:
         """Begin another memtable; for the writer."""
         with self.lock:
             sequence, attachment, memtable, sealed, frozen, version, _ = self.state
-            memtable.freeze(sequence)
+            memtable.apply(sequence + 1, ())  # takes back what an interrupted batch left there
             self.state = _state(
                 sequence, attachment, Memtable(sequence), (memtable, *sealed), frozen, version
             )
@@ -114,7 +114,8 @@ class Head:
     def rotate(self, mark: bytes) -> Frozen:
         """Freeze the memtable and the sealed ones; for the writer, who holds the lock."""
         sequence, attachment, memtable, sealed, frozen, version, _ = self.state
-        memtable.freeze(sequence)
+        # It is frozen by who flushes it: here an interrupt could leave a frozen one to be written.
+        memtable.apply(sequence + 1, ())  # takes back what an interrupted batch left there
         newest = Frozen((memtable, *sealed), mark, sequence)
         self.state = _state(
             sequence, attachment, Memtable(sequence), (), (newest, *frozen), version

@@ -67,11 +67,14 @@ class Work:
     def flush(self, frozen: Frozen, leave_off: Callable[[], None]) -> None:
         """Make a table of memtables, newest first, and install it with their mark."""
         self._before_install(frozen.mark)
+        leave_off()
         started = self._pace.now_ns()
         with self._store.writing() as writing:
             table: Table | None = None
             values: list[ValueFile] = []
             size = 0
+            for memtable in frozen.memtables:
+                memtable.freeze(frozen.sequence)
             memtables = [memtable for memtable in frozen.memtables if memtable.bytes]
             if memtables:
                 output = self._output(writing, 0, frozen.sequence, leave_off, urgent=True)
