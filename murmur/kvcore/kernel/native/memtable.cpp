@@ -51,21 +51,19 @@ const Version* version_at(const Record* record, uint64_t sequence) {
 
 void Memtable::apply(uint64_t sequence, const Operation* operations, size_t count,
                      const KeyRange* ranges, size_t range_count) {
-  {
-    Exclusive lock(lock_);
-    if (frozen_) throw InvalidArgument("the memtable is frozen");
-    if (sequence == 0) throw InvalidArgument("sequences begin at 1");
-    if (newest_ >= sequence) take_back(sequence);
-  }
+  std::unique_lock<SharedLock> lock(lock_);
+  if (frozen_) throw InvalidArgument("the memtable is frozen");
+  if (sequence == 0) throw InvalidArgument("sequences begin at 1");
+  if (newest_ >= sequence) take_back(sequence);
   try {
-    for (size_t at = 0; at < range_count; at++) {
-      Exclusive lock(lock_);
-      delete_range(sequence, ranges[at]);
-    }
+    for (size_t at = 0; at < range_count; at++) delete_range(sequence, ranges[at]);
     for (size_t start = 0; start < count; start += SLICE) {
+      if (start) {
+        lock.unlock();  // readers in between see nothing of this sequence
+        lock.lock();
+      }
       const size_t stop = std::min(start + SLICE, count);
-      Exclusive lock(lock_);
-      for (size_t at = start; at < std::min(start + AHEAD, stop); at++) {
+      for (size_t at = start + 1; at < std::min(start + AHEAD, stop); at++) {
         index_.prefetch(operations[at].hash);
       }
       for (size_t at = start; at < stop; at++) {
@@ -74,12 +72,11 @@ void Memtable::apply(uint64_t sequence, const Operation* operations, size_t coun
       }
     }
   } catch (...) {
-    Exclusive lock(lock_);
     take_back(sequence);
     throw;
   }
-  Exclusive lock(lock_);
   newest_ = sequence;
+  bytes_.store(arena_.bytes() + index_.bytes(), std::memory_order_relaxed);
 }
 
 void Memtable::freeze(uint64_t published) {
@@ -250,11 +247,6 @@ uint64_t Memtable::newest() const {
 size_t Memtable::size() const {
   Shared lock(lock_);
   return size_;
-}
-
-size_t Memtable::bytes() const {
-  Shared lock(lock_);
-  return arena_.bytes() + index_.bytes();
 }
 
 std::unique_ptr<EntryIterator> Memtable::entries() const {

@@ -87,7 +87,8 @@ class Memtable final : public EntrySource {
 
   uint64_t newest() const;  // the highest sequence that was applied
   size_t size() const;      // keys, and boundaries of range tombstones
-  size_t bytes() const;     // taken of the arena and for the index
+  /* What keys, values and what orders them take. */
+  size_t bytes() const { return bytes_.load(std::memory_order_relaxed); }
 
   /* As a source of a flush, when it is frozen: all that its newest sequence sees. */
   std::unique_ptr<EntryIterator> entries() const override;
@@ -112,6 +113,7 @@ class Memtable final : public EntrySource {
   bool frozen_ = false;
   std::atomic<bool> has_ranges_{false};
   size_t size_ = 0;
+  std::atomic<size_t> bytes_{0};
   Arena arena_;
   BTree keys_;
   PointIndex index_;
