@@ -1,13 +1,8 @@
-/* fuzz_keycode.cpp: any bytes as a key; what is read of them is written as the same bytes.
+/* fuzz_keycode.cpp: any bytes as a key; see standalone.hpp.
  *
- *     clang++ -std=c++17 -fsanitize=fuzzer,address,undefined -I.. fuzz_keycode.cpp ../keycode.cpp \
- *         ../columns.cpp ../rows.cpp ../common.cpp
- *     g++ -std=c++17 -g -O1 -fsanitize=address,undefined -DSTANDALONE -I.. (the same files)
- *     ./a.out [rounds [seed]]        without libFuzzer: keys, changed at random
- *
- * The first byte of the input chooses the columns, the rest is the key.
+ * What is read of them must be written as the same bytes. The first byte of the input chooses the
+ * columns, the rest is the key.
  */
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <random>
@@ -15,6 +10,7 @@
 #include <vector>
 
 #include "keycode.hpp"
+#include "standalone.hpp"
 
 using namespace murmur;
 
@@ -98,35 +94,26 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   return 0;
 }
 
-#ifdef STANDALONE
-
-int main(int argc, char** argv) {
-  const unsigned long rounds = argc > 1 ? std::strtoul(argv[1], nullptr, 10) : 1000000;
-  std::mt19937_64 random(argc > 2 ? std::strtoul(argv[2], nullptr, 10) : 1);
-  unsigned long whole = 0;
-  for (unsigned long round = 0; round < rounds; ++round) {
+std::vector<std::string> seeds() {
+  static const uint8_t OFTEN[] = {0, 0, 1, 0x61, 0x7f, 0x80, 0xff, 0xc3, 0xa9};
+  std::mt19937_64 random(7);
+  std::vector<std::string> all;
+  for (int each = 0; each < 1000; ++each) {
     std::string input(1, static_cast<char>(random()));
-    const auto columns = columns_of(static_cast<uint8_t>(input[0]));
-    for (const KeyColumn& each : columns) {
+    for (const KeyColumn& column : columns_of(static_cast<uint8_t>(input[0]))) {
       // A tag, and a body that is often one.
       std::string body(1, static_cast<char>(random() % 8 ? 2 : random() % 5));
-      const size_t width = each.width() ? each.width() : random() % 9;
+      const size_t width = column.width() ? column.width() : random() % 9;
       for (size_t at = 0; at < width; ++at) {
-        static const uint8_t often[] = {0, 0, 1, 0x61, 0x7f, 0x80, 0xff, 0xc3, 0xa9};
-        body.push_back(static_cast<char>(random() % 3 ? often[random() % sizeof often] : random()));
+        body.push_back(static_cast<char>(random() % 3 ? OFTEN[random() % sizeof OFTEN] : random()));
       }
-      if (!each.width()) body += std::string("\0\1", 2);
-      if (each.descending) {
+      if (!column.width()) body += std::string("\0\1", 2);
+      if (column.descending) {
         for (char& byte : body) byte = static_cast<char>(~byte);
       }
       input += body;
     }
-    if (random() % 4 == 0) input.resize(1 + random() % input.size());
-    if (random() % 4 == 0) input[random() % input.size()] = static_cast<char>(random());
-    LLVMFuzzerTestOneInput(reinterpret_cast<const uint8_t*>(input.data()), input.size());
-    whole += input.size();
+    all.push_back(input);
   }
-  std::printf("%lu keys, %lu bytes\n", rounds, whole);
+  return all;
 }
-
-#endif

@@ -1,14 +1,8 @@
-/* fuzz_rows.cpp: any bytes as records; nothing may be read or written out of bounds.
- *
- *     clang++ -std=c++17 -fsanitize=fuzzer,address,undefined -I.. fuzz_rows.cpp ../rows.cpp \
- *         ../columns.cpp ../common.cpp
- *     g++ -std=c++17 -g -O1 -fsanitize=address,undefined -DSTANDALONE -I.. (the same files)
- *     ./a.out [rounds [seed]]        without libFuzzer: records, changed at random
+/* fuzz_rows.cpp: any bytes as records; see standalone.hpp.
  *
  * The input is a chunk: a byte that says how many cells, their lengths, a byte each, and the cells.
  * What is made of it is looked at as Arrow would, through the C data interface.
  */
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <random>
@@ -17,6 +11,7 @@
 
 #include "columns.hpp"
 #include "rows.hpp"
+#include "standalone.hpp"
 
 using namespace murmur;
 
@@ -137,8 +132,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   return 0;
 }
 
-#ifdef STANDALONE
-
 namespace {
 
 using Random = std::mt19937_64;
@@ -231,32 +224,19 @@ std::string make_cell(Random& random) {
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  const unsigned long rounds = argc > 1 ? std::strtoul(argv[1], nullptr, 10) : 100000;
-  Random random(argc > 2 ? std::strtoul(argv[2], nullptr, 10) : 1);
-  unsigned long whole = 0;
-  for (unsigned long round = 0; round < rounds; ++round) {
+std::vector<std::string> seeds() {
+  Random random(7);
+  std::vector<std::string> all;
+  for (int each = 0; each < 500; ++each) {
     std::string head(1, '\0'), body;
-    for (uint32_t cells = below(random, 6); cells; --cells) {
-      std::string cell = make_cell(random);
+    for (uint32_t cells = 1 + below(random, 5); cells; --cells) {
+      const std::string cell = make_cell(random);
       if (cell.size() > 255) continue;
       head[0]++;
       head.push_back(static_cast<char>(cell.size()));
       body += cell;
     }
-    std::string input = head + body;
-    for (uint32_t changes = below(random, 4); changes; --changes) {
-      const uint32_t place = below(random, static_cast<uint32_t>(input.size()));
-      switch (below(random, 4)) {
-        case 0: input.resize(place + 1); break;
-        case 1: input.insert(place, 1, static_cast<char>(random())); break;
-        default: input[place] = static_cast<char>(random());
-      }
-    }
-    LLVMFuzzerTestOneInput(reinterpret_cast<const uint8_t*>(input.data()), input.size());
-    whole += input.size();
+    all.push_back(head + body);
   }
-  std::printf("%lu inputs, %lu bytes\n", rounds, whole);
+  return all;
 }
-
-#endif
