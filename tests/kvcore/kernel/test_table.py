@@ -6,6 +6,7 @@ from collections.abc import Callable
 from random import Random
 from types import ModuleType
 from typing import Any
+from zlib import crc32
 
 import pytest
 from hypothesis import given
@@ -16,6 +17,7 @@ from murmur.kvcore.kernel import ABSENT, TableInfo
 from murmur.kvcore.kernel.pure import writer as writer_module
 from murmur.kvcore.kernel.pure.block import encode_block
 from murmur.kvcore.kernel.pure.cache import BlockCache
+from murmur.kvcore.kernel.pure.filter import build_filter
 from murmur.kvcore.kernel.pure.ranges import join
 from murmur.kvcore.kernel.pure.table import Table
 from murmur.kvcore.memory_storage import MemoryStorage
@@ -77,6 +79,39 @@ def test_many_blocks(kernel: ModuleType) -> None:
         assert list(reads.scan(start, stop, 0, reverse=True)) == within[::-1]
     assert list(reads.scan(b"", None, 0)) == ordered
     assert list(table.check()) == []
+
+
+def test_the_format_does_not_change(kernel: ModuleType) -> None:
+    folder = Folder(kernel)
+    content: Content = {b"ka": b"1", b"kb": None, b"kc": b"L" * 40}
+    folder.flush(content, [(b"x", b"y")], separate_bytes=30)
+    data = folder.content()
+    assert data["000002.val"] == b"MURMRVAL" + bytes([1, *[0] * 7]) + b"L" * 40
+    reference = u64(2) + u64(16) + u32(40) + u32(crc32(b"L" * 40))
+    block = u32(3) + u32(1) + u32(1) + bytes([1, 1, 1]) + bytes([1, 1, 1, 1, 1, 0, 24])
+    block += u32(1) + u32(2) + b"k" + b"abc" + b"1" + reference
+    filter_ = build_filter([crc32(key) for key in content])
+    ranges = u32(1) + u32(0) + u32(0) + bytes([1, 1, 1]) + bytes([1, 0, 1]) + b"xy"
+    sections = [b"\0" + block, b"\0" + filter_, b"\0" + ranges, b"\0" + u64(2) + u64(40)]
+    handles, file = [], b""
+    for section in sections:
+        handles.append(u64(len(file)) + u32(len(section)) + u32(crc32(section)))
+        file += section
+    index = b"\0" + u32(1) + u32(0) + u32(0) + bytes([1, 1, 1]) + bytes([2, 0, 16]) + b"kc"
+    index += handles[0]
+    handles.append(u64(len(file)) + u32(len(index)) + u32(crc32(index)))
+    file += index
+    footer = u64(1) + u64(3) + u64(1) + u64(1) + b"".join(handles[1:]) + u32(crc32(file))
+    footer += u32(crc32(footer)) + bytes([2, 0]) + b"MURMRSST"
+    assert data[NAME] == file + footer
+
+
+def u32(number: int) -> bytes:
+    return number.to_bytes(4, "little")
+
+
+def u64(number: int) -> bytes:
+    return number.to_bytes(8, "little")
 
 
 def test_a_large_value_has_a_block_of_its_own(kernel: ModuleType) -> None:
