@@ -9,9 +9,10 @@ sqlglot ends at the binder. What other floors supply enters through two Protocol
 (relation.py) and SystemRelations (system.py).
 """
 
+from murmur.sql.cache import Shared, shared_of
 from murmur.sql.plan import ResultColumn
 from murmur.sql.relation import ColumnarEngine, Relation
-from murmur.sql.session import Outcome, Session
+from murmur.sql.session import Outcome, Session, point_answer
 from murmur.sql.system import SystemRelations
 
 __all__ = [
@@ -20,5 +21,8 @@ __all__ = [
     "Relation",
     "ResultColumn",
     "Session",
+    "Shared",
     "SystemRelations",
+    "point_answer",
+    "shared_of",
 ]

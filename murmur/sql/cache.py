@@ -44,6 +44,13 @@ class Statement:
             self._prepared = prepared
         return prepared
 
+    def point(self, catalog: Catalog) -> Prepared | None:
+        """What the statement was prepared to, if it is a point query and still right."""
+        prepared = self._prepared
+        if prepared is None or prepared.point is None or prepared.version != catalog.version:
+            return None
+        return prepared
+
 
 class StatementCache:
     """The statements that were used last."""
@@ -55,11 +62,15 @@ class StatementCache:
 
     def get(self, text: str) -> Statement:
         """The statement of this text, parsed now if need be."""
+        return self.find(text) or self._parsed(text)  # not a text: parse says so
+
+    def find(self, text: str) -> Statement | None:
+        """The statement of this text, if it is here."""
         try:
             statement = self._statements[text]
             self._statements.move_to_end(text)
-        except (KeyError, TypeError):  # TypeError: not a text; parse says so
-            return self._parsed(text)
+        except (KeyError, TypeError):
+            return None
         return statement
 
     def _parsed(self, text: str) -> Statement:

@@ -27,6 +27,7 @@ from murmur.sql.binder_names import fold, only, plain_name, unbound, unsupported
 from murmur.sql.engines import plan_query
 from murmur.sql.execution import Context
 from murmur.sql.executor import compile_rows
+from murmur.sql.parser import text_after_as
 from murmur.sql.plan import CreateAs, RowQuery
 
 Tree: TypeAlias = Any  # sqlglot's
@@ -37,6 +38,7 @@ def bind_create_as(tree: Tree, binding: Binding) -> CreateAs:
     """The plan of a CREATE TABLE that has a query."""
     text = binding.text
     only(tree, text, "this", "kind", "exists", "expression", "properties")
+    text_after_as(text)
     schema = tree.this
     names: list[str] = []
     node = schema

@@ -89,7 +89,7 @@ def parse_expression(text: str) -> Tree:
 
 
 def text_after_as(text: str) -> str:
-    """The query of a CREATE ... AS, as it stands in the text of the statement."""
+    """The query of a CREATE ... AS, as it stands in the text; ParseError if there is no AS."""
     tokens = _tokens(text)
     depth = 0
     for token, following in pairwise(tokens):
@@ -97,7 +97,7 @@ def text_after_as(text: str) -> str:
             depth += 1 if token.token_type is TokenType.L_PAREN else -1
         elif depth == 0 and token.token_type is TokenType.ALIAS:
             return text[following.start : tokens[-1].end + 1]
-    raise AssertionError(text)
+    raise _error("expected AS before the query", text, len(text.rstrip()))
 
 
 def _parse(text: str) -> Parsed:

@@ -39,6 +39,7 @@ from murmur.sql.plan import (
     Rows,
     Update,
 )
+from murmur.sql.point import PointReader, compile_point
 from murmur.sql.system import System
 
 
@@ -54,8 +55,10 @@ class Prepared:
     write: Program | None = None  # of INSERT, UPDATE and DELETE
     steps: Sequence[Step] = ()  # of DDL
     columns: tuple[ResultColumn, ...] | None = None
+    point: PointReader | None = None  # of a RowQuery that reads one row by its key
     short: bool = False  # the rows are few: reading them at once is cheaper than a lazy reader
     binding: Binding | None = None
+    described: tuple[tuple[str, SqlType | None], ...] = ()  # the columns of a point query
     _as_given: frozenset[int] = frozenset()
     _alternative: ColumnarQuery | None = field(default=None)
 
@@ -103,6 +106,8 @@ def _prepare(parsed: Parsed, catalog: Catalog, system: System) -> Prepared:
             prepared.plan, prepared.columns = query, query.columns
             if isinstance(query, RowQuery):
                 prepared.read, prepared.short = compile_rows(query.rows), _is_short(query.rows)
+                prepared.point = compile_point(query, parsed.parameters, binding.types)
+                prepared.described = tuple((each.name, each.type) for each in query.columns)
                 prepared.binding = binding
         case "insert":
             prepared.plan = insert = bind_insert(tree, binding)

@@ -23,6 +23,8 @@ def resolve_schemas(tree: Tree, text: str) -> None:
         schema, catalog = node.args.get("db"), node.args.get("catalog")
         if schema is None:
             continue
+        if not isinstance(schema, exp.Identifier):  # a..b
+            raise unbound("the name of a schema is missing", node, text)
         if catalog is not None and fold(catalog) != CATALOG:
             raise unbound(f'there is no database "{fold(catalog)}"', node, text)
         name = fold(schema)

@@ -250,12 +250,19 @@ class Session:
         transaction = self._transaction
         if transaction is not None:
             assert self._catalog is not None
+            point = statement.point(self._catalog)
+            if point is not None and point.point is not None:
+                rows = point.point(transaction.get, parameters)
+                return Outcome("select", point.columns, iter(rows))
             prepared = statement.prepared(self._catalog, self._system)
             context = self._context(prepared, parameters)
             outcome = self._read(prepared, transaction, context)
             if outcome.rows is not None:
                 outcome.rows = iter(list(outcome.rows))
             return outcome
+        answer = point_answer(self._replica, statement, parameters)
+        if answer is not None:
+            return Outcome("select", answer[0].columns, iter(answer[1]))
         snapshot = self._replica.snapshot()
         try:
             prepared = statement.prepared(_catalog(snapshot), self._system)
@@ -384,6 +391,21 @@ class Session:
             ids=shared.ids,
             halt=self._halt,
         )
+
+
+def point_answer(
+    replica: Replica, statement: Statement, parameters: Given
+) -> tuple[Prepared, list[Row]] | None:
+    """What a point query was prepared to, and its rows in the latest state; None if it is none.
+
+    One key is read, so the state needs no pin; only the catalog must not have moved meanwhile.
+    """
+    catalog = _catalog(replica)
+    prepared = statement.point(catalog)
+    if prepared is None or prepared.point is None:
+        return None
+    rows = prepared.point(replica.get, parameters)
+    return (prepared, rows) if _catalog(replica).version == catalog.version else None
 
 
 def _catalog(view: Any) -> Catalog:

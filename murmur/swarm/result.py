@@ -207,6 +207,13 @@ def from_rows(columns: Sequence[tuple[str, SqlType | None]], rows: Iterator[Row]
     return Result(columns, _Lazy(columns, rows))
 
 
+def from_list(columns: Sequence[tuple[str, SqlType | None]], rows: list[Row]) -> Result:
+    """A result whose rows are there already."""
+    kept = _Lazy(columns, None)
+    kept._kept = rows
+    return Result(columns, kept)
+
+
 def from_arrow(table: pyarrow.Table) -> Result:
     """A result that stands in a table already."""
     from murmur.olap.arrow import column_types
@@ -244,10 +251,10 @@ class _Lazy:
     """Rows of the row engine, kept as they are computed."""
 
     def __init__(
-        self, columns: Sequence[tuple[str, SqlType | None]], source: Iterator[Row]
+        self, columns: Sequence[tuple[str, SqlType | None]], source: Iterator[Row] | None
     ) -> None:
         self._columns = columns
-        self._source: Iterator[Row] | None = source
+        self._source = source
         self._failure: BaseException | None = None
         self._kept: list[Row] = []
         self._table: pyarrow.Table | None = None
