@@ -35,6 +35,7 @@ tables = [folder.flush(content), folder.flush(content)]
 
 REPLACED_HANDLER = """
 for table in tables:
+    faulthandler.disable()
     faulthandler.enable()  # takes SIGBUS over; opening a table takes it back
     name = table.name
     mapped = folder.kernel.Table(folder.storage, name, table.info, folder.cache, mmap=True)
@@ -299,6 +300,18 @@ def test_a_cache_of_nothing(native: ModuleType) -> None:
     assert folder.cache.weight == 0
 
 
+def test_a_block_larger_than_the_cache_drives_nothing_out(native: ModuleType) -> None:
+    folder = Folder(native, cache_bytes=100_000)
+    table = folder.flush(numbered(300) | {b"large": bytes(200_000)})
+    for key in numbered(300):
+        table.get(key)
+    assert table.get(b"large") == bytes(200_000)
+    before = folder.cache.misses
+    for key in numbered(300):
+        table.get(key)
+    assert folder.cache.misses == before
+
+
 def test_many_threads_read_and_merge_at_once(native: ModuleType, tmp_path: Path) -> None:
     folder = Folder(native, DiskStorage(tmp_path), cache_bytes=30_000)
     content = numbered(4000, 50)
@@ -314,6 +327,8 @@ def test_many_threads_read_and_merge_at_once(native: ModuleType, tmp_path: Path)
                 found = [table.get(key) for table in tables]
                 assert [value for value in found if value is not ABSENT] == [content[key]]
             assert len(folder.pairs(*tables)) == len(keys)
+            assert folder.reads([(), tables]).multi_get(keys, 0) == list(content.values())
+            assert [problem for table in tables for problem in table.check()] == []
         except BaseException as error:
             failures.append(error)
 

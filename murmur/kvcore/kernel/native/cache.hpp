@@ -6,7 +6,7 @@
  *            it down, and a block at nought goes
  *
  * A block that leaves `small` untouched leaves a ghost in its slot: when it comes back before
- * `main` has turned over, it goes to `main` at once. A scan (keep = false) passes through `small`
+ * `main` has turned over, it goes to `main` at once. A long scan (keep = false) passes through `small`
  * and never disturbs `main`. A hit takes no lock: the lowest bit of the slot guards the few
  * instructions in which a reader takes its reference.
  *
@@ -106,7 +106,7 @@ class BlockCache {
   BlockCache& operator=(const BlockCache&) = delete;
 
   /* The block of a slot, if it is here. */
-  BlockRef find(Slot& slot) {
+  BlockRef find(Slot& slot, bool keep) {
     uintptr_t held = slot.load(std::memory_order_relaxed);
     if (is_block(held)) prefetch(held);
     while (is_block(held)) {
@@ -116,7 +116,7 @@ class BlockCache {
         CachedBlock* block = reinterpret_cast<CachedBlock*>(held);
         block->references_.fetch_add(1, std::memory_order_relaxed);
         const uint8_t uses = block->uses_.load(std::memory_order_relaxed);
-        if (uses < MOST_USES) block->uses_.store(uses + 1, std::memory_order_relaxed);
+        if (keep && uses < MOST_USES) block->uses_.store(uses + 1, std::memory_order_relaxed);
         slot.store(held, std::memory_order_release);
         count(hits_);
         return BlockRef(block, BlockRef::Counted{});
@@ -128,7 +128,7 @@ class BlockCache {
   }
 
   /* Puts a block into its slot, unless another thread was faster: the one that is there now.
-   * keep = false: it was read by a scan. */
+   * keep = false: it was read by a long scan. */
   BlockRef insert(Slot& slot, CachedBlock::Owner block, bool keep);
 
   /* Empties the slots of a table that goes. Nobody may be reading through it any more. */

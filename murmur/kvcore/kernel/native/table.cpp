@@ -289,7 +289,7 @@ bool TableIterator::open(size_t block) {
     at_ = count_ = 0;
     return false;
   }
-  if (!block_ || block != block_at_) block_ = table_.block(contents, block, keep_);
+  if (!block_ || block != block_at_) block_ = table_.block(contents, block, opened_++ < SHORT_SCAN);
   block_at_ = block;
   count_ = block_->count();
   group_ = UINT32_MAX;
@@ -319,6 +319,7 @@ void TableIterator::show() {
 }
 
 void TableIterator::seek(Slice key) {
+  opened_ = 0;
   if (!open(table_.contents().find(key))) return;
   at_ = block_->lower_bound(key);
   if (at_ == count_)
@@ -328,12 +329,14 @@ void TableIterator::seek(Slice key) {
 }
 
 void TableIterator::seek_first() {
+  opened_ = 0;
   if (!open(0)) return;
   at_ = 0;
   show();
 }
 
 void TableIterator::seek_last() {
+  opened_ = 0;
   const size_t blocks = table_.contents().blocks();
   if (!open(blocks ? blocks - 1 : 0)) return;
   at_ = count_ - 1;
@@ -341,6 +344,7 @@ void TableIterator::seek_last() {
 }
 
 void TableIterator::seek_before(Slice key) {
+  opened_ = 0;
   const size_t block = table_.contents().find(key);
   if (block == table_.contents().blocks()) return seek_last();
   open(block);

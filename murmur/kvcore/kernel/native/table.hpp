@@ -126,7 +126,7 @@ class Table {
   const Contents& load_contents();
   std::unique_ptr<Contents> read_contents();
   BlockRef block(const Contents& contents, size_t at, bool keep) {
-    BlockRef found = cache_->find(slot(contents, at));
+    BlockRef found = cache_->find(slot(contents, at), keep);
     return found ? std::move(found) : load_block(contents, at, keep);
   }
   static Slot& slot(const Contents& contents, size_t at);
@@ -145,11 +145,11 @@ class Table {
   std::atomic<uint64_t> passed_{0};
 };
 
-/* A cursor over a table's entries, through the cache. `keep`: whether its blocks count as wanted,
- * or may go first. The table must outlive it. */
+/* A cursor over a table's entries, through the cache. The first blocks after each search count as
+ * wanted, as those of a get do; a long scan's later ones go first. The table must outlive it. */
 class TableIterator final : public EntryIterator {
  public:
-  explicit TableIterator(Table& table, bool keep = false) : table_(table), keep_(keep) {}
+  explicit TableIterator(Table& table) : table_(table) {}
   void seek(Slice key) override;
   void seek_first() override;
   void seek_last() override;
@@ -170,7 +170,8 @@ class TableIterator final : public EntryIterator {
   void prev_block();
 
   Table& table_;
-  const bool keep_;
+  static constexpr uint32_t SHORT_SCAN = 8;  // blocks
+  uint32_t opened_ = 0;                      // since the last search
   size_t block_at_ = 0;
   uint32_t at_ = 0;
   uint32_t count_ = 0;
