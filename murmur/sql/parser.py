@@ -90,17 +90,23 @@ def parse_expression(text: str) -> Tree:
 
 def text_after_as(text: str) -> str:
     """The query of a CREATE ... AS, as it stands in the text; ParseError if there is no AS."""
-    tokens = _tokens(text)
+    tokens = _statement_tokens(text)[0]
     depth = 0
     for token, following in pairwise(tokens):
         if token.token_type in (TokenType.L_PAREN, TokenType.R_PAREN):
             depth += 1 if token.token_type is TokenType.L_PAREN else -1
         elif depth == 0 and token.token_type is TokenType.ALIAS:
             return text[following.start : tokens[-1].end + 1]
+        elif depth == 0 and token.token_type in _QUERY_WORDS:
+            raise _error("expected AS before the query", text, token.start)
     raise _error("expected AS before the query", text, len(text.rstrip()))
 
 
-def _parse(text: str) -> Parsed:
+_QUERY_WORDS = (TokenType.SELECT, TokenType.VALUES, TokenType.WITH)
+
+
+def _statement_tokens(text: str) -> tuple[Sequence[Token], bool]:
+    """The tokens behind EXPLAIN, and whether that was there."""
     tokens = _tokens(text)
     if not tokens:
         raise ParseError("the statement is empty")
@@ -113,6 +119,11 @@ def _parse(text: str) -> Parsed:
             raise _error("EXPLAIN of what?", text, len(text))
         if tokens[0].text.upper() in ("ANALYZE", "VERBOSE", "(", "QUERY"):
             raise Unsupported(f"EXPLAIN takes no options\n{place(text, tokens[0].start)}")
+    return tokens, explain
+
+
+def _parse(text: str) -> Parsed:
+    tokens, explain = _statement_tokens(text)
     kind = _kind(tokens, text)
     if kind == "transaction":
         if explain:
