@@ -168,6 +168,30 @@ def test_a_transaction_sees_what_it_has_not_committed(kernel: Any) -> None:
         assert seen(replica, "note") == [(1, "n1", None, 0), (2, "n2", None, 0)]
 
 
+def test_a_snapshot_is_read_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_replica() as replica:
+        define(replica, NOTE)
+        transact(replica, lambda tx: insert(tx, "note", id=1, body="x"))
+        table = table_of(replica, "note")
+        added = []
+
+        class Reader(pure.ColumnReader):
+            def add(self, chunk: Any) -> None:
+                added.append(chunk.count)
+                super().add(chunk)
+
+        monkeypatch.setattr(catalog_rows, "ColumnReader", Reader)
+        with replica.snapshot() as view:
+            assert arrow_rows(view, table) == [(1, "x", None, 0)]
+        tx = replica.begin()
+        assert arrow_rows(tx, table) == [(1, "x", None, 0)]
+        assert added == [1, 1]
+        insert(tx, "note", id=2, body="y")
+        assert len(arrow_rows(tx, table)) == 2
+        assert added == [1, 1]
+        tx.rollback()
+
+
 def test_lives_edits_and_counts_of_replicas_that_met(kernel: Any) -> None:
     left, right = apart()
     define(left, NOTE)

@@ -408,6 +408,51 @@ def test_rows_are_tuples_of_atoms(kernel: Any) -> None:
     assert row(plain({9: 5})) is None
 
 
+@differential
+def test_out_of_memory_is_an_error_and_no_more() -> None:
+    cells = [plain({9: "x" * at, 3: None if at % 3 else at}) for at in range(600)]
+    expected = read(native, cells)
+    failed = 0
+    for nth in range(1, 80):
+        native.fail_allocation(nth)
+        try:
+            read(native, cells)
+        except MemoryError:
+            failed += 1
+        finally:
+            native.fail_allocation(0)
+    assert failed > 30
+    assert read(native, cells).equals(expected)
+
+
+@differential
+def test_a_reader_that_failed_is_of_no_use() -> None:
+    reader = native.ColumnReader(FIELDS)
+    with pytest.raises(Corruption):
+        reader.add_cells([b"x"])
+    for use in (lambda: reader.add_cells([]), lambda: reader.add(chunk([])), reader.take):
+        with pytest.raises(RuntimeError, match="in use, or gave an error"):
+            use()
+
+
+@differential
+@pytest.mark.parametrize(
+    "field",
+    [
+        FieldSpec(1, 0),
+        FieldSpec(1, 10),
+        FieldSpec(1, INTEGER, "i", width=3),
+        FieldSpec(1, INTEGER, "l", width=8, low=-(2**63), high=0, bias=1),
+        FieldSpec(1, DECIMAL, "d:39,0", precision=39),
+        FieldSpec(1, DECIMAL, "d:1,2", precision=1, scale=2),
+        FieldSpec(1, FIXED, "w:0"),
+    ],
+)
+def test_a_field_that_no_column_can_be_is_refused(field: FieldSpec) -> None:
+    with pytest.raises(Exception, match="of a kind, or of a width"):
+        native.ColumnReader([field])
+
+
 # Both kernels --------------------------------------------------------------
 
 ATOMS = (
