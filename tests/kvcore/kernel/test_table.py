@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from random import Random
 from types import ModuleType
 from typing import Any
@@ -304,6 +305,27 @@ def test_check_sees_what_the_checksums_do_not(
     assert problems("encode_block", another_last) >= 1
     assert problems("encode_block", disorder) >= 1
     assert problems("encode_block", encode_block) == 0
+
+
+def test_an_index_that_promises_more_than_a_block_holds(
+    kernel: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def promising(keys: Any, values: Any, kinds: int = 0) -> bytes:
+        if len(values[0]) == 16:
+            keys = [keys[0] + b"x", *keys[1:]]
+        return encode_block(keys, values, kinds)
+
+    folder = Folder(load_kernel("pure"))
+    monkeypatch.setattr(writer_module, "encode_block", promising)
+    table = folder.flush({b"%06d" % n: b"v" * 100 for n in range(100)}, bits_per_key=0)
+    reader = Folder(kernel, folder.storage)
+    forgery = reader.open(table.info)
+    last = table._load().lasts[0]
+    found: object = ABSENT
+    with suppress(Corruption):
+        found = forgery.get(last)
+    assert found is ABSENT
+    assert len(list(forgery.check())) >= 1
 
 
 @pytest.mark.parametrize("codec", [0, 1, 2])

@@ -132,8 +132,6 @@ def _decode(data: bytes, at: int) -> Block:
         at += deleted_count * 4
         referenced = _unpack(data, at, referenced_count, 4)
         at += referenced_count * 4
-    if at > len(data):
-        raise Malformed("not a block: it ends within its lengths")
 
     prefixes = [
         data[start:stop] for start, stop in pairwise(accumulate(prefix_lengths, initial=at))

@@ -254,8 +254,6 @@ class Table:
                     if values is not None:
                         yield from self._check_value(offset, value, values)
                 previous = key
-            if block.keys[-1:] != [contents.lasts[at]]:
-                yield Problem(self.path, offset, "the index has another last key of the block")
             if at == 0:
                 first += block.keys[:1]
             entries += len(block.keys)
@@ -352,6 +350,8 @@ class Table:
             block = decode_block(*unwrap(stored))
         except Malformed as error:
             raise Corruption(self.path, handle[0], str(error)) from None
+        if block.keys[-1:] != [contents.lasts[at]]:
+            raise Corruption(self.path, handle[0], "the index has another last key of the block")
         if keep:
             self._cache.put(self._block_number + at, block, scan=scan)
         return block
