@@ -29,10 +29,12 @@ from itertools import pairwise
 from typing import Any
 
 from murmur.errors import Closed, InvalidInput
+from murmur.kvcore.backup import Backup, Generation, Item, tree_items
 from murmur.kvcore.census import census
 from murmur.kvcore.figures import SAMPLE, Histogram
 from murmur.kvcore.ingest import Source, validated
 from murmur.kvcore.kernel import Entry, Latest, Memtable
+from murmur.kvcore.manifest import encode_manifest
 from murmur.kvcore.options import Options
 from murmur.kvcore.pressure import LEAST_NAP_S, Pace, SystemPace
 from murmur.kvcore.state import Head, State
@@ -116,7 +118,11 @@ class Tree:
     @property
     def attachment(self) -> object:
         """What came with the last published write."""
-        return self._head.state.attachment
+        head = self._head
+        state = head.state
+        if head.latest.sequence != state.sequence:
+            state = head.catch_up()
+        return state.attachment
 
     def snapshot(self) -> TreeSnapshot:
         """The latest published state, pinned until it is closed."""
@@ -193,6 +199,10 @@ class Tree:
         """Take over what a native writer has published; it is shut meanwhile."""
         self._head.catch_up()
 
+    def follow(self, follow: Callable[[object], tuple[int, object]]) -> None:
+        """Ask this for the sequence and the attachment that a native writer has come to."""
+        self._head.follow = follow
+
     def delete_range(self, start: bytes, stop: bytes, attachment: object = None) -> int:
         """Delete all keys with start <= key < stop; the sequence number. Costs as much as a put."""
         return self.write((), attachment, ((start, stop),))
@@ -255,6 +265,21 @@ class Tree:
         with self._work.installing:
             version = self._head.state.version  # holding it keeps its files
         self._store.checkpoint(version, directory)
+
+    def backup(self, directory: str, label: str = "") -> Generation:
+        """Add what was flushed to the backups in a directory (backup.py), which is made if it is
+        not there; only what it lacks is copied. `Backup` lists, prunes and restores them.
+        """
+        target = self._store.storage.at(directory)
+        return Backup(target).add(self.backup_items(), label)
+
+    def backup_items(self) -> list[Item]:
+        """The files of what was flushed, for a backup of more than the tree."""
+        self._usable()
+        with self._work.installing:
+            version = self._head.state.version
+            manifest = encode_manifest(self._store.manifest(version))
+        return tree_items(self._store.storage, version, manifest)
 
     def check(self) -> Iterator[Problem]:
         """Read every file and verify all that can be verified; what is wrong, if anything is."""
