@@ -317,3 +317,27 @@ def test_a_full_disk_leaves_the_generations_before() -> None:
     tree.backup("backup")
     assert list(Backup(storage.at("backup")).check()) == []
     tree.close()
+
+
+def test_what_makes_a_directory_a_tree_is_restored_last() -> None:
+    storage = MemoryStorage()
+    tree = Tree.open(storage, options=OPTIONS)
+    tree.write(numbered(0, 60))
+    tree.flush(b"1")
+    tree.backup("backup")
+    tree.close()
+    counting = storage.clone()
+    start = counting.operations
+    Backup(counting.at("backup")).restore(counting.at("new"))
+    opened = 0
+    for cut in range(counting.operations - start - 12, counting.operations - start + 1):
+        for seed in range(20):
+            copy = storage.clone()
+            copy.cut_power(at=copy.operations + cut)
+            with pytest.raises(PowerCut):
+                Backup(copy.at("backup")).restore(copy.at("new"))
+            survivor = copy.crash(Random(seed))
+            if survivor.exists("new/tree/MANIFEST"):
+                assert content(survivor.at("new")) == model(numbered(0, 60))
+                opened += 1
+    assert opened > 20
