@@ -259,6 +259,23 @@ def test_a_snapshot_stays_whatever_is_flushed(tree: KeyTree) -> None:
     snapshot.close()
 
 
+def test_each_snapshot_has_its_own_version_of_a_key(tree: KeyTree) -> None:
+    snapshots = []
+    for number in range(12):
+        tree.write([(b"key", b"%d" % number if number % 4 else None), (b"other", b"%d" % number)])
+        snapshots.append(tree.snapshot())
+        tree.write([(b"key", b"unseen")])
+        if number == 6:
+            tree.flush(b"m")
+    for number, snapshot in enumerate(snapshots):
+        value = b"%d" % number if number % 4 else None
+        assert snapshot.get(b"key") == value
+        assert dict(snapshot.scan(b"key", b"kez")) == ({b"key": value} if value else {})
+        assert snapshot.get(b"other") == b"%d" % number
+        snapshot.close()
+    assert tree.get(b"key") == b"unseen"
+
+
 def test_what_is_deleted_stays_deleted(tree: KeyTree) -> None:
     tree.write(numbered(0, 200))
     tree.flush(b"1")
@@ -406,12 +423,13 @@ class SqliteMachine(test_tree_model.TreeMachine):
     """The machine of test_tree_model, on SQLite; its process may end without closing the tree."""
 
     on_disk = True
+    rng = Random(1)
 
     def open(self) -> Any:
         self.marks = []
         return SqliteTree.open(
             self.storage,
-            memtable_bytes=12 << 10,
+            memtable_bytes=self.rng.choice((12, 60)) << 10,  # a full one is flushed at once
             cache_bytes=20 << 10,
             before_install=self.marks.append,
         )
