@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from contextlib import suppress
 from random import Random
@@ -297,7 +298,7 @@ def test_check_sees_what_the_checksums_do_not(
 
     def disorder(keys: Any, values: Any, kinds: int = 0) -> bytes:
         if keys[0] == b"a":
-            keys, values = [b"a", b"aa"], [b"b", b"bb"]
+            values = [b"e", b"d"]
         return encode_block(keys, values, kinds)
 
     assert problems("hash_key", lambda key: 7) >= 1
@@ -305,6 +306,31 @@ def test_check_sees_what_the_checksums_do_not(
     assert problems("encode_block", another_last) >= 1
     assert problems("encode_block", disorder) >= 1
     assert problems("encode_block", encode_block) == 0
+
+
+def test_check_adds_up_what_is_referenced(
+    kernel: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Folder(load_kernel("pure"))
+    monkeypatch.setattr(writer_module, "SHARE", struct.Struct(">QQ"))
+    table = folder.flush({b"a": b"v" * 100}, separate_bytes=50)
+    shares = struct.unpack("<QQ", struct.pack(">QQ", 2, 100))
+    forgery = Folder(kernel, folder.storage).open(table.info._replace(references=(shares,)))
+    assert len(list(forgery.check())) == 1
+
+
+def test_a_reference_leads_into_the_values_of_its_file(kernel: ModuleType) -> None:
+    storage = MemoryStorage()
+    folder = Folder(kernel, storage)
+    folder.flush({b"a": b"v" * 100}, separate_bytes=50)
+    file = folder.values[2]
+    assert file.read(16, 100, crc32(b"v" * 100)) == b"v" * 100
+    assert file.read(50, 3, crc32(b"vvv")) == b"vvv"
+    for offset, length in ((0, 8), (17, 100), (16, 2**32 - 1), (2**64 - 1, 1), (2**64 - 1, 3)):
+        with pytest.raises(Corruption):
+            file.read(offset, length, crc32(b"MURMRVAL"))
+    storage.corrupt("000002.val", b"MURMRVAL")
+    assert len(list(file.check())) == 1
 
 
 def test_an_index_that_promises_more_than_a_block_holds(
