@@ -6,7 +6,7 @@
 #include <algorithm>
 
 #include "crc32.hpp"
-#include "file.hpp"
+#include "memory_files.hpp"
 #include "merge.hpp"
 #include "reader.hpp"
 #include "stand_ins.hpp"
@@ -17,32 +17,6 @@
 using namespace murmur;
 
 namespace {
-
-class MemoryReadFile final : public ReadFile {
- public:
-  explicit MemoryReadFile(Slice bytes) : ReadFile("memory"), bytes_(bytes) {}
-  void read(uint64_t offset, size_t size, uint8_t* out) override {
-    if (offset > bytes_.size || size > bytes_.size - offset) too_short(offset, size, 0);
-    if (size) std::memcpy(out, bytes_.data + offset, size);
-  }
-  uint64_t size() override { return bytes_.size; }
-
- private:
-  Slice bytes_;
-};
-
-class MemoryAppendFile final : public AppendFile {
- public:
-  explicit MemoryAppendFile(std::string* target) : AppendFile("memory"), target_(target) {}
-  void write(const uint8_t* data, size_t size) override {
-    target_->append(reinterpret_cast<const char*>(data), size);
-  }
-  void sync() override {}
-  void close() override {}
-
- private:
-  std::string* target_;
-};
 
 class Nowhere final : public MergeOutput {
  public:
