@@ -78,7 +78,7 @@ class Listed(NamedTuple):
 
 
 ENGINES = {
-    "murmur": Listed("murmur", "murmur_engine", "Murmur", peer=False),
+    "murmur": Listed("murmur.kvcore.engine", "murmur_engine", "Murmur", peer=False),
     "rocksdict": Listed("rocksdict", "log_structured", "RocksDict", log_structured=True),
     "plyvel": Listed("plyvel", "log_structured", "Plyvel", log_structured=True),
     "fjall": Listed("pyfjall", "log_structured", "Fjall", log_structured=True),
