@@ -56,7 +56,6 @@ from murmur.kvcore.version import Version
 
 PIECE_BYTES = 16 << 20  # of a table that is being built; so much is held in memory
 COPY_BYTES = 1 << 20  # read and written at once
-_NO_CACHE = PureBlockCache(0)
 
 
 class Source(NamedTuple):
@@ -78,7 +77,6 @@ class TableBuilder:
         self._name = name
         chosen = (options or Options()).tables(1, deepest=True)
         self._options = chosen._replace(table_bytes=1 << 62, separate_bytes=0)
-        self._cache = BlockCache(0)
         self._last: bytes | None = None
         self._batch: list[Entry] = []
         self._bytes = 0
@@ -127,7 +125,7 @@ class TableBuilder:
         if self._batch:
             name = f"{self._name}.{len(self._pieces)}{TEMPORARY}"
             (info,) = self._write(name, [self._memtable()])
-            self._pieces.append(Table(self._storage, name, info, self._cache))
+            self._pieces.append(Table(self._storage, name, info, BlockCache(0)))
 
     def _write(self, name: str, sources: Sequence[Memtable | Sequence[Table]]) -> list[TableInfo]:
         self._remove(name)
@@ -208,7 +206,8 @@ def _read_info(storage: Storage, name: str, file: ReadFile) -> TableInfo:
         raise UnknownFormat(path, at, f"table format {version}, this release reads {VERSION}")
     number, entries, tombstones, ranges, *handles, _ = FOOTER.unpack_from(data)
     info = TableInfo(number, size, entries, tombstones, ranges, 0, checksum, b"", b"")
-    table = PureTable(storage, name, info, _NO_CACHE)
+    # A cache knows tables by their numbers, which are not unique outside of a tree.
+    table = PureTable(storage, name, info, PureBlockCache(0))
     starts, stops = table.ranges()
     newest = next(iter(table.all_runs(1)), None)
     oldest = next(iter(table.runs(b"", None, reverse=True)), None)
