@@ -78,6 +78,19 @@ class BTree {
     Record* record() const { return leaf->records[at]; }
     explicit operator bool() const { return leaf != nullptr; }
 
+    // The record so many places after this one or before it, if it lies in this leaf or the next.
+    Record* ahead(unsigned distance) const {
+      if (at + distance < leaf->count) return leaf->records[at + distance];
+      const unsigned beyond = at + distance - leaf->count;
+      return leaf->next && beyond < leaf->next->count ? leaf->next->records[beyond] : nullptr;
+    }
+    Record* behind(unsigned distance) const {
+      if (at >= distance) return leaf->records[at - distance];
+      const unsigned beyond = distance - at;
+      const Leaf* left = leaf->previous;
+      return left && beyond <= left->count ? left->records[left->count - beyond] : nullptr;
+    }
+
     void forward() {
       if (++at == leaf->count) {
         leaf = leaf->next;

@@ -2,10 +2,10 @@
  *
  *     state := number of readers | WRITER when one holds it or waits for the last reader
  *
- * A writer that waits keeps new readers out, so that readers in turn cannot starve it. It costs one
- * atomic operation to take and one to leave (std::shared_mutex takes three times as long), and waits
- * by spinning, then yielding, then sleeping: hold it for microseconds only, and never while waiting
- * for another lock, for I/O or for the interpreter. Not to be taken twice by one thread.
+ * A writer that waits keeps new readers out, so that readers in turn cannot starve it, as they can
+ * with glibc's std::shared_mutex. Who waits spins, then yields, then sleeps: hold it for
+ * microseconds only, and never while waiting for another lock, for I/O or for the interpreter. Not
+ * to be taken twice by one thread.
  */
 #pragma once
 

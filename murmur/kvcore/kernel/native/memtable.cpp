@@ -275,7 +275,7 @@ bool MemtableIterator::fill_forward(BTree::Place place) {
     prefetch(place.leaf->records[place.at + at]);
   }
   while (place && stop_ < limit_ && steps++ < STEPS) {
-    if (place.at + AHEAD < place.leaf->count) prefetch(place.leaf->records[place.at + AHEAD]);
+    if (const Record* ahead = place.ahead(AHEAD)) prefetch(ahead);
     high_ = place.record();
     if (const Version* version = seen(high_)) piece_[stop_++] = {high_, version};
     place.forward();
@@ -290,7 +290,7 @@ bool MemtableIterator::fill_backward(BTree::Place place) {
   size_t steps = 0;
   high_ = place ? place.record() : nullptr;
   while (place && stop_ - start_ < limit_ && steps++ < STEPS) {
-    if (place.at >= AHEAD) prefetch(place.leaf->records[place.at - AHEAD]);
+    if (const Record* behind = place.behind(AHEAD)) prefetch(behind);
     low_ = place.record();
     if (const Version* version = seen(low_)) piece_[--start_] = {low_, version};
     place.backward();
