@@ -264,6 +264,17 @@ def test_a_directory_keeps_its_backend(tmp_path: Path) -> None:
     assert not (tmp_path / "plain/BACKEND").exists()
 
 
+def test_connections_choose_one_too(tmp_path: Path) -> None:
+    connection = murmur.connect(tmp_path / "db", backend="sqlite")
+    connection.execute("CREATE TABLE note (id INT PRIMARY KEY)")
+    connection.commit()
+    murmur.connect(tmp_path / "db").close()
+    with pytest.raises(InvalidInput, match="is open in this process with backend='sqlite'"):
+        murmur.connect(tmp_path / "db", backend="lsm")
+    connection.close()
+    assert recorded_backend(DiskStorage(tmp_path / "db")) == SQLITE
+
+
 def test_only_backends_that_exist(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="backend is one of lsm, sqlite, not 'lmdb'"):
         murmur.open(tmp_path / "db", backend="lmdb")
