@@ -288,7 +288,17 @@ def test_check_sees_what_the_checksums_do_not(
 
     def swapped(keys: Any, values: Any, kinds: int = 0) -> bytes:
         if values[0] == b"v" * 100:
-            keys = [keys[1], keys[0], *keys[2:]]
+            keys = [keys[0], keys[2], keys[1], *keys[3:]]
+        return encode_block(keys, values, kinds)
+
+    def fewer(keys: Any, values: Any, kinds: int = 0) -> bytes:
+        if values[0] == b"v" * 100:
+            keys, values = [keys[0], *keys[2:]], [values[0], *values[2:]]
+        return encode_block(keys, values, kinds)
+
+    def long_handles(keys: Any, values: Any, kinds: int = 0) -> bytes:
+        if len(values[0]) == 16:
+            values = [value + b"x" for value in values]
         return encode_block(keys, values, kinds)
 
     def another_last(keys: Any, values: Any, kinds: int = 0) -> bytes:
@@ -303,9 +313,12 @@ def test_check_sees_what_the_checksums_do_not(
 
     assert problems("hash_key", lambda key: 7) >= 1
     assert problems("encode_block", swapped) >= 1
+    assert problems("encode_block", fewer) >= 1
+    assert problems("encode_block", long_handles) >= 1
     assert problems("encode_block", another_last) >= 1
     assert problems("encode_block", disorder) >= 1
     assert problems("encode_block", encode_block) == 0
+    assert problems("crc32", lambda data, *before: 7 if before else crc32(data)) >= 1
 
 
 def test_check_adds_up_what_is_referenced(
