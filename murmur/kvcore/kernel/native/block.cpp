@@ -176,6 +176,10 @@ uint32_t BlockView::search_heads(Slice key) const {
   }
   uint32_t at = static_cast<uint32_t>(base - heads_) + (*base < head);
   if (at == count_ || heads_[at] != head) return at;
+  // It is probably the key itself: its value comes on its way while the keys are compared.
+  const uint8_t* value = data_ + value_at_[at];
+  __builtin_prefetch(value);
+  __builtin_prefetch(value + 64);
   uint32_t end = at + 1;
   while (end < count_ && heads_[end] == head) end++;
   while (at < end) {

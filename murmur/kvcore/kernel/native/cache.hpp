@@ -142,7 +142,7 @@ class BlockCache {
  private:
   static constexpr uintptr_t LOCKED = 1, GHOST = 2;  // a ghost: time << 2 | GHOST
   static constexpr uint8_t MOST_USES = 3;
-  static constexpr int PREFETCHED_LINES = 8;
+  static constexpr int PREFETCHED_LINES = 11;
 
   struct Queue {
     CachedBlock* first = nullptr;
