@@ -118,14 +118,14 @@ def test_where_nothing_overlaps_it_goes_to_the_bottom() -> None:
 def test_all_or_nothing_is_let_in() -> None:
     storage = MemoryStorage()
     tree = Tree.open(storage, options=OPTIONS)
-    good = ready(storage, "good", numbered(0, 50))
+    good = ready(storage, "good", numbered(0, 300))
     data = bytearray(storage.content("good"))
-    data[100] ^= 1
+    data[8000] ^= 1  # of a block that only a full check reads
     file = storage.create("bad")
     file.write(bytes(data))
     file.close()
     bad = good._replace(name="bad")
-    overlapping = ready(storage, "overlapping", numbered(49, 60))
+    overlapping = ready(storage, "overlapping", numbered(299, 310))
     for sources, error in (
         ([bad], Corruption),
         ([good, overlapping], InvalidInput),
@@ -137,7 +137,7 @@ def test_all_or_nothing_is_let_in() -> None:
         assert tree.mark == b""
     assert tree.ingest([], b"1") == 0
     tree.ingest([good], b"1")
-    assert len(content(tree)) == 50
+    assert len(content(tree)) == 300
     tree.close()
 
 
