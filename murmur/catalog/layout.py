@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from operator import itemgetter
+from decimal import Decimal
+from operator import is_, itemgetter
 from typing import Any, NamedTuple
 
 from murmur.catalog import keyspace
@@ -26,7 +27,7 @@ from murmur.catalog.derivation import Source, source_of
 from murmur.catalog.fields import field_of
 from murmur.catalog.keycode import NOT_OF_TYPE, ColumnEncoder, atom_encoder
 from murmur.catalog.schema import Column, Index, Table
-from murmur.catalog.soundness import mended, types_checker
+from murmur.catalog.soundness import mender
 from murmur.catalog.types import Value
 from murmur.catalog.values import checker
 from murmur.errors import ConstraintViolation, InternalError
@@ -63,11 +64,10 @@ class Layout:
     __slots__ = (
         "_atoms",
         "_counters",
-        "_decode_atoms",
         "_encode_key",
         "_key_parts",
+        "_mended",
         "_plan",
-        "_sound",
         "claims",
         "decode",
         "digest_key",
@@ -85,8 +85,7 @@ class Layout:
         self.decode = row_decoder(table, table.columns)
         self.read = row_reader(table, table.columns)
         self._atoms = atoms_getter(table.columns)
-        self._decode_atoms = atoms_decoder(table.columns)
-        self._sound = types_checker(table.columns)
+        self._mended = mender(table.columns)
         self.intakes = {column.id: _intake(table, column) for column in table.columns}
         by_id = sorted(self.intakes.items())  # records keep fields in order of their ids
         self._plan = tuple(
@@ -157,29 +156,23 @@ class Layout:
         )
 
     def readable(self, fields: dict[int, Atom]) -> dict[int, Atom]:
-        """The fields, with None in place of what has not the type of its column."""
+        """The fields, with None in place of what its column cannot hold."""
         atoms = self._atoms(fields)
-        if self._sound(atoms):
+        held = self._mended(atoms)
+        if all(map(is_, held, atoms)):
             return fields
-        columns = self.table.columns
-        whole = zip(columns, mended(columns, atoms), strict=True)
+        whole = zip(self.table.columns, held, strict=True)
         return {**fields, **{column.id: atom for column, atom in whole}}
 
     def unreadable(self, fields: Mapping[int, Atom]) -> list[Column]:
         """The columns that read NULL because the fields hold something else than their type."""
-        atoms, columns = self._atoms(fields), self.table.columns
-        if self._sound(atoms):
-            try:
-                self._decode_atoms(atoms)
-            except NOT_OF_TYPE:
-                pass
-            else:
-                return []
-        kept = mended(columns, atoms)
+        atoms = self._atoms(fields)
         return [
             column
-            for column, atom, held in zip(columns, atoms, kept, strict=True)
-            if atom is not None and held is None
+            for column, atom, held in zip(
+                self.table.columns, atoms, self._mended(atoms), strict=True
+            )
+            if held is not atom
         ]
 
     def has_key(self, key: bytes, fields: Mapping[int, Atom]) -> bool:
@@ -214,19 +207,9 @@ def layout_of(table: Table) -> Layout:
 def row_decoder(table: Table, columns: Sequence[Column]) -> Callable[[Mapping[int, Atom]], Row]:
     """Fields to a tuple of values of these columns; what is no value of its column reads NULL."""
     atoms = atoms_getter(columns)
-    sound = types_checker(columns)
+    mended = mender(columns)
     decode = atoms_decoder(columns)
-
-    def decode_row(fields: Mapping[int, Atom]) -> Row:
-        row = atoms(fields)
-        if sound(row):
-            try:
-                return decode(row)
-            except NOT_OF_TYPE:
-                pass
-        return decode(mended(columns, row))
-
-    return decode_row
+    return lambda fields: decode(mended(atoms(fields)))
 
 
 def row_reader(table: Table, columns: Sequence[Column]) -> Callable[[bytes], Row]:
@@ -237,23 +220,19 @@ def row_reader(table: Table, columns: Sequence[Column]) -> Callable[[bytes], Row
 
     def read_row(cell: bytes) -> Row:
         atoms = read(cell)
-        if atoms is not None:
-            try:
-                return decode(atoms)
-            except NOT_OF_TYPE:
-                pass
-        return decode_fields(visible_fields(cell))
+        return decode_fields(visible_fields(cell)) if atoms is None else decode(atoms)
 
     return read_row
 
 
 def atoms_decoder(columns: Sequence[Column]) -> Callable[[tuple[Atom, ...]], Row]:
-    """Atoms of these columns to values; one of NOT_OF_TYPE for what is not of its type."""
-    decoders = [
-        (at, decode)
-        for at, decode in enumerate(decoder(column.type) for column in columns)
-        if decode is not None
-    ]
+    """Atoms that these columns can hold to values."""
+    decoders: list[tuple[int, Callable[[Any], Any]]] = []
+    for at, column in enumerate(columns):
+        # What `decoder` makes sure of besides is known of an atom that is held.
+        decode = Decimal if column.type.name == "DECIMAL" else decoder(column.type)
+        if decode is not None:
+            decoders.append((at, decode))
     if not decoders:
         return lambda atoms: atoms
 

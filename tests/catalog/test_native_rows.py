@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from murmur.catalog import Table, add_column, parse_type, row_prefix, scan_rows
@@ -15,7 +15,7 @@ from murmur.catalog import layout as layouts
 from murmur.catalog import rows as catalog_rows
 from murmur.catalog.atoms import to_atom
 from murmur.catalog.fields import field_of
-from murmur.catalog.layout import row_decoder, row_reader
+from murmur.catalog.layout import layout_of, row_decoder, row_reader
 from murmur.catalog.rows import Increment, Reset, get_row, scan_batches, scan_columns, update_row
 from murmur.catalog.schema import ColumnDefinition, Default
 from murmur.errors import Corruption
@@ -37,6 +37,7 @@ from tests.catalog.harness import (
     transact,
     update,
 )
+from tests.catalog.test_keycode_laws import FOREIGN
 from tests.olap.harness import ONE_OF_EACH, every_type, make_peer, rows
 
 try:
@@ -248,6 +249,45 @@ def test_one_bad_atom_is_null_and_changes_no_other(kernel: Any) -> None:
         shown = dict(zip(ONE_OF_EACH, rows[1][1:], strict=True))
         assert shown.pop("COUNTER") == 5
         assert set(shown.values()) == {None}
+
+
+@given(st.data())
+def test_rows_columns_and_conflicts_agree_on_what_reads_null(
+    table: Table, data: st.DataObject
+) -> None:
+    column = data.draw(st.sampled_from(table.columns[:-1]))
+    atom = data.draw(
+        FOREIGN
+        | st.integers(-40_000, 40_000)
+        | st.sampled_from([2**31, -(2**31), 2**15, 3_652_059, 3_652_060, 86_400_000_000 - 1])
+        | st.decimals(allow_nan=False, allow_infinity=False).map(str)
+        | st.binary(min_size=12, max_size=12)
+    )
+    assume(not isinstance(atom, str) or atom.isprintable())
+    layout = layout_of(table)
+    fields = {each.id: None for each in table.columns} | {column.id: atom}
+    cell = encode_record([Life(9, b"replica0", 1, dict(sorted(fields.items())), {}, {})])
+    assert cell is not None
+    expected = layout.decode(fields)
+    at = column.position
+    assert [c.id for c in layout.unreadable(fields)] == (
+        [column.id] if atom is not None and expected[at] is None else []
+    )
+    assert repr(layout.decode(layout.readable(fields))) == repr(expected)
+    fields_of = [field_of(each) for each in table.columns]
+    for kernel in KERNELS:
+        reader = kernel.RowReader(fields_of)
+        row = reader(cell)
+        assert (row is None) == (atom is not None and expected[at] is None)
+        columns = kernel.ColumnReader(fields_of)
+        columns.add_cells([cell])
+        ((*arrays,),) = columns.take()
+        assert pa.array(arrays[at]).null_count == (expected[at] is None)
+    shown = arrow_rows(Held([(row_prefix(table.id) + b"k", cell)]), table)[0][at]
+    if column.type.name == "REAL" and shown is not None:
+        assert shown == pytest.approx(expected[at], nan_ok=True)
+    else:
+        assert shown == expected[at] or atom != atom
 
 
 def test_a_damaged_record_is_told_with_its_key(table: Table, kernel: Any) -> None:

@@ -185,29 +185,36 @@ void append_validity(Column& column, const uint8_t* valid, size_t count) {
   column.null_count += static_cast<int64_t>(nulls);
 }
 
+inline bool read_integer(const FieldSpec& field, const uint8_t* atom, int64_t& value) {
+  return is_a(atom, msgpack::INT) && msgpack::read_int(atom, value) && field.low <= value &&
+         value <= field.high;
+}
+
 template <class T>
 void decode_integers(const FieldSpec& field, const uint8_t* const* slots, size_t count,
                      ByteString& values, uint8_t* valid) {
-  const int64_t low = field.low, high = field.high, bias = field.bias;
   uint8_t* out = values.grow(count * sizeof(T));
   for (size_t each = 0; each < count; ++each, out += sizeof(T)) {
     int64_t value = 0;
-    const bool there = is_a(slots[each], msgpack::INT) && msgpack::read_int(slots[each], value) &&
-                       low <= value && value <= high;
+    const bool there = read_integer(field, slots[each], value);
     valid[each] = there;
-    store(out, there ? static_cast<T>(value - bias) : T{0});
+    store(out, there ? static_cast<T>(value - field.bias) : T{0});
   }
+}
+
+// Whether a number that is finite in 8 bytes would not be in `width`.
+inline bool overflows(double value, size_t width) {
+  constexpr double beyond = 0x1.ffffffp127;  // from here on a double rounds to infinity as a float
+  return width == 4 && std::isfinite(value) && std::fabs(value) >= beyond;
 }
 
 template <class T>
 void decode_floats(const uint8_t* const* slots, size_t count, ByteString& values, uint8_t* valid) {
-  // From here on a double rounds to infinity as a float.
-  constexpr double beyond = 0x1.ffffffp127;
   uint8_t* out = values.grow(count * sizeof(T));
   for (size_t each = 0; each < count; ++each, out += sizeof(T)) {
     bool there = is_a(slots[each], msgpack::FLOAT);
     double value = there ? msgpack::read_float(slots[each]) : 0;
-    if (sizeof(T) == 4 && std::isfinite(value) && std::fabs(value) >= beyond) {
+    if (overflows(value, sizeof(T))) {
       there = false;
       value = 0;
     }
@@ -225,31 +232,38 @@ void decode_booleans(const uint8_t* const* slots, size_t count, Column& column, 
   pack_bits(column.values, column.length, bits, count);
 }
 
+bool read_decimal(const FieldSpec& field, const uint8_t* atom, Wide& value) {
+  if (!is_a(atom, msgpack::TEXT)) return false;
+  size_t length;
+  const uint8_t* const text = msgpack::read_bytes(atom, length);
+  return parse_decimal(text, length, field.precision, field.scale, value);
+}
+
 void decode_decimals(const FieldSpec& field, const uint8_t* const* slots, size_t count,
                      ByteString& values, uint8_t* valid) {
   uint8_t* out = values.grow(count * sizeof(Wide));
   for (size_t each = 0; each < count; ++each, out += sizeof(Wide)) {
     Wide value = 0;
-    bool there = is_a(slots[each], msgpack::TEXT);
-    if (there) {
-      size_t length;
-      const uint8_t* const text = msgpack::read_bytes(slots[each], length);
-      there = parse_decimal(text, length, field.precision, field.scale, value);
-    }
-    valid[each] = there;
-    store(out, there ? value : Wide{0});
+    valid[each] = read_decimal(field, slots[each], value);
+    store(out, valid[each] ? value : Wide{0});
   }
+}
+
+// The bytes of an atom that has exactly so many; nullptr of any other.
+const uint8_t* read_fixed(const uint8_t* atom, size_t width) {
+  if (!is_a(atom, msgpack::BINARY)) return nullptr;
+  size_t length;
+  const uint8_t* const bytes = msgpack::read_bytes(atom, length);
+  return length == width ? bytes : nullptr;
 }
 
 void decode_fixed(const FieldSpec& field, const uint8_t* const* slots, size_t count,
                   ByteString& values, uint8_t* valid) {
   uint8_t* out = values.grow(count * field.width);
   for (size_t each = 0; each < count; ++each, out += field.width) {
-    size_t length = 0;
-    const uint8_t* bytes = nullptr;
-    if (is_a(slots[each], msgpack::BINARY)) bytes = msgpack::read_bytes(slots[each], length);
-    valid[each] = bytes != nullptr && length == field.width;
-    if (valid[each]) {
+    const uint8_t* const bytes = read_fixed(slots[each], field.width);
+    valid[each] = bytes != nullptr;
+    if (bytes) {
       std::memcpy(out, bytes, field.width);
     } else {
       std::memset(out, 0, field.width);
@@ -266,27 +280,26 @@ struct MonthDayNano {
   int64_t nanoseconds;
 };
 
+bool read_interval(const uint8_t* atom, int32_t& months, int64_t& us) {
+  months = 0;
+  if (is_a(atom, msgpack::INT)) return msgpack::read_int(atom, us);
+  const uint8_t* const bytes = read_fixed(atom, 12);
+  if (bytes == nullptr) return false;
+  months = static_cast<int32_t>(msgpack::load32(bytes));
+  us = static_cast<int64_t>(msgpack::load64(bytes + 4));
+  const Wide total = Wide{months} * US_PER_MONTH + us;
+  return INT64_MIN <= total && total <= INT64_MAX;
+}
+
 void decode_intervals(const uint8_t* const* slots, size_t count, ByteString& values,
                       uint8_t* valid) {
   uint8_t* out = values.grow(count * sizeof(MonthDayNano));
   for (size_t each = 0; each < count; ++each, out += sizeof(MonthDayNano)) {
-    int64_t us = 0;
-    int32_t months = 0;
-    bool there = false;
-    if (is_a(slots[each], msgpack::INT)) {
-      there = msgpack::read_int(slots[each], us);
-    } else if (is_a(slots[each], msgpack::BINARY)) {
-      size_t length;
-      const uint8_t* const bytes = msgpack::read_bytes(slots[each], length);
-      if (length == 12) {
-        months = static_cast<int32_t>(msgpack::load32(bytes));
-        us = static_cast<int64_t>(msgpack::load64(bytes + 4));
-        const Wide total = Wide{months} * US_PER_MONTH + us;
-        there = INT64_MIN <= total && total <= INT64_MAX;
-      }
-    }
     MonthDayNano value{0, 0, 0};
-    if (there) {
+    int32_t months;
+    int64_t us;
+    valid[each] = read_interval(slots[each], months, us);
+    if (valid[each]) {
       int64_t days = us / US_PER_DAY, rest = us % US_PER_DAY;
       if (rest < 0) {
         rest += US_PER_DAY;
@@ -294,7 +307,6 @@ void decode_intervals(const uint8_t* const* slots, size_t count, ByteString& val
       }
       value = {months, static_cast<int32_t>(days), rest * 1000};
     }
-    valid[each] = there;
     store(out, value);
   }
 }
@@ -347,6 +359,26 @@ void write_uuid(const uint8_t* bytes, uint8_t* out) {
 }
 
 }  // namespace
+
+bool holds(const FieldSpec& field, const uint8_t* atom) {
+  if (is_a(atom, msgpack::NIL)) return true;
+  int64_t number;
+  int32_t months;
+  Wide wide;
+  switch (field.kind) {
+    case FieldKind::Boolean: return is_a(atom, msgpack::BOOL);
+    case FieldKind::Integer: return read_integer(field, atom, number);
+    case FieldKind::Float:
+      return is_a(atom, msgpack::FLOAT) && !overflows(msgpack::read_float(atom), field.width);
+    case FieldKind::Decimal: return read_decimal(field, atom, wide);
+    case FieldKind::Text: return is_a(atom, msgpack::TEXT);
+    case FieldKind::Binary: return is_a(atom, msgpack::BINARY);
+    case FieldKind::Fixed: return read_fixed(atom, field.width) != nullptr;
+    case FieldKind::Uuid: return read_fixed(atom, 16) != nullptr;
+    case FieldKind::Interval: return read_interval(atom, months, number);
+  }
+  return false;
+}
 
 ColumnReader::ColumnReader(std::vector<FieldSpec> fields)
     : fields_(std::move(fields)), finder_(fields_), slots_(fields_.size() * STRIDE) {
@@ -516,11 +548,9 @@ void ColumnReader::decode(size_t at, const uint8_t* const* cells, size_t count, 
       Contents contents = {};
       uint8_t texts[BLOCK * 36];
       for (size_t each = 0; each < count; ++each) {
-        size_t size = 0;
-        const uint8_t* bytes = nullptr;
-        if (is_a(slots[each], msgpack::BINARY)) bytes = msgpack::read_bytes(slots[each], size);
-        valid[each] = bytes != nullptr && size == 16;
-        if (valid[each]) write_uuid(bytes, texts + 36 * each);
+        const uint8_t* const bytes = read_fixed(slots[each], 16);
+        valid[each] = bytes != nullptr;
+        if (bytes) write_uuid(bytes, texts + 36 * each);
         contents.bytes[each] = texts + 36 * each;
         contents.sizes[each] = valid[each] ? 36 : 0;
       }

@@ -34,6 +34,9 @@ bool parse_decimal(const uint8_t* text, size_t size, uint32_t precision, uint32_
 
 bool is_utf8(const uint8_t* text, size_t size);
 
+// Whether a column of this field can hold an atom; nil is null, and held. Text is not looked into.
+bool holds(const FieldSpec& field, const uint8_t* atom);
+
 // One column of one batch, as Arrow lays it out.
 struct Column {
   std::string format;

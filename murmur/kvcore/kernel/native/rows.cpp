@@ -16,21 +16,6 @@ using Wide = __int128;
 
 }  // namespace
 
-uint8_t classes_of(FieldKind kind) {
-  switch (kind) {
-    case FieldKind::Boolean: return msgpack::NIL | msgpack::BOOL;
-    case FieldKind::Integer: return msgpack::NIL | msgpack::INT;
-    case FieldKind::Float: return msgpack::NIL | msgpack::FLOAT;
-    case FieldKind::Decimal:
-    case FieldKind::Text: return msgpack::NIL | msgpack::TEXT;
-    case FieldKind::Binary:
-    case FieldKind::Fixed:
-    case FieldKind::Uuid: return msgpack::NIL | msgpack::BINARY;
-    case FieldKind::Interval: return msgpack::NIL | msgpack::INT | msgpack::BINARY;
-  }
-  return msgpack::NIL;
-}
-
 Finder::Finder(const std::vector<FieldSpec>& fields) {
   for (size_t field = 0; field < fields.size(); ++field) {
     const FieldSpec& spec = fields[field];

@@ -68,9 +68,6 @@ struct BadCell {
   const char* reason = nullptr;
 };
 
-// The classes of msgpack atoms that a field of this kind holds, nil among them.
-uint8_t classes_of(FieldKind kind);
-
 // Finds the atoms of fields in cells. For one thread at a time.
 class Finder {
  public:

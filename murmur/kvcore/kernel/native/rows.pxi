@@ -61,7 +61,6 @@ cdef extern from "rows.hpp" namespace "murmur" nogil:
         size_t cell
         size_t offset
         const char* reason
-    uint8_t classes_of(FieldKind)
     cdef cppclass Finder:
         Finder(const vector[CFieldSpec]&) except +
         BadCell look(const uint8_t*, size_t, const uint8_t**) except +
@@ -73,6 +72,7 @@ cdef extern from "columns.hpp" namespace "murmur" nogil:
         string format
         int64_t length
     ctypedef vector[shared_ptr[CColumn]] Batch
+    cbool holds(const CFieldSpec&, const uint8_t*)
     void export_array(const shared_ptr[CColumn]&, ArrowArray*) except +
     void export_schema(const string&, ArrowSchema*) except +
     cdef cppclass CColumnReader "murmur::ColumnReader":
@@ -273,21 +273,18 @@ cdef class RowReader:
 
     cdef Finder* finder
     cdef vector[const uint8_t*] slots
-    cdef vector[uint8_t] kinds
+    cdef vector[CFieldSpec] specs
 
     def __cinit__(self, fields):
-        cdef vector[CFieldSpec] specs = rows_specs(fields)
-        cdef size_t at
-        self.finder = new Finder(specs)
-        self.slots.resize(specs.size())
-        for at in range(specs.size()):
-            self.kinds.push_back(classes_of(specs[at].kind))
+        self.specs = rows_specs(fields)
+        self.finder = new Finder(self.specs)
+        self.slots.resize(self.specs.size())
 
     def __dealloc__(self):
         del self.finder
 
     def __call__(self, bytes cell not None):
-        """The atoms of a record, None if one is not of its field's kind. Raises Corruption."""
+        """The atoms of a record, None if a column could not hold one. Raises Corruption."""
         cdef BadCell bad
         cdef size_t at, count = self.slots.size()
         cdef object atom
@@ -300,7 +297,7 @@ cdef class RowReader:
         if bad.reason != NULL:
             raise rows_corruption("cell", bad)
         for at in range(count):
-            if not classes[self.slots[at][0]] & self.kinds[at]:
+            if not holds(self.specs[at], self.slots[at]):
                 return None
         try:
             for at in range(count):

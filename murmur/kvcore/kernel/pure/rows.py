@@ -4,7 +4,7 @@
     reader.add(chunk)                      cells, one after the other; add_cells takes a list
     for name, likes in reader.take(): ...  batches, a column for each field; pyarrow.array(likes)
 
-    RowReader(fields)(cell)  ->  ("KLM", 5), or None if an atom is not of its field's kind
+    RowReader(fields)(cell)  ->  ("KLM", 5), or None if a column could not hold one of them
 
 A record shows the fields of its first life, and over them its counters, summed over all lives
 within 64 bits (cell.visible_fields). A field that it lacks reads `missing`.
@@ -53,6 +53,7 @@ _INT = frozenset({int})
 _US_PER_DAY = 86_400_000_000
 _US_PER_MONTH = 30 * _US_PER_DAY
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_NOTHING = re.compile(r"(?!)")
 _DECIMAL_DIGITS = 38
 _MONTHS_AND_US = struct.Struct(">iq")
 _FLOAT32 = struct.Struct("<f")
@@ -130,14 +131,14 @@ class RowReader:
     def __init__(self, fields: Sequence[FieldSpec]) -> None:
         self._ids = tuple(field.id for field in fields)
         self._missing = tuple(field.missing for field in fields)
-        self._kinds = tuple(KINDS[field.kind] for field in fields)
+        self._holds = tuple(holder(field) for field in fields)
 
     def __call__(self, cell: bytes) -> tuple[Atom, ...] | None:
-        """The atoms of a record, None if one is not of its field's kind. Raises Corruption."""
+        """The atoms of a record, None if a column could not hold one. Raises Corruption."""
         fields = read_fields(cell, lambda: "cell")
         row = tuple(map(fields.get, self._ids, self._missing))
-        for atom, kinds in zip(row, self._kinds, strict=True):
-            if type(atom) not in kinds:
+        for atom, holds in zip(row, self._holds, strict=True):
+            if not holds(atom):
                 return None
         for atom in row:
             if type(atom) is str and not _is_text(atom):
@@ -348,6 +349,18 @@ def _shifted(atoms: Sequence[Atom], field: FieldSpec) -> Any:
     return pc.subtract(array, field.bias) if field.bias else array
 
 
+def holder(field: FieldSpec) -> Callable[[Any], bool]:
+    """Whether a column of this field can hold an atom; None is NULL, and held."""
+    kinds = KINDS[field.kind]
+    if field.kind in _HELD_AS_THEY_ARE or (field.kind == FLOAT and field.width != 4):
+        return lambda atom: type(atom) in kinds
+    if field.kind == INTEGER:
+        low, high = field.low, field.high
+        return lambda atom: atom is None or (type(atom) is int and low <= atom <= high)
+    held = _held(field)
+    return lambda atom: atom is None or held(atom) is not None
+
+
 def _held(field: FieldSpec) -> Callable[[Any], Any]:
     """The function that gives what a column holds for an atom; None for what it cannot hold."""
     kinds = KINDS[field.kind]
@@ -391,9 +404,15 @@ def _held(field: FieldSpec) -> Callable[[Any], Any]:
 def _decimal(field: FieldSpec) -> Callable[[Any], Decimal | None]:
     context = Context(prec=field.precision, traps=[Inexact, InvalidOperation])
     unit = Decimal((0, (1,), -field.scale))
+    whole = field.precision - field.scale
+    usual = re.compile(rf"-?[0-9]{{1,{whole}}}\.[0-9]{{{field.scale}}}") if whole else _NOTHING
 
     def decimal(atom: Any) -> Decimal | None:
-        if type(atom) is not str or not _NUMBER.fullmatch(atom):
+        if type(atom) is not str:
+            return None
+        if usual.fullmatch(atom):
+            return Decimal(atom)
+        if not _NUMBER.fullmatch(atom):
             return None
         try:
             number = Decimal(atom)
