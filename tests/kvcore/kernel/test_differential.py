@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from murmur.kvcore.kernel import Entry
@@ -187,7 +187,7 @@ batch = st.tuples(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(st.lists(batch, min_size=1, max_size=4), min_size=1, max_size=4),
     st.fixed_dictionaries(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any, ClassVar
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -213,4 +213,6 @@ class NativeEngine(Engine):
 
 TestPure = PureEngine.TestCase
 TestNative = NativeEngine.TestCase
-TestPure.settings = TestNative.settings = settings(max_examples=150, stateful_step_count=40)
+TestPure.settings = TestNative.settings = settings(
+    max_examples=150, stateful_step_count=40, suppress_health_check=[HealthCheck.too_slow]
+)

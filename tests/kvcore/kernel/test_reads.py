@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from murmur.errors import Closed, Corruption
@@ -63,7 +63,7 @@ def unchunked(chunks: Iterator[Any]) -> list[tuple[bytes, bytes]]:
     return pairs
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(batches, min_size=1, max_size=2),
     st.lists(batches, max_size=2),
