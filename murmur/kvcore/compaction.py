@@ -45,7 +45,7 @@ BASE = 4  # level 1 holds up to so many times what level 0 brings down at once
 RANGE_WEIGHT = 1000  # a range tombstone counts as so many tombstones: it was written to save them
 OLD = 64  # a table with tombstones is old when so many files were written after it
 LOPSIDED = 16  # level 0 goes down if it has 1/16 of the bytes that it is merged with
-SMALLEST_MOVE = 4  # a flushed table is moved as it is if it has 1/4 of a table's size
+SMALLEST_MOVE = 4  # a flushed table is moved as it is if it is 1/4 of what it could be
 
 
 class Plan(NamedTuple):
@@ -144,12 +144,13 @@ def _plan_level0(version: Version, options: Options) -> Plan:
         return _plan(version, options, [(table,) for table in similar], 0, 0)
     sources: list[Sequence[Table]] = [(table,) for table in flushed]
     plan = _plan(version, options, [*sources, below] if below else sources, 0, 1)
+    usual = min(options.table_bytes, options.memtable_bytes)
     in_order = sorted(flushed, key=lambda table: table.info.first)
     moved = (
         _may_move(version, options, plan)
         and not below
         and all(a.info.last < b.info.first for a, b in pairwise(in_order))
-        and all(table.info.size * SMALLEST_MOVE >= options.table_bytes for table in flushed)
+        and all(table.info.size * SMALLEST_MOVE >= usual for table in flushed)
     )
     return plan._replace(moved=moved)
 

@@ -132,11 +132,11 @@ class Brake:
         """How long to sleep now; 0 when it is not worth it, or the pressure has gone."""
         if memtable_bytes < self.threshold:
             self.debt = 0.0
-        if self.debt < LEAST_NAP_S:
-            return 0.0
-        nap = min(self.debt, NAP_S)
-        self.debt -= nap
-        return nap
+        return min(self.debt, NAP_S) if self.debt >= LEAST_NAP_S else 0.0
+
+    def slept(self, seconds: float) -> None:
+        """Pay with the time that was slept: more than was asked for counts for what comes next."""
+        self.debt = max(self.debt - seconds, -NAP_S)
 
 
 class Bucket:

@@ -332,13 +332,15 @@ class Tree:
     def _pay(self) -> None:
         """Sleep for what the last writes owe, as long as there is pressure."""
         brake, cause = self._brake, self._brake.cause
-        began = 0
+        began = then = self._pace.now_ns()
         while nap := brake.nap(self._head.state.memtable.bytes):
-            began = began or self._pace.now_ns()
             self._pace.sleep(nap)
+            now = self._pace.now_ns()
+            brake.slept((now - then) * 1e-9)
+            then = now
             self._usable()
-        if began:
-            self._work.figures.stalls[cause].record(self._pace.now_ns() - began)
+        if then > began:
+            self._work.figures.stalls[cause].record(then - began)
 
     def _usable(self) -> None:
         if self._closed:

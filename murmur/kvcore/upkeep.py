@@ -67,8 +67,9 @@ class Upkeep:
         self._options = options
         self._work = work
         self._pace = pace
+        self._starting = threading.Lock()
+        self._threads: dict[str, threading.Thread] = {}  # guarded by it
         # Guarded by the head's lock:
-        self._threads: dict[str, threading.Thread] = {}
         self._running: list[Plan] = []
         self._alone = False  # one plan is installed, and no other may begin: levels are renumbered
         self._exclusive = False  # everything is being merged
@@ -158,8 +159,9 @@ class Upkeep:
         """Stop, without finishing what is going on."""
         with self._head.lock:
             self._stopping = True
-            threads = list(self._threads.values())
             self._head.notify()
+        with self._starting:
+            threads = list(self._threads.values())
         for thread in threads:
             if thread.ident is not None:
                 thread.join()
@@ -205,7 +207,8 @@ class Upkeep:
 
     def _start(self, kind: str) -> None:
         """Let there be a thread of this kind that sees what is to do."""
-        with self._head.lock:
+        # Not under the head's lock: a thread may take its time to start.
+        with self._starting:
             thread = self._threads.get(kind)
             if self._stopping or (thread is not None and thread.ident is not None):
                 return
@@ -298,6 +301,7 @@ class Upkeep:
                         return None
                     waiter = self._head.waiter()
             if job is not None:
+                self._start_another()
                 return job
             waiter.acquire()
 
@@ -316,20 +320,20 @@ class Upkeep:
             plan = pick(version, self._options, self._running)
             if plan is not None:
                 self._running.append(plan)
-                self._start_another(plan)
                 return partial(self._merge, plan)
             if not self._sweeping and self._store.sweepable():
                 self._sweeping = True
                 return self._sweep
         return None
 
-    def _start_another(self, plan: Plan) -> None:
+    def _start_another(self) -> None:
         """One more thread, if there may be, and there is something for it."""
         mergers = len(self._threads) - (FLUSH in self._threads)
-        if mergers < self._options.compact_threads and pick(
-            self._head.state.version, self._options, self._running
-        ):
-            self._start(f"{MERGE}-{mergers + 1}")
+        if mergers < self._options.compact_threads:
+            with self._head.lock:
+                more = pick(self._head.state.version, self._options, self._running)
+            if more is not None:
+                self._start(f"{MERGE}-{mergers + 1}")
 
     def _merge_everything(self) -> None:
         try:

@@ -85,7 +85,12 @@ def test_what_is_owed_is_slept_in_naps_and_forgiven_when_the_pressure_goes() -> 
     owed = made.debt
     assert owed > 0.1
     assert made.nap(MB) == NAP_S
+    made.slept(NAP_S)
     assert abs(made.debt - (owed - NAP_S)) < 1e-9
+    made.slept(owed)
+    assert made.debt == -NAP_S, "what was overslept is credited, within bounds"
+    assert made.nap(MB) == 0
+    made.debt = owed
     made.look(0, 0, 0)
     assert made.nap(0) == 0
     assert made.debt == 0
