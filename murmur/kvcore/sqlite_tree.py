@@ -35,7 +35,8 @@ from typing import NamedTuple
 from murmur.errors import Closed, InvalidInput, Locked, Poisoned
 from murmur.kvcore.kernel import Entry, Memtable, Reads
 from murmur.kvcore.kernel.pure.chunk import Chunk, chunks
-from murmur.kvcore.sqlite_file import LONG, Base, SqliteFile
+from murmur.kvcore.sqlite_chain import LONG, Base
+from murmur.kvcore.sqlite_file import SqliteFile
 from murmur.kvcore.storage import DiskStorage, Problem, Storage
 from murmur.kvcore.tree_snapshot import CHUNK_BYTES, after_prefix
 
@@ -304,6 +305,12 @@ class SqliteTree:
             self._settle()
             self._counts["compactions"] += 1
             self._counts["bytes_compacted"] += self._file.size()
+
+    def settle(self) -> None:
+        """Move all that was flushed from SQLite's log into the file, unless readers hold it."""
+        self._usable()
+        with self._filing, self._poisoning():
+            self._settle()
 
     # -- the whole
 

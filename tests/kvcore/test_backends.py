@@ -15,14 +15,22 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from itertools import pairwise
+from itertools import islice, pairwise, product
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import settings
-from hypothesis.stateful import rule, run_state_machine_as_test
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 import murmur
 from murmur.errors import Closed, InvalidInput
@@ -32,7 +40,7 @@ from murmur.kvcore.replica import Replica
 from murmur.kvcore.sqlite_tree import SqliteTree
 from murmur.kvcore.storage import DiskStorage, Storage
 from murmur.kvcore.tree import Tree
-from tests.kvcore import test_replica, test_tree_model
+from tests.kvcore import test_replica
 
 KB = 1 << 10
 
@@ -419,49 +427,227 @@ def test_readers_beside_a_writer_see_whole_batches(tree: KeyTree) -> None:
 # -- against a dict
 
 
-class SqliteMachine(test_tree_model.TreeMachine):
-    """The machine of test_tree_model, on SQLite; its process may end without closing the tree."""
+Batch = list[tuple[bytes, bytes | None]]
+Model = dict[bytes, bytes]
 
-    on_disk = True
-    rng = Random(1)
+KEYS = [b"", *(b"%c%c" % pair for pair in product(b"abcdefgh", b"0123456789"))]
+keys = st.sampled_from(KEYS)
+bounds = keys | st.binary(max_size=3)
+
+
+class Kept(NamedTuple):
+    """A snapshot, what it must show, and iterators that are under way on it, with their rest."""
+
+    snapshot: Any
+    model: Model
+    iterators: list[tuple[Iterator[tuple[bytes, bytes]], list[tuple[bytes, bytes]]]]
+
+    def expected(
+        self, start: bytes, stop: bytes | None, *, reverse: bool
+    ) -> list[tuple[bytes, bytes]]:
+        within = (key for key in self.model if start <= key and (stop is None or key < stop))
+        return [(key, self.model[key]) for key in sorted(within, reverse=reverse)]
+
+
+class BackendMachine(RuleBasedStateMachine):
+    """A log of batches and a dict beside the tree; a mark is a position in that log."""
+
+    snapshots = Bundle("snapshots")
+    kind: type[DiskStorage] = DiskStorage
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = tempfile.TemporaryDirectory()
+        self.log: list[Batch] = []
+        self.model: Model = {}
+        self.attachment: object = None
+        self.count = 0
+        self.kept: list[Kept] = []
+        self.tree = self.open()
 
     def open(self) -> Any:
-        self.marks = []
-        return SqliteTree.open(
-            self.storage,
-            memtable_bytes=self.rng.choice((12, 60)) << 10,  # a full one is flushed at once
-            cache_bytes=20 << 10,
-            before_install=self.marks.append,
-        )
+        self.marks: list[int] = []
+        storage = self.kind(self.directory.name)
+        return open_tree(storage, lambda mark: self.marks.append(int(mark)))
+
+    def mark(self) -> bytes:
+        return b"%d" % len(self.log)
+
+    def value(self, length: int) -> bytes | None:
+        """Every value is different; length 0 stands for a deletion."""
+        self.count += 1
+        return (b"%d," % self.count).ljust(length) if length else None
+
+    @rule(batch=st.lists(st.tuples(keys, st.sampled_from([0, 3, 60, 700])), max_size=12))
+    def write(self, batch: list[tuple[bytes, int]]) -> None:
+        self.put([(key, self.value(length)) for key, length in batch])
+
+    @rule(seed=st.integers(0, 999), share=st.sampled_from([0.0, 0.3, 1.0]))
+    def write_many(self, seed: int, share: float) -> None:
+        rng = Random(seed)
+        some = rng.sample(KEYS, rng.randrange(20, len(KEYS)))
+        self.put([(key, self.value(0 if rng.random() < share else 80)) for key in some])
+
+    @rule(start=bounds, stop=bounds, key=keys)
+    def delete_range(self, start: bytes, stop: bytes, key: bytes) -> None:
+        if start < stop:
+            gone: Batch = [(each, None) for each in self.model if start <= each < stop]
+            self.put([(key, b"with it")], ((start, stop),), gone)
+
+    def put(
+        self,
+        entries: Batch,
+        ranges: tuple[tuple[bytes, bytes], ...] = (),
+        gone: Batch | None = None,
+    ) -> None:
+        self.log.append([*(gone or []), *entries])
+        apply(self.model, self.log[-1])
+        self.attachment = dict(self.model)
+        self.tree.write(entries, self.attachment, ranges)
+        if self.tree.full():
+            self.tree.rotate(self.mark())
+
+    @rule()
+    def rotate(self) -> None:
+        self.tree.rotate(self.mark())
+
+    @rule()
+    def flush(self) -> None:
+        self.tree.flush(self.mark())
+        assert self.tree.mark == self.mark()
+
+    @rule()
+    def compact(self) -> None:
+        self.tree.compact()
+
+    @rule()
+    def reopen(self) -> None:
+        self.let_go()
+        self.tree.close()
+        self.tree = self.open()
+        self.recover()
 
     @rule()
     def crash(self) -> None:
         """Go on with the files as a killed process leaves them."""
-        for kept in self.kept:
-            kept.snapshot.close()
-        self.kept.clear()
-        assert self.directory is not None
+        self.let_go()
+        if self.kind is not SqliteStorage:
+            self.tree.settle()  # else files go while they are being copied
         left = tempfile.TemporaryDirectory()
-        shutil.copytree(self.storage.path, left.name, dirs_exist_ok=True)
+        shutil.copytree(self.directory.name, left.name, dirs_exist_ok=True)
         self.tree.close()
         self.directory.cleanup()
         self.directory = left
-        self.storage = DiskStorage(left.name)
         self.tree = self.open()
-        self.reopen()
+        self.recover()
+
+    def let_go(self) -> None:
+        for kept in self.kept:
+            kept.snapshot.close()
+        self.kept.clear()
+
+    def recover(self) -> None:
+        position = int(self.tree.mark or b"0")
+        model: Model = {}
+        for entries in self.log[:position]:
+            apply(model, entries)
+        assert content(self.tree) == model
+        self.attachment = None
+        for entries in self.log[position:]:
+            self.attachment = object()
+            self.tree.write(entries, self.attachment)
+
+    @rule()
+    def check(self) -> None:
+        assert list(self.tree.check()) == []
+
+    @rule()
+    def checkpoint(self) -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            mark = int(self.tree.mark or b"0")
+            self.tree.checkpoint(directory)
+            copy = open_tree(self.kind(directory))
+            assert int(copy.mark or b"0") >= mark
+            assert list(copy.check()) == []
+            copy.close()
+
+    @rule(target=snapshots)
+    def snapshot(self) -> Kept:
+        kept = Kept(self.tree.snapshot(), dict(self.model), [])
+        assert kept.snapshot.attachment == self.attachment
+        self.kept.append(kept)
+        return kept
+
+    @rule(kept=consumes(snapshots))
+    def close_snapshot(self, kept: Kept) -> None:
+        kept.snapshot.close()
+        self.kept = [each for each in self.kept if each is not kept]
+
+    def open_still(self, kept: Kept) -> bool:
+        return any(each is kept for each in self.kept)
+
+    @rule(kept=snapshots, start=bounds, stop=st.none() | bounds, reverse=st.booleans())
+    def scan(self, kept: Kept, start: bytes, stop: bytes | None, reverse: bool) -> None:
+        if self.open_still(kept):
+            found = list(kept.snapshot.scan(start, stop, reverse=reverse))
+            assert found == kept.expected(start, stop, reverse=reverse)
+
+    @rule(kept=snapshots, start=bounds, reverse=st.booleans(), steps=st.integers(0, 30))
+    def begin_scan(self, kept: Kept, start: bytes, reverse: bool, steps: int) -> None:
+        if self.open_still(kept):
+            iterator = kept.snapshot.scan(start, None, reverse=reverse)
+            expected = kept.expected(start, None, reverse=reverse)
+            assert list(islice(iterator, steps)) == expected[:steps]
+            kept.iterators.append((iterator, expected[steps:]))
+
+    @rule(kept=snapshots)
+    def end_scan(self, kept: Kept) -> None:
+        if self.open_still(kept) and kept.iterators:
+            iterator, expected = kept.iterators.pop(0)
+            assert list(iterator) == expected
+
+    @rule(kept=snapshots, some=st.lists(bounds, max_size=5))
+    def get_from_snapshot(self, kept: Kept, some: list[bytes]) -> None:
+        if self.open_still(kept):
+            assert kept.snapshot.multi_get(some) == [kept.model.get(key) for key in some]
+
+    @rule(key=bounds)
+    def get(self, key: bytes) -> None:
+        assert self.tree.get(key) == self.model.get(key)
+
+    @invariant()
+    def marks_are_announced_in_order(self) -> None:
+        installed = int(self.tree.mark or b"0")  # first: a background may go on
+        assert self.marks == sorted(self.marks)
+        assert not self.marks or installed <= self.marks[-1]
+
+    def teardown(self) -> None:
+        assert list(self.tree.check()) == []
+        assert content(self.tree) == self.model
+        self.let_go()
+        self.tree.close()
+        self.directory.cleanup()
 
 
-def test_sqlite_is_a_dict() -> None:
+class SqliteMachine(BackendMachine):
+    """The same on SQLite."""
+
+    kind = SqliteStorage
+
+
+@pytest.mark.parametrize("machine", [BackendMachine, SqliteMachine])
+def test_a_backend_is_a_dict(machine: type[BackendMachine]) -> None:
     run_state_machine_as_test(
-        SqliteMachine, settings=settings(max_examples=30, stateful_step_count=40, deadline=None)
+        machine, settings=settings(max_examples=25, stateful_step_count=40, deadline=None)
     )
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-def test_sqlite_is_a_dict_for_long() -> None:
+@pytest.mark.parametrize("machine", [BackendMachine, SqliteMachine])
+def test_a_backend_is_a_dict_for_long(machine: type[BackendMachine]) -> None:
     run_state_machine_as_test(
-        SqliteMachine, settings=settings(max_examples=2000, stateful_step_count=80, deadline=None)
+        machine, settings=settings(max_examples=2000, stateful_step_count=80, deadline=None)
     )
 
 
@@ -487,13 +673,13 @@ while True:
 """
 
 
-def batch_of(seed: int, number: int) -> list[tuple[bytes, bytes | None]]:
+def batch_of(seed: int, number: int) -> Batch:
     rng = Random(seed * 1_000_003 + number)
     some = [b"%03d" % rng.randrange(500) for _ in range(60)]
     return [(key, None if rng.random() < 0.3 else rng.randbytes(200)) for key in some]
 
 
-def apply(model: dict[bytes, bytes], batch: list[tuple[bytes, bytes | None]]) -> None:
+def apply(model: Model, batch: Batch) -> None:
     for key, value in batch:
         if value is None:
             model.pop(key, None)

@@ -17,7 +17,7 @@ import apsw
 import pytest
 
 from murmur.errors import ChecksumMismatch, Corruption, Locked, Poisoned, UnknownFormat
-from murmur.kvcore import sqlite_file
+from murmur.kvcore import sqlite_chain, sqlite_connection, sqlite_file
 from murmur.kvcore.sqlite_tree import SqliteTree
 from murmur.kvcore.storage import DiskStorage
 from tests.kvcore.test_replica import interrupted
@@ -272,7 +272,7 @@ def test_a_full_disk_loses_nothing_and_is_tried_again(tmp_path: Path) -> None:
 def test_another_writer_is_waited_for_and_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite_file, "BUSY_MS", 50)
+    monkeypatch.setattr(sqlite_connection, "BUSY_MS", 50)
     tree = open_tree(tmp_path)
     tree.write([(b"a", b"1")])
     connection = stock(tmp_path)
@@ -483,8 +483,8 @@ def test_a_row_too_few_in_a_sound_chain(tmp_path: Path) -> None:
     model = fill(tmp_path)
     file = sqlite_file.SqliteFile(DiskStorage(tmp_path), 0)
     with file._transaction() as writer:
-        flushed = sqlite_file._read_flushed(writer, file.path)
-        sqlite_file._Merge(writer, flushed).run([(sorted(model)[7], None)])
+        flushed = sqlite_chain.read_flushed(writer, file.path)
+        sqlite_chain.Merge(writer, flushed).run([(sorted(model)[7], None)])
     (problem,) = file.check()
     file.close()
     assert problem.reason == f"kv has {len(model) - 1:,} rows, {len(model):,} were written"
