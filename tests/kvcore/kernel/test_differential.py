@@ -119,7 +119,7 @@ def draw_value(rng: Random) -> bytes | None:
     if kind == 1:
         return rng.randbytes(rng.randrange(3000))
     if kind == 2:
-        return bytes([rng.randrange(256)]) * rng.choice([0, 255, 256, 20_000, 70_000])
+        return bytes([rng.randrange(256)]) * rng.choice([0, 255, 256, 20_000, 70_000, 300_000])
     return rng.choice([b"again and again ", rng.randbytes(4)]) * rng.randrange(20)
 
 
@@ -178,6 +178,16 @@ def test_a_life_of_flushes_and_merges(kernels: list[ModuleType], seed: int) -> N
             level0 = []
     keys = [draw_key(rng, width) for _ in range(40)]
     pair.check([level0, level1], keys)
+
+
+@pytest.mark.parametrize("codec", [1, 2])
+def test_the_borders_of_compression(kernels: list[ModuleType], codec: int) -> None:
+    pair, rng = Pair(kernels), Random(codec)
+    noise = rng.randbytes(1000)
+    for extra in range(0, 400, 3):  # an eighth shrinks away, or does not
+        pair.flush([([(b"k", noise + bytes(extra))], [])], codec=codec)
+    for size in range(65_536, 76_000, 131):  # a reader would believe it, or not
+        pair.flush([([(b"k", bytes(size))], [])], codec=codec)
 
 
 short = st.binary(max_size=2)
