@@ -6,9 +6,9 @@
  *   prefix := what the keys of one group of 16 entries have in common
  *
  * kernel/pure/block.py explains the format. A view turns the lengths into offsets once. For a block
- * that will be searched it also takes the keys' *heads*, the eight bytes that follow the prefix that
- * all keys of the block share: a binary search in one array of numbers, and keys are compared only
- * where heads are equal.
+ * that will be searched it also takes the keys' *heads*, the eight bytes that follow the prefix
+ * that all keys of the block share: a binary search in one array of numbers, and keys are compared
+ * only where heads are equal.
  *
  *   keys    "user0017" "user0031" "user0112"     all share "user0", heads "017" "031" "112"
  *   memory  heads u64* | shared prefix | prefix offsets | suffix offsets | value offsets | kinds

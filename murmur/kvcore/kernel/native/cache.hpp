@@ -6,8 +6,8 @@
  *            it down, and a block at nought goes
  *
  * A block that leaves `small` untouched leaves a ghost in its slot: when it comes back before
- * `main` has turned over, it goes to `main` at once. A long scan (keep = false) passes through `small`
- * and never disturbs `main`. A hit takes no lock: the lowest bit of the slot guards the few
+ * `main` has turned over, it goes to `main` at once. A long scan (keep = false) passes through
+ * `small` and never disturbs `main`. A hit takes no lock: the lowest bit of the slot guards the few
  * instructions in which a reader takes its reference.
  *
  * Invariant: a block lives as long as the cache or some BlockRef holds it; the weights of those

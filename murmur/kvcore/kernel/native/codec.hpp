@@ -24,8 +24,8 @@ struct Functions {
   int (*lz4_compress)(const char* from, char* to, int size, int capacity) = nullptr;
   int (*lz4_decompress)(const char* from, char* to, int size, int capacity) = nullptr;
   size_t (*zstd_bound)(size_t size) = nullptr;
-  size_t (*zstd_compress)(void* to, size_t capacity, const void* from, size_t size, int level) = nullptr;
-  size_t (*zstd_decompress)(void* to, size_t capacity, const void* from, size_t size) = nullptr;
+  size_t (*zstd_compress)(void* to, size_t room, const void* from, size_t size, int) = nullptr;
+  size_t (*zstd_decompress)(void* to, size_t room, const void* from, size_t size) = nullptr;
   unsigned (*zstd_is_error)(size_t result) = nullptr;
 };
 

@@ -44,7 +44,7 @@ void fail_allocation(uint64_t nth) {
 }
 
 RangeTombstones join_ranges(RangeTombstones ranges) {
-  std::sort(ranges.begin(), ranges.end(), [](const RangeTombstone& left, const RangeTombstone& right) {
+  std::sort(ranges.begin(), ranges.end(), [](const auto& left, const auto& right) {
     return Slice(left.start) < Slice(right.start);
   });
   RangeTombstones joined;

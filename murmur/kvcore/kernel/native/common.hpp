@@ -43,7 +43,9 @@ inline void store(uint8_t* to, T number) {
   std::memcpy(to, &number, sizeof(T));
 }
 
-inline uint64_t load_big_u64(const uint8_t* from) { return __builtin_bswap64(load<uint64_t>(from)); }
+inline uint64_t load_big_u64(const uint8_t* from) {
+  return __builtin_bswap64(load<uint64_t>(from));
+}
 
 struct Slice {
   const uint8_t* data = nullptr;
@@ -62,7 +64,8 @@ struct Slice {
   std::string string() const { return {reinterpret_cast<const char*>(data), size}; }
 
   bool starts_with(Slice prefix) const {
-    return size >= prefix.size && (prefix.size == 0 || !std::memcmp(data, prefix.data, prefix.size));
+    if (size < prefix.size) return false;
+    return prefix.size == 0 || !std::memcmp(data, prefix.data, prefix.size);
   }
 
   /* Negative, zero or positive, as memcmp; a prefix precedes what it begins. */
@@ -79,7 +82,7 @@ struct Slice {
 };
 
 inline bool operator==(Slice left, Slice right) {
-  return left.size == right.size && (left.size == 0 || !std::memcmp(left.data, right.data, left.size));
+  return left.size == right.size && left.starts_with(right);
 }
 inline bool operator!=(Slice left, Slice right) { return !(left == right); }
 inline bool operator<(Slice left, Slice right) { return left.compare(right) < 0; }
@@ -105,7 +108,8 @@ struct Corrupt : std::exception {
   std::string reason;
   Damage damage;
 
-  Corrupt(std::string path_, uint64_t offset_, std::string reason_, Damage damage_ = Damage::Content)
+  Corrupt(std::string path_, uint64_t offset_, std::string reason_,
+          Damage damage_ = Damage::Content)
       : path(std::move(path_)), offset(offset_), reason(std::move(reason_)), damage(damage_) {}
   const char* what() const noexcept override { return reason.c_str(); }
 };
@@ -176,7 +180,7 @@ using Vector = std::vector<T, Allocator<T>>;
 class Buffer {
  public:
   Buffer() = default;
-  explicit Buffer(size_t size) : data_(static_cast<uint8_t*>(allocate(size ? size : 1))), size_(size) {}
+  explicit Buffer(size_t size) : data_(static_cast<uint8_t*>(allocate(size))), size_(size) {}
   Buffer(Buffer&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
   Buffer& operator=(Buffer&& other) noexcept {

@@ -21,7 +21,9 @@ struct Table::Contents {
   uint64_t bytes = 0;
 
   size_t blocks() const { return index.count(); }
-  Handle handle(size_t at) const { return Handle::decode(index.value(static_cast<uint32_t>(at)).data); }
+  Handle handle(size_t at) const {
+    return Handle::decode(index.value(static_cast<uint32_t>(at)).data);
+  }
   /* The first block whose last key is not less than this one; blocks() if there is none. */
   size_t find(Slice key) const { return index.lower_bound(key); }
 };

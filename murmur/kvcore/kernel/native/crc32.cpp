@@ -86,7 +86,8 @@ FOLDING uint32_t by_folding(uint32_t crc, const uint8_t* data, size_t size) {
   for (; size >= 16; data += 16, size -= 16) x1 = fold(x1, k3k4, at(data, 0));
 
   x1 = _mm_xor_si128(_mm_srli_si128(x1, 8), _mm_clmulepi64_si128(x1, k3k4, 0x10));
-  x1 = _mm_xor_si128(_mm_srli_si128(x1, 4), _mm_clmulepi64_si128(_mm_and_si128(x1, mask), k5, 0x00));
+  x1 = _mm_xor_si128(_mm_srli_si128(x1, 4),
+                     _mm_clmulepi64_si128(_mm_and_si128(x1, mask), k5, 0x00));
   x2 = _mm_clmulepi64_si128(_mm_and_si128(x1, mask), polynomial, 0x10);
   x2 = _mm_clmulepi64_si128(_mm_and_si128(x2, mask), polynomial, 0x00);
   return static_cast<uint32_t>(_mm_extract_epi32(_mm_xor_si128(x1, x2), 1));

@@ -1,7 +1,7 @@
 /* CRC-32 as zlib computes it (polynomial edb88320, reflected): crc32(0, "123456789") = cbf43926.
  *
  * With carry-less multiplication where the CPU has it, 4 KiB in about 0.1 microseconds; else eight
- * tables. Intel, "Fast CRC Computation for Generic Polynomials Using PCLMULQDQ" (Gopal et al., 2009).
+ * tables. After "Fast CRC Computation for Generic Polynomials Using PCLMULQDQ" (Gopal et al., 2009).
  */
 #pragma once
 

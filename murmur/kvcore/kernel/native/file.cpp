@@ -16,8 +16,8 @@ namespace murmur {
 
 namespace {
 
-constexpr size_t READ_LIMIT = size_t{1} << 30;  // one read(2) on Linux returns at most 2 GiB - 4 KiB
-constexpr uint64_t START_BYTES = 4 << 20;       // written back while more is being written
+constexpr size_t READ_LIMIT = 1 << 30;     // one read(2) on Linux returns at most 2 GiB - 4 KiB
+constexpr uint64_t START_BYTES = 4 << 20;  // written back while more is being written
 
 BlockingHooks hooks;
 
@@ -163,7 +163,8 @@ void MappedReadFile::read(uint64_t offset, size_t size, uint8_t* out) {
     const Blocking blocking;
     whole = copy_guarded(out, data_ + offset, size);
   }
-  if (!whole) throw Corrupt(path(), offset, "the file was truncated while it was mapped, or cannot be read");
+  if (!whole)
+    throw Corrupt(path(), offset, "the file was truncated while it was mapped, or is unreadable");
 }
 
 void MappedReadFile::will_need(uint64_t offset, uint64_t size) {

@@ -21,7 +21,8 @@ uint8_t probes_for(uint32_t bits_per_key) {
 
 void build(const Vector<uint32_t>& hashes, uint32_t bits_per_key, ByteString& out) {
   if (!bits_per_key) return;
-  const uint64_t size = (std::max<uint64_t>(64, hashes.size() * uint64_t{bits_per_key}) + 7) & ~uint64_t{7};
+  const uint64_t bits = std::max<uint64_t>(64, hashes.size() * uint64_t{bits_per_key});
+  const uint64_t size = (bits + 7) & ~uint64_t{7};
   uint8_t* filter = out.grow(1 + size / 8);
   const uint8_t probes = probes_for(bits_per_key);
   *filter++ = probes;

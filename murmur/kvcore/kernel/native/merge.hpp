@@ -60,7 +60,9 @@ class CallbackOutput final : public MergeOutput {
  public:
   explicit CallbackOutput(OutputCallbacks callbacks) : callbacks_(callbacks) {}
   std::unique_ptr<AppendFile> create(uint64_t& number) override { return make(false, number); }
-  std::unique_ptr<AppendFile> create_values(uint64_t& number) override { return make(true, number); }
+  std::unique_ptr<AppendFile> create_values(uint64_t& number) override {
+    return make(true, number);
+  }
   void pause(uint64_t written) override {
     if (callbacks_.pause(callbacks_.output, written)) throw Raised();
   }

@@ -32,11 +32,13 @@ void TableReader::open(size_t at) {
     table_.read(wanted.offset, size, piece_.data());
     piece_at_ = wanted.offset;
     piece_bytes_ = size;
-    if (left > size) table_.file_->will_need(wanted.offset + size, std::min<uint64_t>(left - size, 2 * PIECE_BYTES));
+    const uint64_t ahead = std::min<uint64_t>(left - size, 2 * PIECE_BYTES);
+    if (ahead) table_.file_->will_need(wanted.offset + size, ahead);
   }
   const Slice stored{piece_.data() + (wanted.offset - piece_at_), wanted.length};
   if (crc32(stored) != wanted.crc)
-    throw Corrupt(table_.path(), wanted.offset, "the block does not have its checksum", Damage::Checksum);
+    throw Corrupt(table_.path(), wanted.offset, "the block does not have its checksum",
+                  Damage::Checksum);
   try {
     view_ = BlockView();
     view_ = BlockView::parse(codec::unpack(stored, raw_), memory_, false);
@@ -93,7 +95,8 @@ void TableReader::seek(Slice key) {
   at_ = view_.lower_bound(key);
   group_ = UINT32_MAX;
   if (at_ >= view_.count())
-    throw Corrupt(table_.path(), handle(block).offset, "the index has another last key of the block");
+    throw Corrupt(table_.path(), handle(block).offset,
+                  "the index has another last key of the block");
   show();
 }
 

@@ -1,6 +1,6 @@
-/* Reads a table from its beginning to its end in large pieces, past the cache: for merging and checking.
+/* Reads a table from end to end in large pieces, past the cache: for merging and checking.
  *
- *   piece   | block 4 | block 5 | block 6 | begin of block 7 |      the next one begins with block 7
+ *   piece   | block 4 | block 5 | block 6 | begin of block 7 |     the next begins with block 7
  *
  * Invariant: entries come as from a TableIterator; every block was verified.
  */

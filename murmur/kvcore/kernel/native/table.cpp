@@ -93,12 +93,14 @@ const Table::Contents& Table::load_contents() {
   // two threads may read it, and the first to be done keeps it.
   std::unique_ptr<Contents> made = read_contents();
   const Contents* present = nullptr;
-  if (!contents_.compare_exchange_strong(present, made.get(), std::memory_order_acq_rel)) return *present;
-  return *made.release();
+  if (contents_.compare_exchange_strong(present, made.get(), std::memory_order_acq_rel))
+    return *made.release();
+  return *present;
 }
 
 std::unique_ptr<Table::Contents> Table::read_contents() {
-  if (info_.size < FOOTER_BYTES) throw Corrupt(path(), 0, "not a table: it is shorter than a footer");
+  if (info_.size < FOOTER_BYTES)
+    throw Corrupt(path(), 0, "not a table: it is shorter than a footer");
   const uint64_t end = info_.size - FOOTER_BYTES;
   uint8_t footer[FOOTER_BYTES];
   read(end, FOOTER_BYTES, footer);
@@ -114,7 +116,8 @@ std::unique_ptr<Table::Contents> Table::read_contents() {
   if (load<uint32_t>(tail) != crc || crc != info_.checksum)
     throw Corrupt(path(), end, "the footer does not have its checksum", Damage::Checksum);
   if (load<uint64_t>(footer) != info_.number || load<uint64_t>(footer + 8) != info_.entries ||
-      load<uint64_t>(footer + 16) != info_.tombstones || load<uint64_t>(footer + 24) != info_.ranges)
+      load<uint64_t>(footer + 16) != info_.tombstones ||
+      load<uint64_t>(footer + 24) != info_.ranges)
     throw Corrupt(path(), end, "the manifest has another number, or other counts");
 
   auto made = std::make_unique<Contents>();
@@ -158,14 +161,17 @@ std::unique_ptr<Table::Contents> Table::read_contents() {
       const Slice list = references.slice().after(skip);
       if (list.size % 16) throw Malformed("the references are not of 16 bytes each");
       for (size_t at = 0; at < list.size; at += 16)
-        made->references.emplace_back(load<uint64_t>(list.data + at), load<uint64_t>(list.data + at + 8));
+        made->references.emplace_back(load<uint64_t>(list.data + at),
+                                      load<uint64_t>(list.data + at + 8));
     }
 
     made->index_bytes = part(3, "index", skip);
     if (made->index_bytes.size())
-      made->index = BlockView::parse(made->index_bytes.slice().after(skip), made->index_memory, true);
+      made->index =
+          BlockView::parse(made->index_bytes.slice().after(skip), made->index_memory, true);
     for (uint32_t at = 0; at < made->index.count(); at++) {
-      if (made->index.value(at).size != HANDLE_BYTES) throw Malformed("a handle is not 16 bytes long");
+      if (made->index.value(at).size != HANDLE_BYTES)
+        throw Malformed("a handle is not 16 bytes long");
       const Handle handle = made->handle(at);
       if (handle.offset > end || handle.length > end - handle.offset)
         throw Malformed("a block is not within the file");
@@ -246,7 +252,8 @@ std::vector<Problem> Table::check(const ValueFiles* values) {
     Slice least = first, greatest = previous.slice();
     if (!known.ranges.empty()) {
       if (!entries || Slice(known.ranges.front().start) < least) least = known.ranges.front().start;
-      if (!entries || Slice(known.ranges.back().stop) > greatest) greatest = known.ranges.back().stop;
+      const Slice stop = known.ranges.back().stop;
+      if (!entries || stop > greatest) greatest = stop;
     }
     if (least != Slice(info_.first)) report(0, "the manifest has another first key");
     if (greatest != Slice(info_.last)) report(end, "the manifest has another last key");
@@ -293,7 +300,8 @@ bool TableIterator::open(size_t block) {
   block_at_ = block;
   count_ = block_->count();
   group_ = UINT32_MAX;
-  if (!count_) throw Corrupt(table_.path(), contents.handle(block).offset, "a block without entries");
+  if (!count_)
+    throw Corrupt(table_.path(), contents.handle(block).offset, "a block without entries");
   return true;
 }
 
@@ -381,7 +389,8 @@ ValueFile::ValueFile(std::unique_ptr<ReadFile> file, uint64_t number, uint64_t s
 void ValueFile::verify_bounds(const Reference& reference) const {
   if (reference.offset < VALUES_HEADER_BYTES || reference.offset > size_ ||
       reference.length > size_ - reference.offset)
-    throw Corrupt(path(), reference.offset, "a reference to " + std::to_string(reference.length) + " bytes, past the end");
+    throw Corrupt(path(), reference.offset,
+                  "a reference to " + std::to_string(reference.length) + " bytes, past the end");
 }
 
 void ValueFile::read(const Reference& reference, uint8_t* out) {
@@ -389,7 +398,8 @@ void ValueFile::read(const Reference& reference, uint8_t* out) {
   if (closed_.load(std::memory_order_relaxed)) throw ClosedError(path());
   file_->read(reference.offset, reference.length, out);
   if (crc32(0, out, reference.length) != reference.crc)
-    throw Corrupt(path(), reference.offset, "the value does not have its checksum", Damage::Checksum);
+    throw Corrupt(path(), reference.offset, "the value does not have its checksum",
+                  Damage::Checksum);
 }
 
 std::vector<Problem> ValueFile::check() {

@@ -23,7 +23,9 @@ from libcpp.vector cimport vector
 import os as _os
 
 from murmur import errors as _errors
-from murmur.kvcore.kernel.interface import ABSENT as _ABSENT, Ranges as _Ranges, TableInfo as _TableInfo
+from murmur.kvcore.kernel.interface import (
+    ABSENT as _ABSENT, Ranges as _Ranges, TableInfo as _TableInfo,
+)
 from murmur.kvcore.storage import Problem as _Problem
 
 
@@ -267,7 +269,9 @@ cdef extern from "merge.hpp" namespace "murmur" nogil:
 # -- what the core calls
 
 
-cdef int _read(void* file, uint64_t offset, size_t size, uint8_t* out, size_t* got) except -1 with gil:
+cdef int _read(
+    void* file, uint64_t offset, size_t size, uint8_t* out, size_t* got
+) except -1 with gil:
     cdef bytes data = (<object>file).read(offset, size)
     got[0] = min(<size_t>PyBytes_GET_SIZE(data), size)
     memcpy(out, PyBytes_AS_STRING(data), got[0])

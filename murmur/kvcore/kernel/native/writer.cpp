@@ -37,7 +37,8 @@ void PiecewiseFile::write() {
   committed_ = 0;
 }
 
-TableWriter::TableWriter(std::unique_ptr<AppendFile> file, uint64_t number, const TableOptions& options)
+TableWriter::TableWriter(std::unique_ptr<AppendFile> file, uint64_t number,
+                         const TableOptions& options)
     : options_(options), number_(number), file_(std::move(file)) {}
 
 void TableWriter::add(Slice key, Kind kind, Slice value) {

@@ -1,6 +1,6 @@
 /* Writes tables and value files.
  *
- *   table       stored data block* | filter | ranges | references | index | footer   (see table.hpp)
+ *   table       stored data block* | filter | ranges | references | index | footer (table.hpp)
  *   value file  "MURMRVAL" | version u16 | 6 zero bytes | values
  *
  * A data block is closed by the entry that brings its keys and values to `block_bytes`. Bytes go to

@@ -37,7 +37,9 @@ std::string block_of(int count, int step, const char* prefix, size_t value_bytes
     const std::string digits = std::to_string(100000 + at * step);
     const std::string key = prefix + digits;
     const Kind kind = at % 7 == 3 ? Kind::Tombstone : at % 7 == 5 ? Kind::Reference : Kind::Put;
-    const size_t size = kind == Kind::Put ? value_bytes : kind == Kind::Reference ? REFERENCE_BYTES : 0;
+    const size_t size = kind == Kind::Put         ? value_bytes
+                        : kind == Kind::Reference ? REFERENCE_BYTES
+                                                  : 0;
     builder.add(key, kind, std::string(size, 'v'));
   }
   ByteString out;

@@ -106,8 +106,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     info.checksum = load<uint32_t>(footer + 100);
   }
   info.last = "zzz";
-  auto table = std::make_shared<Table>(std::make_unique<MemoryReadFile>(Slice(bytes, file.size())),
-                                       info, std::make_shared<BlockCache>(data[0] & 2 ? 500 : 1 << 20));
+  const auto cache = std::make_shared<BlockCache>(data[0] & 2 ? 500 : 1 << 20);
+  const auto table = std::make_shared<Table>(
+      std::make_unique<MemoryReadFile>(Slice(bytes, file.size())), info, cache);
   for (int at = 0; at < 3; at++) {
     const std::string key = "key" + std::to_string(100000 + 11 * at);
     attempt([&] {
@@ -118,7 +119,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     attempt([&] {
       TableIterator entries(*table);
       size_t left = 100;
-      for (entries.seek(key); entries.valid() && left; entries.next(), left--) entries.key().string();
+      for (entries.seek(key); entries.valid() && left; entries.next(), left--)
+        entries.key().string();
     });
     attempt([&] {
       TableIterator entries(*table);

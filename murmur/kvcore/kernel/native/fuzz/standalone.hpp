@@ -4,7 +4,7 @@
  *     ./a.out 20 [seed]      for 20 seconds
  *     ./a.out file...        these inputs; FUZZ_KEEP=1 writes each one to `crash` before it runs
  *
- *     clang++ -fsanitize=fuzzer,address,undefined -DLIBFUZZER ...     the same target, led by coverage
+ *     clang++ -fsanitize=fuzzer,address,undefined -DLIBFUZZER ...     the same, led by coverage
  *
  * A target defines LLVMFuzzerTestOneInput and `seeds`. Whatever the input is, it must not read or
  * write out of bounds, nor throw anything.
@@ -92,11 +92,12 @@ int main(int count, char** arguments) {
     }
     return 0;
   }
-  standalone::Random random(count > 2 ? std::strtoull(arguments[2], nullptr, 10) : std::random_device()());
+  standalone::Random random(count > 2 ? std::strtoull(arguments[2], nullptr, 10)
+                                      : std::random_device()());
   const std::vector<std::string> all = seeds();
   for (const std::string& seed : all) standalone::run(seed);
   using Clock = std::chrono::steady_clock;
-  const auto end = Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+  const auto end = Clock::now() + std::chrono::milliseconds(static_cast<int64_t>(1000 * seconds));
   uint64_t rounds = 0;
   for (; rounds % 64 || Clock::now() < end; rounds++) {
     const std::string input = standalone::changed(random, all);
