@@ -20,6 +20,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections.abc import Callable
 from typing import NamedTuple
 
 from murmur.kvcore.kernel import Latest, Memtable, Reads
@@ -72,7 +73,7 @@ def _state(
 class Head:
     """The newest state of a tree."""
 
-    __slots__ = ("__weakref__", "_waiting", "latest", "lock", "state")
+    __slots__ = ("__weakref__", "_waiting", "follow", "latest", "lock", "state")
 
     def __init__(self, version: Version) -> None:
         sequence = version.last_sequence
@@ -81,6 +82,8 @@ class Head:
         # Reentrant: the garbage collector may close a forgotten snapshot in whoever holds it.
         self.lock = threading.RLock()
         self._waiting: list[threading.Lock] = []
+        # Of a native writer: the sequence it has published, and the attachment after this one.
+        self.follow: Callable[[object], tuple[int, object]] | None = None
         _heads.add(self)
 
     def publish(self, sequence: int, attachment: object) -> None:
@@ -98,7 +101,11 @@ class Head:
         with self.lock:
             state, sequence = self.state, self.latest.sequence
             if sequence > state.sequence:
-                state = self.state = state._replace(sequence=sequence)
+                attachment = state.attachment
+                if self.follow is not None:
+                    sequence, attachment = self.follow(attachment)
+                state = state._replace(sequence=sequence, attachment=attachment)
+                self.state = state
             return state
 
     def seal(self) -> None:
@@ -123,6 +130,16 @@ class Head:
         self.latest.move(self.state.reads, sequence)
         self.notify()
         return newest
+
+    def join(self) -> None:
+        """Let all that is frozen become one table; while none of it is being flushed."""
+        with self.lock:
+            state = self.state
+            if len(state.frozen) > 1:
+                newest = state.frozen[0]
+                memtables = tuple(one for old in state.frozen for one in old.memtables)
+                joined = Frozen(memtables, newest.mark, newest.sequence)
+                self.state = state._replace(frozen=(joined,))
 
     def install(
         self, version: Version, flushed: Frozen | None = None, sequence: int | None = None

@@ -226,14 +226,14 @@ class Tree:
         state = self._head.state
         return bool(state.sealed) or state.memtable.bytes >= self.options.memtable_bytes
 
-    def rotate(self, mark: bytes) -> None:
+    def rotate(self, mark: bytes, *, deleting: bool = False) -> None:
         """Freeze the memtable, to be flushed in the background and installed with this mark.
 
         Waits while `pending_memtables` are pending. If the disk is too full to flush them, raises
-        that OSError.
+        that OSError once all memory for writes is taken; who is only deleting gets a little more.
         """
         self._usable()
-        self._upkeep.rotate(mark)
+        self._upkeep.rotate(mark, deleting=deleting)
 
     def flush(self, mark: bytes) -> None:
         """Rotate and wait until it is installed; an OSError if the disk is full, and try again."""

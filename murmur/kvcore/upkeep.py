@@ -9,8 +9,10 @@
 Each starts with the first thing to do, and the second to merge once the first is busy and there is
 more. Native merges run without the interpreter's lock, so that they cost writers little.
 
-When the disk is full nothing is lost: the memtable stays frozen and readable, whoever waits gets
-the OSError, and the next rotate, flush or compact tries again. Any other failure ends the threads
+When the disk is full nothing is lost: the memtables stay frozen and readable, whoever waits gets
+the OSError, and the next rotate, flush or compact tries again, with all that is frozen as one: what
+was deleted since then takes no room. Writers go on until as much is unflushed as ever may be, and
+one memtable more for those who delete. Any other failure ends the threads
 and poisons the tree: every later write raises `Poisoned` with the failure as its cause, for what is
 on the disk is now uncertain; opening the tree again finds out.
 
@@ -78,6 +80,8 @@ class Upkeep:
         self._compact_wanted = False
         self._flush_full: OSError | None = None
         self._compaction_full: OSError | None = None
+        self._full_at = 0  # the sequence of what last found no room to be flushed
+        self._tight = False  # the last flush found no room
         self.failure: BaseException | None = None
         self.clear = True  # a writer need not look any closer: no failure, and no ingest under way
         self._stopping = False
@@ -96,12 +100,15 @@ class Upkeep:
                 f"the tree's background work failed ({self.failure!r}); close it and open it again"
             ) from self.failure
 
-    def rotate(self, mark: bytes) -> Frozen:
+    def rotate(self, mark: bytes, *, deleting: bool = False) -> Frozen:
         """Freeze the memtable, when there is room for one more."""
         head, pending = self._head, self._options.pending_memtables
+        most = (pending + 1 + deleting) * self._options.memtable_bytes
 
         def attempt() -> Frozen | None:
             if len(head.state.frozen) >= pending:
+                return None
+            if self._tight and sum(memtable.bytes for memtable in head.state.memtables()) > most:
                 return None
             frozen = head.rotate(mark)
             self._work.look()
@@ -114,7 +121,17 @@ class Upkeep:
 
     def wait_for(self, frozen: Frozen) -> None:
         """Return when the memtable is installed."""
-        self._until(lambda: all(other is not frozen for other in self._head.state.frozen) or None)
+
+        def attempt() -> bool | None:
+            if all(other.sequence < frozen.sequence for other in self._head.state.frozen):
+                return True
+            if self._flush_full is not None and self._full_at < frozen.sequence:
+                # What found no room was older: with this one, less may be left of it.
+                self._flush_full = None
+                self._head.notify()
+            return None
+
+        self._until(attempt)
 
     def compact(self) -> None:
         """Merge all tables into one level, and remove what is then obsolete."""
@@ -265,11 +282,13 @@ class Upkeep:
     def _flush(self, frozen: Frozen) -> None:
         try:
             self._work.flush(frozen, self._leave_off)
+            self._tight = False
         except OSError as error:
             if error.errno not in FULL:
                 raise
             with self._head.lock:
-                self._flush_full = error
+                self._flush_full, self._full_at, self._tight = error, frozen.sequence, True
+                self._head.join()
                 self._head.notify()
         if MERGE not in self._threads:
             with self._head.lock:

@@ -256,21 +256,64 @@ def test_rotating_onto_a_full_disk() -> None:
     storage = MemoryStorage()
     tree = open_tree(storage)
     storage.limit(100)
-    tree.write([(b"a", b"1")])
-    tree.rotate(b"1")
-    tree.write([(b"a", b"2"), (b"b", b"2")])
-    tree.rotate(b"2")
-    for value in (b"3", b"4"):
-        tree.write([(b"a", value)])
+    model: Model = {}
+
+    def write_on() -> None:
+        for turn in range(1000):
+            batch = [(b"%02d" % number, b"%d" % turn * 1000) for number in range(10)]
+            tree.write(list(batch))
+            model.update(batch)
+            if tree.full():
+                tree.rotate(b"%04d" % turn)
+
+    with pytest.raises(OSError, match="No space left"):
+        write_on()
+    unflushed = tree.stats()["unflushed_bytes"]
+    assert isinstance(unflushed, int)
+    assert 3 * 64 * KB < unflushed < 4 * 64 * KB, "all that may be"
+    for _ in range(2):
         with pytest.raises(OSError, match="No space left"):
-            tree.rotate(value)
-        assert content(tree) == {b"a": value, b"b": b"2"}
+            tree.rotate(b"5000")
+    assert content(tree) == model
+    tree.rotate(b"6000", deleting=True)
     storage.limit(None)
-    tree.rotate(b"4")
-    tree.flush(b"5")
-    assert tree.mark == b"5"
-    assert content(tree) == {b"a": b"4", b"b": b"2"}
+    tree.rotate(b"7000")
+    tree.flush(b"8000")
+    assert tree.mark == b"8000"
+    assert content(tree) == model
     tree.close()
+
+
+def test_deleting_makes_room_on_a_full_disk() -> None:
+    """What could not be flushed is deleted in memory, what was flushed by a range tombstone."""
+    storage = MemoryStorage()
+    tree = open_tree(storage)
+    tree.write([(b"old%03d" % number, b"v" * 500) for number in range(100)])
+    tree.flush(b"1")
+    tree.compact()
+    used = sum(len(storage.content(f"tree/{n}")) for n in storage.list("tree"))
+    storage.limit(used + 4 * KB)
+    tree.write([(b"new%03d" % number, b"v" * 500) for number in range(100)])
+    for mark in (b"2", b"3"):
+        with pytest.raises(OSError, match="No space left"):
+            tree.flush(mark)
+        tree.write([(b"more", mark)])
+    assert len(content(tree)) == 201
+    tree.delete_range(b"new", b"new~")
+    tree.flush(b"4")
+    assert (tree.mark, len(content(tree))) == (b"4", 101)
+    tree.delete_range(b"old", b"old~")
+    tree.flush(b"5")
+    tree.compact()
+    tree.settle()
+    assert content(tree) == {b"more": b"3"}
+    assert sum(len(storage.content(f"tree/{n}")) for n in storage.list("tree")) < used / 10
+    tree.write([(b"new%03d" % number, b"v" * 400) for number in range(100)])
+    tree.flush(b"6")
+    tree.close()
+    surviving_tree = open_tree(storage)
+    assert len(content(surviving_tree)) == 101
+    surviving_tree.close()
 
 
 def test_a_manifest_that_perhaps_was_replaced_keeps_both_its_tables() -> None:
