@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
@@ -39,7 +40,9 @@ from murmur.kvcore.log import ADMITTED, PARKED, Log, TornTail
 from murmur.kvcore.mark import NO_TIP, Mark, Tip, decode_mark, encode_mark
 from murmur.kvcore.parking import ParkedRecord, Parking, Waiting
 from murmur.kvcore.record import (
+    DELETE,
     MAX_RECORD_BYTES,
+    PUT,
     Malformed,
     Operation,
     decode,
@@ -52,7 +55,9 @@ from murmur.kvcore.snapshot import Published, Snapshot
 from murmur.kvcore.storage import Problem, Storage
 from murmur.kvcore.syncer import Syncer
 from murmur.kvcore.transaction import Transaction
+from murmur.kvcore.tree import Tree
 from murmur.kvcore.verify import state_hash, verify
+from murmur.kvcore.writer import NativeAuthor, native_author
 
 DURABILITIES = ("none", "batched", "commit")
 SYNC_INTERVAL_MS = 50
@@ -107,6 +112,7 @@ class Replica:
         self._listeners: list[Callable[[], None]] = []
         self._owner = storage.lock()
         self._syncer: Syncer | None = None
+        self._writer: NativeAuthor | None = None
         try:
             self.backend = settle_backend(storage, backend)
             lineage = open_lineage(storage, durability=durability, random_bytes=random_bytes)
@@ -140,7 +146,19 @@ class Replica:
             self._release()
             raise
         if durability == "batched" and sync_interval_ms is not None:
-            self._syncer = Syncer(self.sync, sync_interval_ms)
+            self._syncer = Syncer(self._sync_behind, sync_interval_ms)
+        if isinstance(self._tree, Tree) and type(clock) is SystemClock:
+            self._writer = native_author(
+                self._tree,
+                write=self._write_register,
+                wake=self._syncer.wake if self._syncer is not None else None,
+                wait=self._wait_for if durability == "commit" else None,
+            )
+        if self._writer is not None and isinstance(self._tree, Tree):
+            self._tree.follow(self._followed)
+            self.put = self._writer.put  # type: ignore[method-assign]
+            self.delete = self._writer.delete  # type: ignore[method-assign]
+        _replicas.add(self)
 
     @classmethod
     def open(
@@ -193,17 +211,20 @@ class Replica:
     @property
     def durable_vector(self) -> Mapping[bytes, int]:
         """What has been admitted and may be told to peers."""
+        self._look_for_durable()
         return self._durable_vector
 
     @property
     def durable_position(self) -> int:
         """How far into the log peers may be sent records."""
+        self._look_for_durable()
         return self._durable_position
 
     @property
     def tips(self) -> Mapping[bytes, bytes]:
         """The hash of each author's newest admitted record."""
         with self._lock:
+            self._take_over()
             return {replica: tip.hash for replica, tip in self._tips.items()}
 
     @property
@@ -214,7 +235,8 @@ class Replica:
     @property
     def last_stamp(self) -> int:
         """The highest stamp issued or observed."""
-        return self._hlc.last
+        writer = self._writer
+        return self._hlc.last if writer is None else max(self._hlc.last, writer.stamp)
 
     def get(self, key: bytes) -> bytes | None:
         """The latest cell or derived entry under the key."""
@@ -263,13 +285,23 @@ class Replica:
         # Registered before the snapshot is taken: from here on, what commits is remembered.
         token = object()
         self._open_transactions[id(token)] = 0
+        if self._writer is not None:
+            self._writer.shut()  # it remembers nothing
         try:
             snapshot = self.snapshot()
-            transaction = Transaction(self, snapshot, self._hlc.last + 1)
+            transaction = Transaction(self, snapshot, self.last_stamp + 1)
             self._open_transactions[id(transaction)] = snapshot.sequence
         finally:
             del self._open_transactions[id(token)]
         return transaction
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Commit a blind put of a register, covering all that is there."""
+        self._write_register(key, value)
+
+    def delete(self, key: bytes) -> None:
+        """Commit a blind delete of a register, covering all that is there."""
+        self._write_register(key, None)
 
     def write(self, operations: Sequence[Operation]) -> tuple[bytes, int]:
         """Commit blind puts and deletes of registers, covering all that is there; the dot."""
@@ -277,6 +309,7 @@ class Replica:
         with self._lock:
             self._enter()
             position, dot = self._commit(operations, self._published.vector)
+            self._leave()
         self._acknowledge(position)
         return dot
 
@@ -360,6 +393,7 @@ class Replica:
     def sync(self) -> None:
         """Make all that was committed durable now."""
         self._usable()
+        self._note()
         self.log.sync()
         self._advance_durable()
 
@@ -388,6 +422,8 @@ class Replica:
     def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call `listener` after the durable position has moved; returns what ends that."""
         self._listeners.append(listener)
+        if self._writer is not None:
+            self._writer.shut()  # it does not call them
 
         def unsubscribe() -> None:
             if listener in self._listeners:
@@ -413,6 +449,7 @@ class Replica:
             if self._closed:
                 return
             try:
+                self._take_over()
                 self._settle()
                 self.log.sync()  # first: on a full disk the flush fails, and nothing is lost by it
                 self._tree.flush(self._mark())
@@ -451,9 +488,85 @@ class Replica:
 
     def _enter(self) -> None:
         self._usable()
+        self._take_over()
         self._settle()
         if self._tree.full():
             self._tree.rotate(self._mark())
+
+    def _write_register(self, key: bytes, value: bytes | None) -> None:
+        kind = PUT if value is not None else DELETE
+        self.write([Operation(kind, key, value if value is not None else b"")])
+
+    # The native writer. It commits blind puts and deletes while nobody is in the critical section,
+    # no transaction is open that would have to remember them, and no listener is to hear of each.
+    # What it knows (sequence, position, and the own tip) is taken over by whoever needs it.
+
+    def _leave(self) -> None:
+        """Let the native writer go on. An exception leaves it shut, until the next write."""
+        writer = self._writer
+        if writer is None or self.parking.count:
+            return
+        assert isinstance(self._tree, Tree)
+        tip = self._tips[self.id]  # of a blind write just now, which had seen all that there is
+        writer.follow(
+            self.log.appender,
+            self._tree.memtable,
+            replica=self.id,
+            seq=tip.seq,
+            stamp=self._hlc.last,
+            digest=tip.hash,
+            unless=(self._open_transactions, self._listeners)
+            if self.durability == "none"
+            else (self._open_transactions,),
+        )
+
+    def _take_over(self) -> None:
+        """Shut the native writer, and note what it has written. To be repeated at will."""
+        writer = self._writer
+        if writer is None:
+            return
+        writer.shut()
+        _, _, seq, stamp, previous = writer.progress
+        if seq > self._tips.get(self.id, NO_TIP).seq:
+            vector = dict(self._published.vector)
+            vector[self.id] = seq - 1
+            if seq == 1:
+                del vector[self.id]
+            self._hlc.observe(stamp)
+            self._tips[self.id] = Tip(seq, stamp, previous, vector)
+            self._note()
+
+    def _followed(self, attachment: object) -> tuple[int, object]:
+        """The sequence that the native writer has published, and what goes with it."""
+        assert self._writer is not None
+        assert isinstance(attachment, Published)
+        sequence, position, seq, _, _ = self._writer.progress
+        vector = {**attachment.vector, self.id: seq}
+        return sequence, Published(vector, attachment.state, position)
+
+    def _note(self) -> None:
+        """Let what the native writer has published be told when it is durable."""
+        if self._writer is None:
+            return
+        vector, _, position = self._published
+        with self._durable_lock:
+            last = self._undurable[-1][0] if self._undurable else self._durable_position
+            if position > last:
+                self._undurable.append((position, vector))
+
+    def _look_for_durable(self) -> None:
+        if self._writer is not None and self.durability == "none":
+            self._note()
+            self._advance_durable()
+
+    def _sync_behind(self) -> None:
+        if self._writer is not None:
+            self._writer.rest()  # first: what is written from now on asks for another sync
+        self.sync()
+
+    def _wait_for(self, position: int) -> None:
+        self._note()
+        self._acknowledge(position)
 
     def _commit(
         self, operations: Sequence[Operation], vector: VersionVector
@@ -543,7 +656,8 @@ class Replica:
             self._recent.clear()
             self._recent_bytes = 0
         with self._durable_lock:
-            self._undurable.append((position, group.vector))
+            if not self._undurable or self._undurable[-1][0] < position:
+                self._undurable.append((position, group.vector))
 
     def _remember(self, sequence: int, batch: list[tuple[bytes, bytes | None]]) -> None:
         """Keep what was committed for those who began before it, within a bound."""
@@ -637,6 +751,7 @@ class Replica:
 
     def _before_install(self, mark: bytes) -> None:
         # The log first: a tree that is ahead of it would apply records twice after a power cut.
+        self._note()
         self.log.sync(decode_mark(mark).position)
         self._advance_durable()
 
@@ -699,3 +814,14 @@ class _Latest:
     ) -> Iterator[tuple[bytes, bytes]]:
         with self._tree.snapshot() as snapshot:
             yield from snapshot.scan(start, stop, reverse=reverse)
+
+
+def _after_fork() -> None:
+    """In a forked child: the log's file is the parent's, and mapped."""
+    for replica in tuple(_replicas):
+        if replica._writer is not None:
+            replica._writer.shut()
+
+
+_replicas: weakref.WeakSet[Replica] = weakref.WeakSet()
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,12 +1,16 @@
-"""The native writer of an engine, where there is one: a put in one call of the kernel.
+"""The native writers, where there are any: a put in one call of the kernel.
 
-What it may not do (a full segment or memtable, back-pressure, ranges, mistakes) it leaves to the
-engine. Without a compiled kernel, the engine does all.
+    Writer          of an engine: puts, deletes, batches
+    AuthorWriter    of a replica: blind puts and deletes of registers
+
+What they may not do (a full segment or memtable, back-pressure, ranges, mistakes) they leave to
+their owner, who shuts them while anybody is in the critical section. Without a compiled kernel the
+owner does all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from typing import Protocol
 
 from murmur.kvcore import kernel
@@ -55,6 +59,68 @@ def native_writer(
     if kernel.Writer is None:
         return None
     writer: NativeWriter = kernel.Writer(
+        tree.latest,
+        write=write,
+        wake=wake,
+        wait=wait,
+        look=tree.writable_bytes,
+        timed=tree.write_times.record,
+        batch_type=WriteBatch,
+        sample=SAMPLE,
+    )
+    return writer
+
+
+class NativeAuthor(Protocol):
+    """Writes for one replica in one call each, as long as it is open."""
+
+    seq: int  # of the last record
+    stamp: int  # the highest issued or observed, as far as it knows
+    progress: tuple[int, int, int, int, bytes]
+    """Sequence, log position, seq, stamp and hash of the last write: all of one moment."""
+
+    def follow(
+        self,
+        appender: Appender,
+        memtable: Memtable,
+        *,
+        replica: bytes,
+        seq: int,
+        stamp: int,
+        digest: bytes,
+        unless: tuple[Sized, ...],
+    ) -> None:
+        """Go on after this record, unless one of the collections holds anything."""
+        ...
+
+    def shut(self) -> None:
+        """Leave everything to the replica."""
+        ...
+
+    def rest(self) -> None:
+        """Wake the replica when something is written."""
+        ...
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Set the value of a register."""
+        ...
+
+    def delete(self, key: bytes) -> None:
+        """Empty a register."""
+        ...
+
+
+def native_author(
+    tree: Tree,
+    *,
+    write: Callable[[bytes, bytes | None], object],
+    wake: Callable[[], None] | None,
+    wait: Callable[[int], object] | None,
+) -> NativeAuthor | None:
+    """The writer for a replica's tree; the keywords are those of `native_writer`."""
+    if kernel.AuthorWriter is None:
+        return None
+    writer: NativeAuthor = kernel.AuthorWriter(
         tree.latest,
         write=write,
         wake=wake,

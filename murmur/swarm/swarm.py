@@ -25,11 +25,8 @@ from typing import TYPE_CHECKING, Any
 from murmur.catalog import CatalogDerivation
 from murmur.errors import BindError, Closed, Forked, InvalidInput
 from murmur.kvcore import (
-    DELETE,
-    PUT,
     Clock,
     DiskStorage,
-    Operation,
     Problem,
     Replica,
     Storage,
@@ -145,9 +142,9 @@ class Swarm:
 
     def put(self, key: Key, value: bytes) -> None:
         """Set the value of a key, `str` or `bytes`; they are two kinds, and never equal."""
-        operation = Operation(PUT, kv.encode_key(key), kv.check_value(value))
+        encoded, checked = kv.encode_key(key), kv.check_value(value)
         self.check_usable()
-        self.replica.write([operation])
+        self.replica.put(encoded, checked)
 
     def get(self, key: Key) -> bytes | None:
         """The value of a key, None if it has none."""
@@ -162,7 +159,7 @@ class Swarm:
         self.check_usable()
         if self.replica.get(encoded) is None:
             return False
-        self.replica.write([Operation(DELETE, encoded, b"")])
+        self.replica.delete(encoded)
         return True
 
     def scan(

@@ -31,7 +31,9 @@ from murmur.kvcore.kernel.pure import (
 )
 
 NATIVE = False
-Writer: Callable[..., Any] | None = None  # writer.py knows its keywords
+# Only the native kernel has these; writer.py knows their keywords.
+Writer: Callable[..., Any] | None = None
+AuthorWriter: Callable[..., Any] | None = None
 
 __all__ = [
     "ABSENT",
@@ -41,6 +43,7 @@ __all__ = [
     "ZSTD",
     "Absent",
     "Appender",
+    "AuthorWriter",
     "BlockCache",
     "Chunk",
     "Entry",

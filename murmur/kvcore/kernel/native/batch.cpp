@@ -1,27 +1,8 @@
 #include "batch.hpp"
 
+#include "varint.hpp"
+
 namespace murmur {
-
-namespace {
-
-size_t varint_size(uint64_t number) {
-  size_t size = 1;
-  while (number > 127) number >>= 7, size++;
-  return size;
-}
-
-uint8_t* put_varint(uint8_t* to, uint64_t number) {
-  for (; number > 127; number >>= 7) *to++ = static_cast<uint8_t>(number | 128);
-  *to++ = static_cast<uint8_t>(number);
-  return to;
-}
-
-uint8_t* put_bytes(uint8_t* to, Slice bytes) {
-  if (bytes.size) std::memcpy(to, bytes.data, bytes.size);
-  return to + bytes.size;
-}
-
-}  // namespace
 
 Wrote write_batch(Appender& log, Memtable& memtable, uint64_t sequence, const Operation* operations,
                   size_t count) {

@@ -120,4 +120,15 @@ bool Appender::store() noexcept {
 
 void Appender::commit() noexcept { end += scratch_.size(); }
 
+void Appender::close_block() noexcept {
+  if (end - stop_ < block_bytes_) return;
+  try {
+    blocks.push_back({end, coverage});
+  } catch (const std::bad_alloc&) {
+    return;  // the block becomes longer
+  }
+  coverage.clear();
+  stop_ = end;
+}
+
 }  // namespace murmur

@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "common.hpp"
 
@@ -74,16 +75,25 @@ class Coverage {
   size_t latest_ = 0;
 };
 
+/* A stretch of frames, up to a position, and what it holds of whom. */
+struct Stretch {
+  uint64_t stop;
+  Coverage coverage;
+};
+
 /* The open segment, as far as appending goes: position p stands at offset p + shift of the file. */
 class Appender {
  public:
-  Appender(uint64_t end, int64_t shift, std::string path)
-      : end(end), limit(end), durable(0), shift_(shift), path_(std::move(path)) {}
+  /* `stop` is where the last block ends; the next one is closed when it has `block_bytes`. */
+  Appender(uint64_t end, int64_t shift, uint64_t stop, uint64_t block_bytes, std::string path)
+      : end(end), limit(end), durable(0), shift_(shift), stop_(stop), block_bytes_(block_bytes),
+        path_(std::move(path)) {}
 
   uint64_t end;      // behind the last frame
   uint64_t limit;    // there is room up to here
   uint64_t durable;  // all before this position is on the disk, as far as frames tell
   Coverage coverage; // of the admitted records of the block at hand
+  std::vector<Stretch> blocks;  // closed since
 
   bool has_room(uint64_t size) const { return limit >= end && size <= limit - end; }
   bool mapped() const { return mapping_ != nullptr; }
@@ -103,9 +113,13 @@ class Appender {
   bool store() noexcept;
   /* Moves the end behind the frames, which the caller has written. */
   void commit() noexcept;
+  /* Closes the block at hand if it is long enough, and there is memory for that. */
+  void close_block() noexcept;
 
  private:
   const int64_t shift_;
+  uint64_t stop_;
+  const uint64_t block_bytes_;
   const std::string path_;
   std::unique_ptr<Mapping> mapping_;
   ByteString scratch_;

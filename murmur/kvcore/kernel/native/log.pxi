@@ -6,6 +6,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libcpp cimport bool as cbool
 from libcpp.memory cimport unique_ptr
 from libcpp.string cimport string
+from libcpp.vector cimport vector
 
 import errno as _errno
 import os as _os
@@ -32,12 +33,17 @@ cdef extern from "log.hpp" namespace "murmur" nogil:
         size_t size()
         const LogOrigin& operator[](size_t)
 
+    cdef cppclass LogStretch "murmur::Stretch":
+        uint64_t stop
+        LogCoverage coverage
+
     cdef cppclass LogAppender "murmur::Appender":
-        LogAppender(uint64_t, int64_t, string) except +
+        LogAppender(uint64_t, int64_t, uint64_t, uint64_t, string) except +
         uint64_t end
         uint64_t limit
         uint64_t durable
         LogCoverage coverage
+        vector[LogStretch] blocks
         cbool has_room(uint64_t)
         cbool mapped()
         int map(int, size_t) except +
@@ -49,6 +55,7 @@ cdef extern from "log.hpp" namespace "murmur" nogil:
         LogSlice frames()
         cbool store() noexcept
         void commit() noexcept
+        void close_block() noexcept
 
     enum: LOG_FRAME_SIZE "murmur::FRAME_SIZE"
     enum: LOG_MAX_RECORD "murmur::MAX_RECORD"
@@ -60,20 +67,19 @@ cdef class Appender:
 
     cdef unique_ptr[LogAppender] core
     cdef readonly object file
-    cdef object blocks
+    cdef object blocks  # those of the segment as it was given
     cdef uint64_t start
-    cdef uint64_t stop  # of the last block
-    cdef uint64_t block_bytes
     cdef int64_t shift
 
     def __cinit__(self, file, segment, *, uint64_t durable, uint64_t block_bytes):
         cdef LogOrigin origin
+        cdef uint64_t stop
         self.file = file
         self.start, end, self.blocks, tail = segment
-        self.stop = self.blocks[len(self.blocks) - 1].stop if self.blocks else self.start
+        stop = self.blocks[len(self.blocks) - 1].stop if self.blocks else self.start
         self.shift = segment.shift
-        self.block_bytes = block_bytes
-        self.core.reset(new LogAppender(end, self.shift, _os.fsencode(file.name)))
+        self.core.reset(
+            new LogAppender(end, self.shift, stop, block_bytes, _os.fsencode(file.name)))
         self.core.get().durable = durable
         self.core.get().coverage.reserve(len(tail))
         for replica, (first, last) in tail.items():
@@ -106,7 +112,15 @@ cdef class Appender:
 
     @property
     def segment(self):
-        return _Segment(self.start, self.core.get().end, self.blocks, self._tail())
+        # Copied first, all of one moment: making objects may let others append.
+        cdef vector[LogStretch] blocks = self.core.get().blocks
+        cdef LogCoverage coverage = self.core.get().coverage
+        cdef uint64_t end = self.core.get().end
+        cdef size_t at, count = blocks.size()
+        closed = list(self.blocks)
+        for at in range(count):
+            closed.append(_Block(blocks[at].stop, _ranges_in(blocks[at].coverage)))
+        return _Segment(self.start, end, tuple(closed), _ranges_in(coverage))
 
     def map(self, size_t size):
         if not hasattr(self.file, "fileno"):
@@ -129,7 +143,7 @@ cdef class Appender:
             if not PyBytes_Check(record):
                 raise TypeError("records are bytes")
             length = PyBytes_GET_SIZE(record)
-            assert length <= LOG_MAX_RECORD, length
+            assert <uint64_t>length <= LOG_MAX_RECORD, length
             assert length >= 17 or kind != LOG_ADMITTED, length
             size += LOG_FRAME_SIZE + length
             count += 1
@@ -153,28 +167,17 @@ cdef class Appender:
         if kind == LOG_ADMITTED:
             for record in records:
                 core.coverage.add(<const uint8_t*>PyBytes_AS_STRING(record))
-        if core.end - self.stop >= self.block_bytes:
-            self._close_block()
+        core.close_block()
         return core.end
 
-    cdef object _tail(self):
-        cdef LogCoverage* coverage = &self.core.get().coverage
-        cdef size_t at, count = coverage.size()
-        tail = {}
-        for at in range(count):
-            tail[PyBytes_FromStringAndSize(<const char*>coverage[0][at].replica, 8)] = (
-                coverage[0][at].first, coverage[0][at].last)
-        return tail
 
-    cdef int _close_block(self) except -1:
-        try:
-            blocks = (*self.blocks, _Block(self.core.get().end, self._tail()))
-        except MemoryError:
-            return 0  # what is appended stays appended: the block becomes longer
-        self.blocks = blocks
-        self.stop = self.core.get().end
-        self.core.get().coverage.clear()
-        return 0
+cdef object _ranges_in(const LogCoverage& coverage):
+    cdef size_t at, count = coverage.size()
+    ranges = {}
+    for at in range(count):
+        ranges[PyBytes_FromStringAndSize(<const char*>coverage[at].replica, 8)] = (
+            coverage[at].first, coverage[at].last)
+    return ranges
 
 
 cdef LogOrigin _origin(bytes replica, uint64_t first, uint64_t last):

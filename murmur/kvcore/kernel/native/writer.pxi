@@ -167,8 +167,7 @@ cdef class Writer:
         cdef LogAppender* log = self.appender.core.get()
         cdef CMemtable* memtable = self.memtable.core.get()
         cdef uint64_t sequence = self.latest.sequence + 1
-        cdef bint sampled = sequence % self.sample == 0
-        cdef int64_t began = monotonic_ns() if sampled else 0
+        cdef int64_t began = monotonic_ns() if sequence % self.sample == 0 else 0
         cdef uint64_t position
         if memtable.bytes() >= self.limit:
             return False
@@ -176,13 +175,18 @@ cdef class Writer:
             return False
         self.latest.sequence = sequence
         position = log.end
-        # It has happened. What follows may run Python.
+        log.close_block()
+        self._written(position, began)
+        return True
+
+    cdef int _written(self, uint64_t position, int64_t began) except -1:
+        """It has happened. What follows may run Python."""
         if self.resting and self.wake is not None:
             self.wake()
             self.resting = False
         if self.wait is not None:
             self.wait(position)
-        if sampled:
+        if began:
             self.timed(monotonic_ns() - began)
             self.limit = self.look()
-        return True
+        return 0
