@@ -1,2 +1,11 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, embedsignature=True
 """The binding of the C++ kernel; each part stands beside the sources that it binds."""
+
+include "native/table.pxi"
+include "native/memtable.pxi"
+include "native/reads.pxi"
+include "native/log.pxi"
+include "native/writer.pxi"
+include "native/author.pxi"
+include "native/rows.pxi"
+include "native/keycode.pxi"
