@@ -63,8 +63,8 @@ class Finder::Walk {
     const int64_t form = integer("the form is not a number");
     if (form == 1 && (count == 5 || count == 6)) {
       birth();
-      fields(true);
-      if (count == 6) fields(true);
+      const uint32_t size = fields(true, 0);
+      if (count == 6) fields(true, size);
     } else if (form == 2 && count == 2) {
       lives();
     } else {
@@ -150,10 +150,11 @@ class Finder::Walk {
     return id < 0 || id > UINT32_MAX ? -1 : finder_.guess(place, static_cast<uint32_t>(id));
   }
 
-  void fields(bool wanted) {
+  // A map of fields, whose places count from `first`; how many there are.
+  uint32_t fields(bool wanted, size_t first) {
     const uint32_t count = map();
     for (uint32_t place = 0; place < count; ++place) {
-      const int32_t found = field(place);
+      const int32_t found = field(first + place);
       const uint8_t* const here = at_;
       at_ = msgpack::skip(here, end_);
       if (at_ == nullptr) {
@@ -162,6 +163,7 @@ class Finder::Walk {
       }
       if (found >= 0 && wanted) slots_[static_cast<size_t>(found) * stride_] = here;
     }
+    return count;
   }
 
   void lives() {
@@ -171,7 +173,7 @@ class Finder::Walk {
     for (uint32_t life = 0; life < count; ++life) {
       array_of(6);
       birth();
-      fields(life == 0);
+      fields(life == 0, 0);
       edited();
       counters();
     }
@@ -258,12 +260,12 @@ class Finder::Walk {
   const size_t stride_;
 };
 
-// One life whose fields all have the ids that are guessed, and no counters. False: look closer.
+// One life whose fields, and counters, all have the ids that are guessed. False: look closer.
 bool Finder::find_plain(const uint8_t* cell, const uint8_t* end, const uint8_t** slots,
                         size_t stride) {
-  // [1, stamp, 8 bytes of replica, seq, a map
+  // [1, stamp, 8 bytes of replica, seq, a map, perhaps another one
   const uint8_t* at = cell;
-  if (end - at < 2 || at[0] != 0x95 || at[1] != 1) return false;
+  if (end - at < 2 || (at[0] != 0x95 && at[0] != 0x96) || at[1] != 1) return false;
   at += 2;
   if (at == end || msgpack::CLASSES[*at] != msgpack::INT) return false;
   at = msgpack::skip(at, end);
@@ -271,16 +273,20 @@ bool Finder::find_plain(const uint8_t* cell, const uint8_t* end, const uint8_t**
   at += 2 + REPLICA_BYTES;
   if (msgpack::CLASSES[*at] != msgpack::INT) return false;
   at = msgpack::skip(at, end);
-  uint32_t count;
-  if (at == nullptr || !msgpack::read_map(at, end, count)) return false;
-  if (count > guesses_.size()) return false;
-  const Guess* guess = guesses_.data();
-  for (const Guess* const last = guess + count; guess != last; ++guess) {
-    if (end - at < 6 || at[0] != 0xce || msgpack::load32(at + 1) != guess->id) return false;
-    const uint8_t* const atom = at + 5;
-    at = msgpack::skip(atom, end);
-    if (at == nullptr) return false;
-    if (guess->field >= 0) slots[static_cast<size_t>(guess->field) * stride] = atom;
+  if (at == nullptr) return false;
+  size_t place = 0;
+  for (int maps = cell[0] == 0x96 ? 2 : 1; maps; --maps) {
+    uint32_t count;
+    if (!msgpack::read_map(at, end, count) || count > guesses_.size() - place) return false;
+    const Guess* guess = guesses_.data() + place;
+    for (const Guess* const last = guess + count; guess != last; ++guess) {
+      if (end - at < 6 || at[0] != 0xce || msgpack::load32(at + 1) != guess->id) return false;
+      const uint8_t* const atom = at + 5;
+      at = msgpack::skip(atom, end);
+      if (at == nullptr) return false;
+      if (guess->field >= 0) slots[static_cast<size_t>(guess->field) * stride] = atom;
+    }
+    place += count;
   }
   return at == end;
 }
