@@ -33,6 +33,7 @@ from zlib import crc32
 
 from murmur.errors import ChecksumMismatch, Corruption, InvalidInput, UnknownFormat
 from murmur.kvcore.kernel.pure.table import FOOTER, FOOTER_BYTES
+from murmur.kvcore.segment import Segment
 from murmur.kvcore.storage import (
     TEMPORARY,
     Problem,
@@ -46,6 +47,7 @@ from murmur.kvcore.version import Version
 
 VERSION = 1  # on disk
 MAGIC = b"MURMRBAK"
+LOCK = "LOCK"  # of the owner of a directory: not backed up
 GENERATIONS, FILES = "generations", "files"
 PIECE_BYTES = 1 << 20  # copied at once
 TAIL_BYTES = 64 << 10  # of a value file, whose checksum is part of its name
@@ -307,6 +309,23 @@ def tree_items(storage: Storage, version: Version, manifest: bytes) -> list[Item
     for file in version.values.values():
         key = value_key(storage, file.name, file.size)
         items.append(_lazy(storage, version, file.name, file.size, key, None))
+    return items
+
+
+def whole_items(storage: Storage, tree: Sequence[Item], log: Sequence[Segment]) -> list[Item]:
+    """A tree's files, the log as it is now, and the files that say whose directory this is.
+
+    To be called by its owner while nothing is appended to the log, nor trimmed; copying them may
+    come later. `log` is its segments, the open one last, of which the copy ends with the last
+    frame. What is restored opens as a copied directory does: a replica takes a new id.
+    """
+    names = [name for name in storage.list() if name != LOCK and not name.endswith(TEMPORARY)]
+    items = [*tree, *(file_item(storage, name) for name in names)]
+    for segment in log:
+        item = file_item(storage, segment.name)
+        if segment is log[-1]:  # behind that there may be room for more, and soon there is more
+            item = item._replace(size=segment.end + segment.shift)
+        items.append(item)
     return items
 
 

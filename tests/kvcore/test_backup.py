@@ -9,10 +9,12 @@ from random import Random
 import pytest
 
 from murmur.errors import Corruption, InvalidInput, Locked, UnknownFormat
-from murmur.kvcore.backup import Backup, bytes_item, file_item
+from murmur.kvcore.backup import Backup, bytes_item, file_item, whole_items
 from murmur.kvcore.kernel import Entry
 from murmur.kvcore.memory_storage import MemoryStorage, PowerCut
 from murmur.kvcore.options import Options
+from murmur.kvcore.record import PUT, REGISTER, Operation
+from murmur.kvcore.replica import Replica
 from murmur.kvcore.storage import DiskStorage, Storage
 from murmur.kvcore.tree import Tree
 
@@ -341,3 +343,34 @@ def test_what_makes_a_directory_a_tree_is_restored_last() -> None:
                 assert content(survivor.at("new")) == model(numbered(0, 60))
                 opened += 1
     assert opened > 20
+
+
+# -- a replica
+
+
+def test_a_restored_replica_has_all_its_log_and_another_name(storage: Storage) -> None:
+    replica = Replica.open(storage, memtable_bytes=64 * KB, segment_bytes=64 * KB)
+    for turn in range(40):
+        put = [
+            Operation(PUT, REGISTER + b"%03d" % number, b"%d" % turn * 100) for number in range(20)
+        ]
+        replica.write(put)
+    vector, found = dict(replica.vector), replica.state_hash()
+    with replica._lock:
+        tree = replica._tree
+        assert isinstance(tree, Tree)
+        items = whole_items(storage, tree.backup_items(), replica.log.segments)
+    for turn in range(40):  # the backup is of the moment at which its items were taken
+        replica.write([Operation(PUT, REGISTER + b"%03d" % turn, b"later")])
+    backup = Backup(storage.at("backup"))
+    backup.add(items)
+    backup.restore(storage.at("new"))
+    restored = Replica.open(storage.at("new"))
+    assert dict(restored.vector) == vector
+    assert restored.state_hash() == found
+    assert list(restored.check()) == []
+    assert restored.id != replica.id
+    assert restored.renewed == "the directory was copied or restored"
+    restored.write([Operation(PUT, REGISTER + b"own", b"1")])
+    replica.close()
+    restored.close()
