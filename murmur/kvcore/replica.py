@@ -29,9 +29,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import NamedTuple
 
-from murmur.errors import Closed, Conflict, Corruption, Forked, InvalidInput, ProtocolViolation
+from murmur.errors import (
+    Closed,
+    Conflict,
+    Corruption,
+    Forked,
+    InvalidInput,
+    ProtocolViolation,
+    Unsupported,
+)
 from murmur.kvcore.admission import Group
 from murmur.kvcore.backend import LSM, KeyTree, open_tree, record_backend, settle_backend
+from murmur.kvcore.backup import Backup, Generation, whole_items
 from murmur.kvcore.causality import VersionVector, dominates
 from murmur.kvcore.clock import LAST_STAMP, MAX_SKEW_MS, Clock, HybridClock, SystemClock
 from murmur.kvcore.derivation import Derivation
@@ -403,6 +412,20 @@ class Replica:
         with self._lock:
             self._enter()
             self._tree.flush(self._mark())
+
+    def backup(self, directory: str, label: str = "") -> Generation:
+        """Add all that was admitted to the backups in a directory, relative to this or absolute.
+
+        Only what it lacks is copied. `Backup` lists, checks, prunes and restores them (backup.py);
+        what is restored opens with an id of its own. Raises Unsupported under another backend.
+        """
+        self._usable()
+        if not isinstance(self._tree, Tree):
+            raise Unsupported("backups are of the backend 'lsm'; of this one, copy its file")
+        with self._lock:
+            self._enter()
+            items = whole_items(self.storage, self._tree.backup_items(), self.log.segments)
+        return Backup(self.storage.at(directory)).add(items, label)
 
     def compact(self) -> None:
         """Merge the tree's files."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import threading
 from pathlib import Path
 from random import Random
 
 import pytest
 
 from murmur.errors import Corruption, InvalidInput, Locked, UnknownFormat
-from murmur.kvcore.backup import Backup, bytes_item, file_item, whole_items
+from murmur.kvcore.backup import Backup, bytes_item, file_item
 from murmur.kvcore.kernel import Entry
 from murmur.kvcore.memory_storage import MemoryStorage, PowerCut
 from murmur.kvcore.options import Options
@@ -356,15 +357,12 @@ def test_a_restored_replica_has_all_its_log_and_another_name(storage: Storage) -
         ]
         replica.write(put)
     vector, found = dict(replica.vector), replica.state_hash()
-    with replica._lock:
-        tree = replica._tree
-        assert isinstance(tree, Tree)
-        items = whole_items(storage, tree.backup_items(), replica.log.segments)
-    for turn in range(40):  # the backup is of the moment at which its items were taken
+    assert replica.backup("backup").number == 1
+    for turn in range(40):
         replica.write([Operation(PUT, REGISTER + b"%03d" % turn, b"later")])
-    backup = Backup(storage.at("backup"))
-    backup.add(items)
-    backup.restore(storage.at("new"))
+    again = replica.backup("backup")
+    assert 0 < again.copied < again.size
+    Backup(storage.at("backup")).restore(storage.at("new"), 1)
     restored = Replica.open(storage.at("new"))
     assert dict(restored.vector) == vector
     assert restored.state_hash() == found
@@ -374,3 +372,32 @@ def test_a_restored_replica_has_all_its_log_and_another_name(storage: Storage) -
     restored.write([Operation(PUT, REGISTER + b"own", b"1")])
     replica.close()
     restored.close()
+
+
+def test_a_replica_is_backed_up_while_it_is_written(tmp_path: Path) -> None:
+    replica = Replica.open(DiskStorage(tmp_path / "db"), memtable_bytes=64 * KB)
+    done = threading.Event()
+
+    def write() -> None:
+        turn = 0
+        while not done.is_set():
+            replica.write([Operation(PUT, REGISTER + b"%04d" % (turn % 500), b"%d" % turn * 50)])
+            turn += 1
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        seqs = []
+        for number in range(1, 6):
+            replica.backup("../backup")
+            Backup(DiskStorage(tmp_path / "backup")).restore(DiskStorage(tmp_path / f"{number}"))
+            restored = Replica.open(DiskStorage(tmp_path / f"{number}"))
+            assert list(restored.check()) == []
+            seqs.append(restored.vector.get(replica.id, 0))
+            restored.close()
+    finally:
+        done.set()
+        writer.join()
+    assert seqs == sorted(seqs)
+    assert seqs[-1] <= replica.vector[replica.id]
+    replica.close()
