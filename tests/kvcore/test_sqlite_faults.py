@@ -409,7 +409,7 @@ def test_ctrl_c_anywhere_in_a_flush(tmp_path: Path) -> None:
     after = model | {key: value for key, value in batch if value is not None}
     at, hit = 0, True
     while hit:
-        at += 2
+        at += 3
         shutil.copytree(tmp_path / "whole", tmp_path / "db")
         tree = open_tree(tmp_path / "db")
         tree.write(batch, "attached")
