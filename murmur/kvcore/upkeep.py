@@ -184,12 +184,15 @@ class Upkeep:
                 thread.join()
 
     def _idle(self) -> bool:
+        if self._store.sweepable() and not self._sweeping:
+            # Who read these files let go of them when the threads had already looked.
+            self._head.notify()
+            return False
         return not (
             self._head.state.frozen
             or self._running
             or self._sweeping
             or self._compact_wanted
-            or self._store.sweepable()
             or pick(self._head.state.version, self._options)
         )
 
