@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from murmur.catalog import types
 from murmur.catalog.atoms import from_atom, to_atom
 from murmur.catalog.fields import type_field
 from murmur.catalog.keycode import NOT_OF_TYPE, atom_encoder, key_decoder, key_encoder, restores
@@ -115,6 +116,62 @@ def test_a_missing_field_has_the_key_of_its_default(kernel: Any, case: Any) -> N
     atom = to_atom(value, sql_type)
     codec = kernel.KeyCodec([type_field(sql_type, 7, atom)])
     assert codec.encode_fields({}) == codec.encode((atom,))
+
+
+@kernels
+@pytest.mark.parametrize(
+    ("sql_type", "key"),
+    [
+        (types.BOOLEAN, "0202"),
+        (types.BOOLEAN, "0101"),
+        (types.DOUBLE, "027ff8000000000001"),
+        (types.DOUBLE, "028000000000000000"),
+        (types.DOUBLE, "01ffffffffffffffff"),
+        (types.decimal(5, 2), "02" + (2**63 + 100_000).to_bytes(8).hex()),
+        (types.decimal(5, 2), "02" + (2**63 - 100_000).to_bytes(8).hex()),
+        (types.decimal(38, 2), "02" + (2**127 + 10**38).to_bytes(16).hex()),
+        (types.DATE, "0200000000"),
+        (types.DATE, "02" + (3_652_060).to_bytes(4).hex()),
+        (types.TIME, "02" + (86_400_000_000).to_bytes(8).hex()),
+        (types.TIME, "02ffffffffffffffff"),
+        (types.TEXT, "02ff0001"),
+        (types.TEXT, "02000001"),
+        (types.TEXT, "026100ff"),
+        (types.UUID, "02" + "ab" * 15),
+        (types.INTEGER, "04"),
+        (types.INTEGER, ""),
+    ],
+)
+def test_what_no_value_has_is_no_key(kernel: Any, sql_type: Any, key: str) -> None:
+    with pytest.raises(Corruption):
+        key_decoder([sql_type])(bytes.fromhex(key))
+    with pytest.raises(Corruption):
+        codec_of(kernel, [sql_type]).decode(bytes.fromhex(key))
+
+
+@kernels
+@pytest.mark.parametrize(
+    ("sql_type", "atom"),
+    [
+        (types.decimal(5, 2), "-0.05"),
+        (types.decimal(5, 2), "0.00"),
+        (types.decimal(5, 2), "123.40"),
+        (types.decimal(5), "-99999"),
+        (types.decimal(10, 7), "0.0000010"),
+        (types.decimal(10, 7), "1E-7"),
+        (types.decimal(10, 7), "0E-7"),
+        (types.decimal(38, 19), "-1.5E-18"),
+        (types.decimal(38, 38), "0." + "9" * 38),
+        (types.DECIMAL, "100"),
+        (types.DECIMAL, "0"),
+        (types.DECIMAL, "-0.000001"),
+        (types.DECIMAL, "1.2E-7"),
+    ],
+)
+def test_decimals_come_back_as_they_are_written(kernel: Any, sql_type: Any, atom: str) -> None:
+    codec = codec_of(kernel, [sql_type])
+    assert is_atom(atom, sql_type)
+    assert codec.decode(codec.encode((atom,))) == (atom,)
 
 
 @kernels

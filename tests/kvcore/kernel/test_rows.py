@@ -313,6 +313,19 @@ def test_a_chunk_is_read_as_its_cells_are(kernel: Any) -> None:
 
 
 @both
+def test_bits_join_wherever_pieces_begin(kernel: Any) -> None:
+    atoms = [None if at % 7 == 3 else at % 3 == 0 for at in range(900)]
+    reader = kernel.ColumnReader([FIELDS[0]])
+    at = 0
+    for size in itertools.cycle([1, 2, 5, 8, 13, 300]):
+        reader.add_cells([plain({1: atom}) for atom in atoms[at : at + size]])
+        at += size
+        if at >= len(atoms):
+            break
+    assert as_table(reader.take(), [FIELDS[0]]).column(0).to_pylist() == atoms
+
+
+@both
 def test_a_damaged_cell_is_told_with_its_key(kernel: Any) -> None:
     reader = kernel.ColumnReader(FIELDS)
     cells = [plain({}), plain({})[:-1]]
