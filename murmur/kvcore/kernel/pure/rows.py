@@ -25,7 +25,7 @@ import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Context, Decimal, Inexact, InvalidOperation
-from typing import Any, Protocol
+from typing import Any
 
 import msgpack
 
@@ -44,6 +44,7 @@ from murmur.kvcore.kernel.fields import (
     UUID,
     FieldSpec,
 )
+from murmur.kvcore.kernel.pure.chunk import Chunk
 from murmur.kvcore.record import INT64_MAX, INT64_MIN, Atom
 
 BATCH_ROWS = 1 << 18  # a batch is closed once it has this many
@@ -59,19 +60,6 @@ _MONTHS_AND_US = struct.Struct(">iq")
 _FLOAT32 = struct.Struct("<f")
 _INTEGERS = {2: "int16", 4: "int32", 8: "int64"}
 _HELD_AS_THEY_ARE = frozenset({BOOLEAN, TEXT, BINARY})  # when they are of the kind
-
-
-class Chunk(Protocol):
-    """Pairs in two buffers: key i is keys[key_offsets[i]:key_offsets[i + 1]], values alike.
-
-    Offsets are 32 bits each, little-endian, one more than pairs.
-    """
-
-    count: int
-    keys: Any
-    key_offsets: Any
-    values: Any
-    value_offsets: Any
 
 
 class ColumnReader:
