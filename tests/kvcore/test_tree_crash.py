@@ -14,6 +14,7 @@ import pytest
 
 from murmur.errors import Corruption, Poisoned
 from murmur.kvcore.memory_storage import MemoryStorage, PowerCut
+from murmur.kvcore.options import Options
 from murmur.kvcore.tree import Tree
 
 KB = 1 << 10
@@ -23,8 +24,11 @@ Model = dict[bytes, bytes]
 class Work:
     """A workload, and what it has been promised."""
 
-    def __init__(self, storage: MemoryStorage, seed: int = 1) -> None:
+    def __init__(
+        self, storage: MemoryStorage, seed: int = 1, options: Options | None = None
+    ) -> None:
         self.storage = storage
+        self.options = options or PLAIN
         self.rng = Random(seed)
         self.model: Model = {}
         self.states: dict[bytes, Model] = {b"": {}}
@@ -40,7 +44,8 @@ class Work:
         self.close()
 
     def open(self) -> Tree:
-        self.tree = open_tree(self.storage, self.announced.add)
+        self.tree = None
+        self.tree = open_tree(self.storage, self.announced.add, self.options)
         return self.tree
 
     def step(self) -> None:
@@ -68,8 +73,15 @@ class Work:
         for _ in range(count):
             value = None if self.rng.random() < 0.3 else self.rng.randbytes(150)
             batch.append((b"%02d" % self.rng.randrange(40), value))
+        ranges = []
+        if self.options is not PLAIN and self.rng.random() < 0.3:
+            start = self.rng.randrange(40)
+            ranges.append((b"%02d" % start, b"%02d" % (start + self.rng.randrange(1, 9))))
         assert self.tree is not None
-        self.tree.write(batch)
+        self.tree.write(batch, None, ranges)
+        for start_key, stop_key in ranges:
+            for key in [key for key in self.model if start_key <= key < stop_key]:
+                del self.model[key]
         apply(self.model, batch)
 
     def mark(self) -> bytes:
@@ -97,16 +109,28 @@ def apply(model: Model, batch: list[tuple[bytes, bytes | None]]) -> None:
             model[key] = value
 
 
+PLAIN = Options(memtable_bytes=64 * KB, table_bytes=1 * KB, cache_bytes=8 * KB)
+# Values in files of their own, range tombstones, more levels and more merges at once.
+RICH = Options(
+    memtable_bytes=1 * KB,
+    pending_memtables=4,
+    table_bytes=512,
+    cache_bytes=0,
+    level0_tables=2,
+    level_ratio=2,
+    separate_bytes=100,
+    garbage_ratio=0.3,
+    tombstone_ratio=0.3,
+    compact_threads=2,
+)
+
+
 def open_tree(
-    storage: MemoryStorage, before_install: Callable[[bytes], None] = lambda mark: None
+    storage: MemoryStorage,
+    before_install: Callable[[bytes], None] = lambda mark: None,
+    options: Options = PLAIN,
 ) -> Tree:
-    return Tree.open(
-        storage,
-        memtable_bytes=64 * KB,
-        table_bytes=1 * KB,
-        cache_bytes=8 * KB,
-        before_install=before_install,
-    )
+    return Tree.open(storage, options=options, before_install=before_install)
 
 
 def content(tree: Tree) -> Model:
@@ -115,7 +139,7 @@ def content(tree: Tree) -> Model:
 
 
 def surviving(work: Work, storage: MemoryStorage, durable: bytes) -> None:
-    tree = open_tree(storage)
+    tree = open_tree(storage, options=work.options)
     try:
         assert tree.mark in work.announced, "the hook comes before the mark"
         assert tree.mark >= durable
@@ -129,8 +153,8 @@ def surviving(work: Work, storage: MemoryStorage, durable: bytes) -> None:
         tree.close()
 
 
-def run_until_cut(cut: int, turns: int) -> Work:
-    work = Work(MemoryStorage())
+def run_until_cut(cut: int, turns: int, options: Options) -> Work:
+    work = Work(MemoryStorage(), options=options)
     work.storage.cut_power(at=cut)
     try:
         work.run(turns)  # to its end, if the background happens to have needed fewer operations
@@ -143,19 +167,19 @@ def run_until_cut(cut: int, turns: int) -> Work:
     return work
 
 
-def sweep(turns: int, seeds: int) -> int:
-    whole = Work(MemoryStorage())
+def sweep(turns: int, seeds: int, options: Options = PLAIN, step: int = 1) -> int:
+    whole = Work(MemoryStorage(), options=options)
     whole.run(turns)
     states = 0
-    for cut in range(1, whole.storage.operations + 1):
-        work = run_until_cut(cut, turns)
+    for cut in range(1, whole.storage.operations + 1, step):
+        work = run_until_cut(cut, turns, options)
         for seed in [None, *range(seeds)]:
             rng = None if seed is None else Random(f"{cut} {seed}")
             survivor = work.storage.crash(rng)
             if rng is not None:  # the power is cut once more while the tree is opened
                 survivor.cut_power(at=rng.randrange(1, 25))
                 try:
-                    open_tree(survivor).close()
+                    open_tree(survivor, options=options).close()
                 except PowerCut:
                     survivor = survivor.crash(rng)
                 survivor.cut_power(at=None)
@@ -168,10 +192,15 @@ def test_a_power_cut_anywhere_leaves_what_a_mark_stands_for() -> None:
     assert sweep(turns=70, seeds=4) > 4000
 
 
+def test_a_power_cut_among_value_files_and_range_tombstones() -> None:
+    assert sweep(turns=40, seeds=2, options=RICH, step=3) > 1000
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_many_power_cuts() -> None:
     assert sweep(turns=60, seeds=12) > 10_000
+    assert sweep(turns=60, seeds=12, options=RICH) > 10_000
 
 
 def test_a_killed_process_loses_only_the_memtable() -> None:
@@ -363,8 +392,9 @@ def damaged_ways(data: bytes, rng: Random) -> list[bytes]:
     return [way for way in ways if way != data]
 
 
-def test_damage_gives_the_right_answer_or_an_error() -> None:
-    work = Work(MemoryStorage())
+@pytest.mark.parametrize("options", [PLAIN, RICH], ids=["plain", "rich"])
+def test_damage_gives_the_right_answer_or_an_error(options: Options) -> None:
+    work = Work(MemoryStorage(), options=options)
     tree = work.open()
     for turn in range(6):
         work.write(30)
@@ -381,16 +411,18 @@ def test_damage_gives_the_right_answer_or_an_error() -> None:
             storage = work.storage.clone()
             storage.corrupt(f"tree/{name}", data)
             damages += 1
-            detected += not reads_right(storage, expected)
+            seen = not reads_right(storage, expected, options)
+            detected += seen
+            assert seen or name.endswith(".val"), "nothing in the others is without meaning"
     assert damages > 1000
-    assert detected == damages, "nothing in these files is without meaning"
+    assert detected > 0.9 * damages
 
 
-def reads_right(storage: MemoryStorage, expected: Model) -> bool:
+def reads_right(storage: MemoryStorage, expected: Model, options: Options) -> bool:
     """Whether nothing is wrong; Corruption is another way to say no, a wrong answer fails."""
     right = True
     try:
-        tree = open_tree(storage)
+        tree = open_tree(storage, options=options)
     except Corruption:
         return False
     try:
@@ -410,7 +442,8 @@ def reads_right(storage: MemoryStorage, expected: Model) -> bool:
             except Corruption:
                 right = False
                 assert found.items() <= expected.items()
-        assert bool(list(tree.check())) is not right
+        problems = list(tree.check())
+        assert problems or right, "a check finds what a reader does"
     finally:
         tree.close()
-    return right
+    return not problems

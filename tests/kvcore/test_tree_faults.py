@@ -1,0 +1,104 @@
+"""Every kind of fault, at one call after the other: nothing is lost, and no answer is wrong.
+
+The workload of test_tree_crash.py meets one fault. Whatever it raises, what it has read until then
+is right; after it, the directory opens, sound, with what belongs to its mark.
+"""
+
+from __future__ import annotations
+
+import errno
+from random import Random
+
+import pytest
+
+from murmur.errors import Corruption, Poisoned
+from murmur.kvcore.memory_storage import MemoryStorage
+from tests.kvcore.test_tree_crash import RICH, Work, content, surviving
+
+TURNS = 14
+WRITING = ["create", "write", "sync", "rename", "remove", "sync_directory"]
+READING = ["open", "read", "size", "exists", "list"]
+
+
+def calls(kind: str) -> int:
+    """How often the workload asks for an operation of this kind, about."""
+    work = Work(MemoryStorage(), options=RICH)
+    work.run(TURNS)
+    return work.storage.calls[kind]
+
+
+def run(kind: str, error: int, skip: int, written: int = 0) -> tuple[Work, BaseException | None]:
+    work = Work(MemoryStorage(), options=RICH)
+    work.storage.fail(kind, error=error, skip=skip, written=written)
+    try:
+        work.run(TURNS)
+    except (OSError, Poisoned, Corruption) as failure:
+        if work.tree is not None:
+            try:
+                assert content(work.tree) == work.model
+            except OSError as again:
+                if again.errno != error:  # else the fault is one of reading
+                    raise
+        work.close()
+        return work, failure
+    work.close()
+    return work, None
+
+
+@pytest.mark.parametrize("kind", WRITING)
+@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC], ids=["eio", "enospc"])
+def test_one_failing_operation(kind: str, error: int) -> None:
+    total = calls(kind)
+    raised = 0
+    for skip in range(0, total, max(1, total // 25)):
+        work, failure = run(kind, error, skip, written=7 if kind == "write" else 0)
+        if isinstance(failure, Poisoned):
+            assert isinstance(failure.__cause__, OSError)
+            assert failure.__cause__.errno == error
+        elif failure is not None:
+            assert isinstance(failure, OSError)
+            assert failure.errno == error
+        raised += failure is not None
+        work.storage.heal()
+        for seed in (None, 1, 2):
+            survivor = work.storage.crash(None if seed is None else Random(seed))
+            surviving(work, survivor, b"")
+        surviving(work, work.storage.clone(), b"")
+    assert raised > 3
+
+
+@pytest.mark.parametrize("kind", READING)
+def test_one_failing_read(kind: str) -> None:
+    total = calls(kind)
+    for skip in range(0, total, max(1, total // 25)):
+        work, failure = run(kind, errno.EIO, skip)
+        assert not isinstance(failure, Corruption), "a disk that fails is not a damaged file"
+        work.storage.heal()
+        surviving(work, work.storage.clone(), b"")
+
+
+def test_a_full_disk_that_is_emptied_needs_no_reopening() -> None:
+    """At every operation that may find no room; then there is room again, and all goes on."""
+    for kind in ("create", "write", "sync", "rename", "sync_directory"):
+        for skip in range(0, 40, 3):
+            work = Work(MemoryStorage(), options=RICH)
+            tree = work.open()
+            work.storage.fail(kind, name="tree", error=errno.ENOSPC, skip=skip, times=None)
+            for _ in range(8):
+                try:
+                    work.write(6)
+                    tree.flush(work.mark())
+                    tree.compact()
+                except OSError as failure:
+                    if failure.errno != errno.ENOSPC:
+                        raise
+                assert content(tree) == work.model
+            work.storage.heal()
+            mark = work.mark()
+            tree.flush(mark)
+            tree.compact()
+            tree.settle()
+            assert content(tree) == work.model
+            assert list(tree.check()) == []
+            work.close()
+            surviving(work, work.storage.crash(None), mark)
