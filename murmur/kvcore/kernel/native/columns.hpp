@@ -27,13 +27,6 @@
 
 namespace murmur {
 
-// A number written as text, in units of 10^-scale; false when it is none, is not a multiple of the
-// unit, or has more than `precision` digits in all.
-bool parse_decimal(const uint8_t* text, size_t size, uint32_t precision, uint32_t scale,
-                   __int128& value);
-
-bool is_utf8(const uint8_t* text, size_t size);
-
 // Whether a column of this field can hold an atom; nil is null, and held. Text is not looked into.
 bool holds(const FieldSpec& field, const uint8_t* atom);
 

@@ -5,8 +5,8 @@
 #include <cstring>
 #include <utility>
 
-#include "columns.hpp"
 #include "msgpack.hpp"
+#include "text.hpp"
 
 namespace murmur {
 
@@ -302,46 +302,6 @@ const char* KeyReader::escaped(Slice key, size_t& at, uint8_t mask, KeyValue& va
     *bytes_.grow(1) = byte;
   }
   return "it has no end";
-}
-
-// Decimals ------------------------------------------------------------------
-
-void format_decimal(Wide value, uint32_t scale, bool shortest, ByteString& out) {
-  UnsignedWide left = value < 0 ? -static_cast<UnsignedWide>(value) : static_cast<UnsignedWide>(value);
-  if (shortest) {
-    while (scale && left % 10 == 0) {
-      left /= 10;
-      --scale;
-    }
-  }
-  char digits[40];
-  size_t first = sizeof digits;
-  do {
-    digits[--first] = static_cast<char>('0' + static_cast<int>(left % 10));
-    left /= 10;
-  } while (left);
-  const size_t count = sizeof digits - first;
-  if (value < 0) out.append("-", 1);
-  const int64_t adjusted = static_cast<int64_t>(count) - 1 - static_cast<int64_t>(scale);
-  if (adjusted < -6) {  // as the General Decimal Arithmetic has it
-    out.append(digits + first, 1);
-    if (count > 1) {
-      out.append(".", 1);
-      out.append(digits + first + 1, count - 1);
-    }
-    const std::string exponent = "E" + std::to_string(adjusted);
-    out.append(exponent.data(), exponent.size());
-  } else if (scale == 0) {
-    out.append(digits + first, count);
-  } else if (count > scale) {
-    out.append(digits + first, count - scale);
-    out.append(".", 1);
-    out.append(digits + sizeof digits - scale, scale);
-  } else {
-    out.append("0.", 2);
-    for (size_t zeros = scale - count; zeros; --zeros) out.append("0", 1);
-    out.append(digits + first, count);
-  }
 }
 
 }  // namespace murmur

@@ -117,8 +117,4 @@ class KeyReader {
   ByteString bytes_;
 };
 
-// A number of 10^-scale as Python's decimal writes it: 12.50, 1E-10; with `shortest`, without the
-// zeros that end the fraction. Appends to `out`.
-void format_decimal(__int128 value, uint32_t scale, bool shortest, ByteString& out);
-
 }  // namespace murmur

@@ -48,6 +48,8 @@ cdef extern from "keycode.hpp" namespace "murmur" nogil:
 
 cdef extern from *:
     """
+    #include "text.hpp"
+
     static inline void key_decimal_of(const murmur::KeyReader& reader, size_t at,
                                       murmur::ByteString& out) {
       const murmur::FieldSpec& field = reader.columns()[at].field;

@@ -11,6 +11,7 @@
 
 #include "keycode.hpp"
 #include "standalone.hpp"
+#include "text.hpp"
 
 using namespace murmur;
 

@@ -12,6 +12,7 @@
 #include "columns.hpp"
 #include "rows.hpp"
 #include "standalone.hpp"
+#include "text.hpp"
 
 using namespace murmur;
 
