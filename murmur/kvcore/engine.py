@@ -41,11 +41,13 @@ from struct import Struct
 from types import TracebackType
 
 from murmur.errors import Closed, Corruption, Forked, InvalidInput, TypeMismatch
+from murmur.kvcore.backup import Backup, Generation, bytes_item
 from murmur.kvcore.batch import Range, WriteBatch, decode_batch, encode_batch
+from murmur.kvcore.ingest import Source
 from murmur.kvcore.kernel import Entry
 from murmur.kvcore.log import BATCH, SEGMENT_BYTES, Log
 from murmur.kvcore.options import Options
-from murmur.kvcore.segment import DIRECTORY, create_segment
+from murmur.kvcore.segment import DIRECTORY, create_segment, encode_header
 from murmur.kvcore.storage import DiskStorage, Problem, Storage
 from murmur.kvcore.store import MANIFEST
 from murmur.kvcore.syncer import Syncer
@@ -56,6 +58,7 @@ __all__ = ["Engine", "WriteBatch"]
 
 DURABILITIES = ("none", "batched", "commit")
 SYNC_INTERVAL_MS = 50
+WRITE_BEHIND = 8 << 20  # of the log, without durability: synced now and then all the same
 REPLAY_BYTES = 1 << 20  # of frames that enter the tree together at opening
 
 _MARK = Struct("<4sQ")
@@ -93,6 +96,7 @@ class Engine:
         # What is being written: where the log stood, and what the tree is to be given.
         self._in_flight: tuple[int, Sequence[Entry], Sequence[Range]] | None = None
         self._syncer: Syncer | None = None
+        self._behind = 0
         self._owner = storage.lock()
         self._tree: Tree | None = None
         self._log: Log | None = None
@@ -117,11 +121,16 @@ class Engine:
         self.multi_get = tree.multi_get
         if durability == "batched" and sync_interval_ms is not None:
             self._syncer = Syncer(self._sync_behind, sync_interval_ms)
+        wake = self._syncer.wake if self._syncer is not None else None
+        if durability == "none":
+            self._syncer = Syncer(self._sync_behind, 0)
+            self._behind = log.end
         self._writer = native_writer(
             tree,
             write=self._write,
-            wake=self._syncer.wake if self._syncer is not None else None,
+            wake=wake,
             wait=log.sync if durability == "commit" else None,
+            look=self._look,
         )
         if self._writer is not None:
             self.put = self._writer.put  # type: ignore[method-assign]
@@ -196,7 +205,7 @@ class Engine:
     ) -> Iterator[tuple[bytes, bytes]]:
         """The pairs with start <= key < stop (None: no bound) of this moment, in key order or
         against it. An iterator that is not read to its end lets go when it is forgotten."""
-        return _scan(self.snapshot(), start, stop, reverse)
+        return self._usable()[0].scan(start, stop, reverse=reverse)
 
     def scan_prefix(self, prefix: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
         """The pairs whose keys begin so."""
@@ -236,6 +245,31 @@ class Engine:
             create_segment(target, log.end)
             target.sync_directory(DIRECTORY)
             tree.checkpoint(directory)
+            self._leave()
+
+    def backup(self, directory: str, label: str = "") -> Generation:
+        """Add a generation of all that was written to the backups in a directory (backup.py).
+
+        Only what they lack is copied. `Backup` lists, checks, prunes and restores them.
+        """
+        with self._lock:
+            tree, log = self._enter()
+            tree.flush(self._mark())
+            items = tree.backup_items()
+            name = f"{DIRECTORY}/{log.end:016x}.log"
+            items.append(bytes_item(name, encode_header(log.end)))
+            self._leave()
+        return Backup(self.storage.at(directory)).add(items, label)
+
+    def ingest(self, paths: Sequence[str | os.PathLike[str] | Source]) -> None:
+        """Take ready sstables in, above all that was written, at once (ingest.py).
+
+        Raises Corruption or InvalidInput, also where their keys overlap, and changes nothing then.
+        """
+        with self._lock:
+            tree, log = self._enter()
+            tree.ingest(paths, self._mark())
+            log.trim(log.end)
             self._leave()
 
     def check(self) -> Iterator[Problem]:
@@ -354,7 +388,24 @@ class Engine:
     def _acknowledge(self, log: Log, position: int) -> None:
         if self.durability == "commit":
             log.sync(position)
+        elif self.durability == "none":
+            self._write_behind(position)
         elif self._syncer is not None:
+            self._syncer.wake()
+
+    def _look(self) -> int:
+        """How large the memtable may become before the native writer is to ask again."""
+        tree, log = self._tree, self._log
+        assert tree is not None
+        assert log is not None
+        if self.durability == "none":
+            self._write_behind(log.end)
+        return tree.writable_bytes()
+
+    def _write_behind(self, position: int) -> None:
+        # Nobody waits for it, but closing a segment does for all that is left to write.
+        if position - self._behind >= WRITE_BEHIND and self._syncer is not None:
+            self._behind = position
             self._syncer.wake()
 
     def _sync_behind(self) -> None:
@@ -421,13 +472,6 @@ def _decode_mark(mark: bytes, path: str) -> int:
         raise Corruption(f"{path}/tree", 0, "the mark is not that of an engine")
     position: int = _MARK.unpack(mark)[1]
     return position
-
-
-def _scan(
-    snapshot: TreeSnapshot, start: bytes, stop: bytes | None, reverse: bool
-) -> Iterator[tuple[bytes, bytes]]:
-    with snapshot:
-        yield from snapshot.scan(start, stop, reverse=reverse)
 
 
 def _after(prefix: bytes) -> bytes | None:

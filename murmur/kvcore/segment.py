@@ -166,10 +166,15 @@ def lacking(
         start = block.stop
 
 
+def encode_header(start: int) -> bytes:
+    """A segment without frames."""
+    header = _HEADER_FIELDS.pack(MAGIC, VERSION, start)
+    return header + crc32(header).to_bytes(4)
+
+
 def create_segment(storage: Storage, start: int) -> None:
     """A segment without frames; the caller syncs the directory."""
-    header = _HEADER_FIELDS.pack(MAGIC, VERSION, start)
-    replace(storage, Segment(start, start).name, header + crc32(header).to_bytes(4))
+    replace(storage, Segment(start, start).name, encode_header(start))
 
 
 def list_segments(storage: Storage) -> list[int]:

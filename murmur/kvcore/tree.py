@@ -131,6 +131,20 @@ class Tree:
         figures = self._work.figures
         return TreeSnapshot(self._head.pin(), self._release, figures.gets, self._pace)
 
+    def scan(
+        self, start: bytes, stop: bytes | None, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """The pairs with start <= key < stop of this moment, in key order or against it.
+
+        As a scan of a snapshot that closes itself when the iterator is forgotten.
+        """
+        if self._closed:
+            raise Closed("the tree is closed")
+        state = self._head.catch_up()
+        if not state.memtable.keeps_all:
+            return _scan(self.snapshot(), start, stop, reverse)
+        return state.reads.scan(start, stop, state.sequence, reverse=reverse)
+
     # -- writing
 
     def write(
@@ -351,3 +365,10 @@ class Tree:
         self._head.unpin(state)
         del state
         self._upkeep.released()
+
+
+def _scan(
+    snapshot: TreeSnapshot, start: bytes, stop: bytes | None, reverse: bool
+) -> Iterator[tuple[bytes, bytes]]:
+    with snapshot:
+        yield from snapshot.scan(start, stop, reverse=reverse)

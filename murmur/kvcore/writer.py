@@ -54,8 +54,13 @@ def native_writer(
     write: Callable[[Sequence[Entry], Sequence[Range]], None],
     wake: Callable[[], None] | None,
     wait: Callable[[int], object] | None,
+    look: Callable[[], int],
 ) -> NativeWriter | None:
-    """The writer for a tree; `write` is how the engine does it, `wake` and `wait` are for syncs."""
+    """The writer for an engine's tree.
+
+    `write` is how the engine does it, `wake` and `wait` are for syncs, `look` tells from which size
+    of the memtable on the engine does it.
+    """
     if kernel.Writer is None:
         return None
     writer: NativeWriter = kernel.Writer(
@@ -63,7 +68,7 @@ def native_writer(
         write=write,
         wake=wake,
         wait=wait,
-        look=tree.writable_bytes,
+        look=look,
         timed=tree.write_times.record,
         batch_type=WriteBatch,
         sample=SAMPLE,

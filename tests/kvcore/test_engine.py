@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from murmur.errors import Closed, Corruption, InvalidInput, Locked, Poisoned, TypeMismatch
+from murmur.kvcore import engine as engine_module
+from murmur.kvcore.backup import Backup
 from murmur.kvcore.engine import Engine, WriteBatch
 from murmur.kvcore.kernel import NATIVE
 from murmur.kvcore.log import ADMITTED, Log
@@ -168,6 +170,50 @@ class TestKeeping:
                 assert engine.get(b"own") is None
             with Engine.open(storage.at("copy")) as copy:
                 assert copy.get(b"own") == b"1"
+
+    def test_a_backup_is_restored_whole(self, storage: Storage) -> None:
+        with Engine.open(storage) as engine:
+            for n in range(100):
+                engine.put(b"%04d" % n, bytes(40))
+            assert engine.backup("backup").number == 1
+            engine.put(b"later", b"1")
+            assert engine.backup("backup", "second").number == 2
+        for number, keys in ((1, 100), (2, 101)):
+            target = storage.at(f"restored{number}")
+            Backup(storage.at("backup")).restore(target, number)
+            with Engine.open(target) as engine:
+                assert len(list(engine.scan())) == keys
+                engine.put(b"own", b"1")
+            with Engine.open(target) as engine:
+                assert len(list(engine.scan())) == keys + 1
+
+    def test_sstables_are_taken_in(self, tmp_path: Path) -> None:
+        with Engine.open(tmp_path / "one") as one:
+            for n in range(100):
+                one.put(b"%04d" % n, b"one")
+        (table,) = (tmp_path / "one" / "tree").glob("*.sst")
+        with Engine.open(tmp_path / "two") as two:
+            two.put(b"0005", b"two")
+            two.put(b"5", b"two")
+            two.ingest([table])
+            assert two.get(b"0005") == b"one"
+            two.put(b"0005", b"after")
+            assert two.get(b"0005") == b"after"
+        with Engine.open(tmp_path / "two") as two:
+            assert (two.get(b"0005"), two.get(b"5"), two.get(b"0099")) == (b"after", b"two", b"one")
+
+    def test_without_durability_the_log_is_still_written_behind(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(engine_module, "WRITE_BEHIND", 1000)
+        with Engine.open(MemoryStorage(), durability="none") as engine:
+            for n in range(100):
+                engine.put(b"%04d" % n, bytes(40))
+            for _ in range(2000):
+                if int(str(engine.stats()["log_durable"])) > 1000:
+                    return
+                threading.Event().wait(0.001)
+            raise AssertionError("nothing was synced")
 
     def test_compaction_and_check(self, storage: Storage) -> None:
         with Engine.open(storage, memtable_bytes=5000, table_bytes=5000) as engine:

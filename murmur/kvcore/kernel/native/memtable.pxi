@@ -59,6 +59,8 @@ cdef inline Slice _slice_of(PyObject* data) noexcept:
 cdef class Memtable(Source):
     """An ordered map of bytes in memory; `sequence` is the last one published before it began."""
 
+    keeps_all = True
+
     cdef shared_ptr[CMemtable] core
     cdef readonly dict pins  # unused here: all versions stay
     cdef vector[Operation] operations

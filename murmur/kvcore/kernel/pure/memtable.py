@@ -38,6 +38,8 @@ SHORT, LONG = 4, CHUNK  # keys of the first and of a late run: most scans are sh
 class Memtable:
     """An ordered map of bytes in memory; `sequence` is the last one published before it began."""
 
+    keeps_all = False  # whether versions stay that nobody has pinned
+
     __slots__ = ("_joined", "bytes", "cuts", "keys", "kinds", "newest", "pins", "versions")
 
     def __init__(self, sequence: int) -> None:
