@@ -34,7 +34,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from itertools import chain
 from struct import Struct
@@ -459,10 +459,11 @@ class Engine:
             self._tree.abandon()
 
     def _release(self) -> None:
-        for part in (self._tree, self._log):
-            if part is not None:
-                part.close()
-        self._owner.close()
+        with ExitStack() as parts:  # the next opener is not to find the lock, whatever one raises
+            parts.callback(self._owner.close)
+            for part in (self._log, self._tree):
+                if part is not None:
+                    parts.callback(part.close)
 
 
 def _decode_mark(mark: bytes, path: str) -> int:
