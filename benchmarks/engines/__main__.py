@@ -64,6 +64,7 @@ def main() -> int:
         if name not in engines:
             print(f"{name} is skipped: {ENGINES[name].module} is not installed", file=sys.stderr)
 
+    lsm = options.lsm or options.stalls
     scratch = Path(tempfile.mkdtemp(prefix="engines-", dir=options.directory))
     plan = Plan(
         engines=engines,
@@ -71,9 +72,10 @@ def main() -> int:
         entries=options.entries,
         value_bytes=tuple(map(int, options.values.split(","))),
         runs=options.runs,
-        buffer_bytes=(8 if options.lsm or options.stalls else 64) * MIB,
-        cache_bytes=(32 if options.lsm or options.stalls else 128) * MIB,
+        buffer_bytes=(8 if lsm else 64) * MIB,
+        cache_bytes=(32 if lsm else 128) * MIB,
         directory=scratch,
+        lsm=lsm,
         pythons=pythons,
         say=lambda text: print(text, file=sys.stderr, flush=True),
     )

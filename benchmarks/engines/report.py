@@ -56,7 +56,8 @@ def speeds(rows: dict[str, Rows], plan: Plan) -> str:
     for name, row in rows.items():
         cells = [name, *(number(middle(row.get(engine), "per_second", 1e3)) for engine in named)]
         if ratios:
-            target = WORKLOADS[name].target
+            # Where levels matter, to be level with those that have some.
+            target = 1.0 if plan.lsm else WORKLOADS[name].target
             cells += [
                 number(ratio(row, peers(row))),
                 number(ratio(row, [each for each in peers(row) if ENGINES[each].log_structured])),

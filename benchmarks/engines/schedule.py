@@ -37,6 +37,7 @@ class Plan:
     buffer_bytes: int
     cache_bytes: int
     directory: Path
+    lsm: bool = False  # small budgets: Murmur is to reach the best of the log-structured stores
     pythons: dict[str, str] = field(default_factory=dict)  # the interpreter of an engine
     say: Callable[[str], None] = lambda text: None
 
