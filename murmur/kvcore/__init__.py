@@ -19,8 +19,10 @@ from murmur.kvcore.clock import (
     stamp_ms,
 )
 from murmur.kvcore.derivation import CellChange, Derivation
+from murmur.kvcore.engine import Engine, WriteBatch
 from murmur.kvcore.log import Log
 from murmur.kvcore.memory_storage import MemoryStorage
+from murmur.kvcore.options import Options
 from murmur.kvcore.parking import ParkedRecord
 from murmur.kvcore.record import (
     DELETE,
@@ -54,12 +56,14 @@ __all__ = [
     "Derivation",
     "DiskStorage",
     "Dot",
+    "Engine",
     "HybridClock",
     "Life",
     "Log",
     "ManualClock",
     "MemoryStorage",
     "Operation",
+    "Options",
     "ParkedRecord",
     "Problem",
     "Replica",
@@ -70,6 +74,7 @@ __all__ = [
     "Transaction",
     "VersionVector",
     "View",
+    "WriteBatch",
     "decode_record",
     "decode_register",
     "format_vector",
