@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import gc
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from murmur.errors import Corruption
+from murmur.errors import Corruption, InvalidInput
 from murmur.kvcore.memory_storage import MemoryStorage
 from murmur.kvcore.pressure import STOP
 from murmur.kvcore.storage import DiskStorage, Storage
 from murmur.kvcore.tree import Tree
+from murmur.kvcore.tree_snapshot import after_prefix
 
 KB = 1 << 10
 
@@ -202,3 +204,96 @@ def test_missing_files_are_damage(storage: Storage) -> None:
     with pytest.raises(Corruption, match=r"MANIFEST.*missing, though there are tables"):
         open_tree(storage)
     assert storage.exists("tree/000001.sst")
+
+
+class Interrupted(list[tuple[bytes, bytes | None]]):
+    """A batch during which Ctrl-C is pressed."""
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes | None]]:
+        yield from super().__iter__()
+        raise KeyboardInterrupt
+
+
+def test_a_large_batch_gets_a_memtable_of_its_own(tree: Tree) -> None:
+    tree.write([(b"a", b"1"), (b"00005", b"before")])
+    small = tree._head.state.memtable
+    assert not tree.full()
+    with tree.snapshot() as snapshot:
+        tree.write(numbered(0, 200))
+        assert tree._head.state.sealed == (small,)
+        assert len(small) == 2
+        assert tree.full(), "it is to be flushed at once"
+        assert dict(snapshot.scan(b"", None)) == {b"a": b"1", b"00005": b"before"}
+    expected = dict(numbered(0, 200)) | {b"a": b"1"}
+    assert content(tree) == expected
+    with pytest.raises(KeyboardInterrupt):
+        tree.write(Interrupted([(b"a", b"lost"), *numbered(0, 300, b"x")]))
+    assert content(tree) == expected
+    tree.rotate(b"1")
+    assert tree._head.state.sealed == ()
+    tree.flush(b"2")
+    assert tree.stats()["flushes"] == 1, "both became one table"
+    assert content(tree) == expected
+
+
+def test_a_range_is_deleted_as_its_keys_would_be(tree: Tree) -> None:
+    tree.write(numbered(0, 100))
+    tree.flush(b"1")
+    tree.write([(b"00050", b"new")])
+    with tree.snapshot() as before:
+        tree.delete_range(b"00010", b"00090", "attached")
+        assert tree.attachment == "attached"
+        assert len(dict(before.scan(b"", None))) == 100
+    tree.write([(b"00020", b"again")], None, [(b"00015", b"00025")])
+    expected = {k: v for k, v in dict(numbered(0, 100)).items() if not b"00010" <= k < b"00090"}
+    expected[b"00020"] = b"again"
+    for step in (lambda: None, lambda: tree.flush(b"2"), tree.compact):
+        step()
+        assert content(tree) == expected
+        assert [tree.get(key) for key in (b"00009", b"00010", b"00050", b"00090")] == [
+            b"v" * 50,
+            None,
+            None,
+            b"v" * 50,
+        ]
+    assert tree.stats()["range_tombstones"] == 0
+    with pytest.raises(InvalidInput, match="is empty"):
+        tree.delete_range(b"b", b"b")
+
+
+def test_stats_are_those_that_the_page_explains(tree: Tree) -> None:
+    tree.write(numbered(0, 500))
+    tree.flush(b"1")
+    for number in range(200):
+        tree.write([(b"%05d" % number, b"")])
+        tree.get(b"%05d" % (number + 300))
+    with tree.snapshot() as snapshot:
+        for _ in range(32):
+            snapshot.get(b"00400")
+    stats = tree.stats()
+    page = (Path(__file__).parents[2] / "docs" / "engine.md").read_text()
+    section = page.split("\n## Figures")[1].split("\n## ")[0]
+    for row in re.findall(r"^\| (`[^|]+) \|", section, re.MULTILINE):
+        for name in re.findall(r"`(\w+)`", row):
+            assert name in stats, name
+    latency, stalls = stats["latency"], stats["stalls"]
+    assert isinstance(latency, dict)
+    assert isinstance(stalls, dict)
+    assert {name: int(latency[name]["count"]) for name in latency} == {
+        "get": 2,
+        "write": 12,
+        "flush": 1,
+        "compaction": 0,
+    }
+    for cause in stalls:
+        assert f"| `{cause}` |" in page
+    assert stats["write_amplification"] == 1
+    assert stats["space_amplification"] == 1
+    assert stats["pressure"] < 1  # type: ignore[operator]
+
+
+def test_after_a_prefix_comes_the_next_one() -> None:
+    assert after_prefix(b"a") == b"b"
+    assert after_prefix(b"a\xff\xff") == b"b"
+    assert after_prefix(b"\xff") is None
+    assert after_prefix(b"") is None
