@@ -401,9 +401,10 @@ def test_damage_gives_the_right_answer_or_an_error(options: Options) -> None:
         tree.flush(work.mark())
         if turn == 3:
             tree.compact()
+    tree.settle()  # else obsolete files may be left, which the next opening removes
     expected = dict(work.model)
     work.close()
-    assert len(work.storage.list("tree")) > 4
+    assert len(work.storage.list("tree")) >= 4
     detected = damages = 0
     rng = Random(9)
     for name in work.storage.list("tree"):
@@ -414,7 +415,7 @@ def test_damage_gives_the_right_answer_or_an_error(options: Options) -> None:
             seen = not reads_right(storage, expected, options)
             detected += seen
             assert seen or name.endswith(".val"), "nothing in the others is without meaning"
-    assert damages > 1000
+    assert damages > 700
     assert detected > 0.9 * damages
 
 
