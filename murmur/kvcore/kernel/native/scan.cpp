@@ -12,13 +12,11 @@ constexpr unsigned PATIENCE = 16;  // entries of a range tombstone are walked, t
 
 /* -- rows */
 
-Rows::Rows() { clear(); }
-
-void Rows::clear() {
+void Rows::clear() noexcept {
   keys_.clear();
   values_.clear();
-  key_ends_.assign(1, 0);
-  value_ends_.assign(1, 0);
+  key_ends_.clear();
+  value_ends_.clear();
 }
 
 void Rows::add(Slice key, Slice value) {
@@ -27,10 +25,14 @@ void Rows::add(Slice key, Slice value) {
 }
 
 uint8_t* Rows::add(Slice key, size_t value_size) {
+  if (value_ends_.empty()) {
+    key_ends_.assign(1, 0);
+    value_ends_.assign(1, 0);
+  }
   uint8_t* value = values_.grow(value_size);
   keys_.append(key);
   key_ends_.push_back(static_cast<uint32_t>(keys_.size()));
-  value_ends_.push_back(static_cast<uint32_t>(values_.size()));
+  value_ends_.push_back(static_cast<uint32_t>(values_.size()));  // last: it counts
   return value;
 }
 

@@ -28,7 +28,7 @@ namespace murmur {
 /* Pairs in two columns: item i lies between offsets i and i + 1. */
 class Rows {
  public:
-  size_t count() const { return key_ends_.size() - 1; }
+  size_t count() const { return value_ends_.empty() ? 0 : value_ends_.size() - 1; }
   size_t bytes() const { return keys_.size() + values_.size(); }
   Slice key(size_t at) const {
     return {keys_.data() + key_ends_[at], size_t{key_ends_[at + 1]} - key_ends_[at]};
@@ -38,11 +38,13 @@ class Rows {
   }
   Slice keys() const { return keys_.slice(); }
   Slice values() const { return values_.slice(); }
-  const uint32_t* key_offsets() const { return key_ends_.data(); }
-  const uint32_t* value_offsets() const { return value_ends_.data(); }
+  const uint32_t* key_offsets() const { return count() ? key_ends_.data() : &NONE; }
+  const uint32_t* value_offsets() const { return count() ? value_ends_.data() : &NONE; }
 
-  Rows();
-  void clear();
+  // These two take no memory: nobody catches what a constructor of a Python class throws.
+  Rows() = default;
+  void clear() noexcept;
+  /* Without memory it throws, and the rows before it stay what they are. */
   void add(Slice key, Slice value);
   /* Adds a value that the caller fills in. */
   uint8_t* add(Slice key, size_t value_size);
@@ -51,8 +53,10 @@ class Rows {
  private:
   ByteString keys_;
   ByteString values_;
-  Vector<uint32_t> key_ends_;  // count + 1
+  Vector<uint32_t> key_ends_;  // count + 1, or none at all
   Vector<uint32_t> value_ends_;
+
+  static constexpr uint32_t NONE = 0;
 };
 
 class Scan {
