@@ -26,6 +26,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from itertools import chain
 from typing import NamedTuple
 
@@ -805,11 +806,12 @@ class Replica:
                 listener()
 
     def _release(self) -> None:
-        for owner in ("_tree", "log"):
-            part = getattr(self, owner, None)
-            if part is not None:
-                part.close()
-        self._owner.close()
+        with ExitStack() as parts:  # the next opener is not to find the lock, whatever one raises
+            parts.callback(self._owner.close)
+            for owner in ("log", "_tree"):
+                part = getattr(self, owner, None)
+                if part is not None:
+                    parts.callback(part.close)
 
 
 def _weight(keys: set[bytes]) -> int:
