@@ -9,12 +9,12 @@
 Each starts with the first thing to do, and the second to merge once the first is busy and there is
 more. Native merges run without the interpreter's lock, so that they cost writers little.
 
-When the disk is full nothing is lost: the memtables stay frozen and readable, whoever waits gets
-the OSError, and the next rotate, flush or compact tries again, with all that is frozen as one: what
-was deleted since then takes no room. Writers go on until as much is unflushed as ever may be, and
-one memtable more for those who delete. Any other failure ends the threads
-and poisons the tree: every later write raises `Poisoned` with the failure as its cause, for what is
-on the disk is now uncertain; opening the tree again finds out.
+When the disk is full, or there is no memory, nothing is lost: the memtables stay frozen and
+readable, whoever waits gets the OSError or MemoryError, and the next rotate, flush or compact tries
+again, with all that is frozen as one: what was deleted since then takes no room. Writers go on
+until as much is unflushed as ever may be, and one memtable more for those who delete. Any other
+failure ends the threads and poisons the tree: every later write raises `Poisoned` with the failure
+as its cause, for what is on the disk is now uncertain; opening the tree again finds out.
 
 Invariants:
     1. Memtables are flushed in their order, by one thread.
@@ -78,8 +78,8 @@ class Upkeep:
         self._ingesting: _Ingesting | None = None
         self._sweeping = False
         self._compact_wanted = False
-        self._flush_full: OSError | None = None
-        self._compaction_full: OSError | None = None
+        self._flush_full: OSError | MemoryError | None = None
+        self._compaction_full: OSError | MemoryError | None = None
         self._full_at = 0  # the sequence of what last found no room to be flushed
         self._tight = False  # the last flush found no room
         self.failure: BaseException | None = None
@@ -286,8 +286,8 @@ class Upkeep:
         try:
             self._work.flush(frozen, self._leave_off)
             self._tight = False
-        except OSError as error:
-            if error.errno not in FULL:
+        except (OSError, MemoryError) as error:
+            if not _passing(error):
                 raise
             with self._head.lock:
                 self._flush_full, self._full_at, self._tight = error, frozen.sequence, True
@@ -304,8 +304,8 @@ class Upkeep:
             ingesting.sequence = self._work.ingest(ingesting.sources, lambda: self._running)
         except NotCopied as error:
             ingesting.error = error.__cause__
-        except OSError as error:
-            if error.errno not in FULL:
+        except (OSError, MemoryError) as error:
+            if not _passing(error):
                 raise
             ingesting.error = error
         with self._head.lock:
@@ -399,8 +399,13 @@ class Upkeep:
     def _room_permitting(self, job: Job) -> None:
         try:
             job()
-        except OSError as error:
-            if error.errno not in FULL:
+        except (OSError, MemoryError) as error:
+            if not _passing(error):
                 raise
             with self._head.lock:
                 self._compaction_full = error
+
+
+def _passing(error: OSError | MemoryError) -> bool:
+    """Whether there may be room on the disk, or memory, when it is tried again."""
+    return isinstance(error, MemoryError) or error.errno in FULL
