@@ -40,7 +40,7 @@ from itertools import chain
 from struct import Struct
 from types import TracebackType
 
-from murmur.errors import Closed, Corruption, Forked, InvalidInput, TypeMismatch
+from murmur.errors import Closed, Corruption, Forked, InvalidInput, Poisoned, TypeMismatch
 from murmur.kvcore.backup import Backup, Generation, bytes_item
 from murmur.kvcore.batch import Range, WriteBatch, decode_batch, encode_batch
 from murmur.kvcore.ingest import Source
@@ -95,6 +95,7 @@ class Engine:
         self._closed = False
         # What is being written: where the log stood, and what the tree is to be given.
         self._in_flight: tuple[int, Sequence[Entry], Sequence[Range]] | None = None
+        self._refused = False  # there was no memory for it: it is to be taken back
         self._syncer: Syncer | None = None
         self._behind = 0
         self._owner = storage.lock()
@@ -330,13 +331,24 @@ class Engine:
     def _write(self, entries: Sequence[Entry], ranges: Sequence[Range]) -> None:
         payload = encode_batch(entries, ranges)
         with self._lock:
-            _, log = self._enter()
+            _, log = self._enter(deleting=all(value is None for _, value in entries))
             if not entries and not ranges:
                 self._leave()
                 return
-            self._in_flight = log.end, entries, ranges
+            start = log.end
+            self._in_flight = start, entries, ranges
             position = log.append(BATCH, (payload,))
-            self._apply(entries, ranges)
+            try:
+                self._apply(entries, ranges)
+            except MemoryError as error:
+                self._refused = True
+                if not _rewound(log, start):
+                    raise Poisoned(
+                        f"{self.storage.path}: there was no memory for a batch that is durable "
+                        "already; it is seen with the next write, or when it is opened again"
+                    ) from error
+                self._in_flight, self._refused = None, False
+                raise
             self._in_flight = None
             self._leave()
         self._acknowledge(log, position)
@@ -353,7 +365,7 @@ class Engine:
             )
         return tree, log
 
-    def _enter(self, *, rotate: bool = True) -> tuple[Tree, Log]:
+    def _enter(self, *, rotate: bool = True, deleting: bool = False) -> tuple[Tree, Log]:
         tree, log = self._usable()
         if self._writer is not None:
             self._writer.shut()
@@ -361,7 +373,7 @@ class Engine:
         self._settle()
         if rotate and tree.full():
             log.trim(_decode_mark(tree.mark, self.storage.path))
-            tree.rotate(self._mark())
+            tree.rotate(self._mark(), deleting=deleting)
         return tree, log
 
     def _leave(self) -> None:
@@ -377,9 +389,9 @@ class Engine:
         _, log = self._usable()
         if log.end == start:
             log.rewind(start)
-        else:
+        elif not self._refused or not _rewound(log, start):
             self._apply(entries, ranges)  # perhaps again, which changes nothing
-        self._in_flight = None
+        self._in_flight, self._refused = None, False
 
     def _apply(self, entries: Sequence[Entry], ranges: Sequence[Range]) -> None:
         assert self._tree is not None
@@ -464,6 +476,15 @@ class Engine:
             for part in (self._log, self._tree):
                 if part is not None:
                     parts.callback(part.close)
+
+
+def _rewound(log: Log, start: int) -> bool:
+    """Cut the log back; False if another thread's sync has made it durable, so that it stays."""
+    try:
+        log.rewind(start)
+    except InvalidInput:
+        return False
+    return True
 
 
 def _decode_mark(mark: bytes, path: str) -> int:
