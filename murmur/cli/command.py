@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from murmur.cli.backup import run_backup, run_repair, run_restore
 from murmur.cli.check import run_check
 from murmur.cli.convert import run_convert
 from murmur.cli.directory import DEFAULT_GROUP
@@ -91,7 +92,21 @@ def make_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(
         title="verbs", metavar="VERB", required=True, parser_class=_VerbParser
     )
-    for add in (_shell, _sql, _serve, _check, _convert, _ticket, _put, _get, _delete, _scan):
+    for add in (
+        _shell,
+        _sql,
+        _serve,
+        _check,
+        _backup,
+        _restore,
+        _repair,
+        _convert,
+        _ticket,
+        _put,
+        _get,
+        _delete,
+        _scan,
+    ):
         add(verbs)
     return parser
 
@@ -255,6 +270,40 @@ def _convert(verbs: Verbs[_VerbParser]) -> None:
         help="lsm, sorted files, the default of new directories; or sqlite, one file that sqlite3 "
         "can read",
     )
+
+
+def _backup(verbs: Verbs[_VerbParser]) -> None:
+    parser = _add(
+        verbs,
+        "backup",
+        "copy what a backup lacks into it: a generation of its own, verified",
+        lambda a: run_backup(a.dir, target=a.target, label=a.label),
+    )
+    parser.add_argument("target", metavar="BACKUP", help="a directory, made if it is not there")
+    parser.add_argument("--label", default="", help="what people call this generation")
+
+
+def _restore(verbs: Verbs[_VerbParser]) -> None:
+    parser = _add(
+        verbs,
+        "restore",
+        "make a new directory of a backup",
+        lambda a: run_restore(a.dir, target=a.target, generation=a.generation),
+    )
+    parser.add_argument("target", metavar="NEW", help="the directory to make")
+    parser.add_argument(
+        "--generation", type=int, metavar="N", help="its number; the newest, if none is given"
+    )
+
+
+def _repair(verbs: Verbs[_VerbParser]) -> None:
+    parser = _add(
+        verbs,
+        "repair",
+        "save what can be read of a damaged directory into a new one, and list what cannot",
+        lambda a: run_repair(a.dir, target=a.target),
+    )
+    parser.add_argument("target", metavar="NEW", help="the directory to make")
 
 
 def _ticket(verbs: Verbs[_VerbParser]) -> None:

@@ -1,5 +1,6 @@
 """The replicated key-value core: one log, the tree derived from it, and the cells that merge."""
 
+from murmur.kvcore.backup import Backup, Generation
 from murmur.kvcore.causality import Dot, VersionVector, format_vector
 from murmur.kvcore.cell import (
     Life,
@@ -20,6 +21,7 @@ from murmur.kvcore.clock import (
 )
 from murmur.kvcore.derivation import CellChange, Derivation
 from murmur.kvcore.engine import Engine, WriteBatch
+from murmur.kvcore.ingest import TableBuilder, write_sstable
 from murmur.kvcore.log import Log
 from murmur.kvcore.memory_storage import MemoryStorage
 from murmur.kvcore.options import Options
@@ -35,6 +37,7 @@ from murmur.kvcore.record import (
     Atom,
     Operation,
 )
+from murmur.kvcore.repair import repair
 from murmur.kvcore.replica import Applied, Replica
 from murmur.kvcore.snapshot import Snapshot
 from murmur.kvcore.storage import DiskStorage, Problem, Storage, read_whole, write_atomically
@@ -51,12 +54,14 @@ __all__ = [
     "REGISTER",
     "Applied",
     "Atom",
+    "Backup",
     "CellChange",
     "Clock",
     "Derivation",
     "DiskStorage",
     "Dot",
     "Engine",
+    "Generation",
     "HybridClock",
     "Life",
     "Log",
@@ -71,6 +76,7 @@ __all__ = [
     "Snapshot",
     "Storage",
     "SystemClock",
+    "TableBuilder",
     "Transaction",
     "VersionVector",
     "View",
@@ -79,10 +85,12 @@ __all__ = [
     "decode_register",
     "format_vector",
     "read_whole",
+    "repair",
     "stamp_datetime",
     "stamp_ms",
     "visible_fields",
     "visible_value",
     "winner",
     "write_atomically",
+    "write_sstable",
 ]

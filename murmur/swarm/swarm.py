@@ -40,6 +40,7 @@ from murmur.swarm.result import Result, from_arrow, result_of
 from murmur.swarm.transaction import Batch, SwarmTransaction
 
 if TYPE_CHECKING:
+    from murmur.kvcore import Generation
     from murmur.sql import Session
     from murmur.swarm.engine import LazyEngine
     from murmur.swarm.system import SystemRelations
@@ -369,6 +370,15 @@ class Swarm:
         """Write what is in memory to sorted files, so that the next opening is quick."""
         self.check_usable()
         self.replica.flush()
+
+    def backup(self, directory: str, label: str = "") -> Generation:
+        """Add all that is here to the backups in a directory; only what they lack is copied.
+
+        `murmur restore`, or kvcore's Backup, makes a directory of a generation: another replica,
+        with an id of its own. Raises OSError, Unsupported under the backend "sqlite".
+        """
+        self.check_usable()
+        return self.replica.backup(os.path.abspath(directory), label)
 
     @property
     def settings(self) -> dict[str, object]:
