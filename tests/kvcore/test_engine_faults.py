@@ -308,6 +308,9 @@ class Starved(History):
             assert self.see(self.engine) == len(self.states) - 1
             self.engine.write([])
             assert self.see(self.engine) == len(self.states) - 1, "it has happened after all"
+            assert isinstance(self.storage, MemoryStorage)
+            with self.open(self.storage.clone()) as again:
+                assert self.number(dict(again.scan())) == len(self.states) - 1, "it is in the log"
         return False
 
 
