@@ -61,6 +61,7 @@ from murmur.kvcore.storage import AppendFile, Problem, Storage, cannot_prealloca
 __all__ = ["ADMITTED", "BATCH", "PARKED", "Log", "TornTail"]
 
 SEGMENT_BYTES = 64 << 20
+RENEWED = 64  # a segment that is filled to a smaller part than 1/64 is not worth another file
 LONGEST_WAIT = 0.005  # seconds
 PREALLOCATED = 64 << 10  # at first; then twice what is used
 FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -218,6 +219,21 @@ class Log:
                 self._state = (closed[len(gone) :], appender)
                 for segment in gone:
                     self._storage.remove(segment.name)
+
+    def renew(self) -> None:
+        """Begin a new segment if the open one is large, so that a trimming can remove that one.
+
+        Without room for it (ENOSPC) the open one stays, until there is some.
+        """
+        with self._writing:
+            self._check_usable()
+            segment = self._state[1].segment
+            if (segment.end - segment.start) * RENEWED >= self._segment_bytes:
+                try:
+                    self._roll()
+                except OSError as error:
+                    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                        raise
 
     def close(self) -> None:
         """Let go of the files. Does not sync, but what is synced opens faster next time."""
