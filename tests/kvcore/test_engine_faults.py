@@ -456,7 +456,7 @@ def delete_to_make_room(storage: Storage, seed: int) -> None:
 
 
 @pytest.mark.xfail(
-    strict=True, reason="the log has no room in reserve, so that not even a deletion is logged"
+    strict=False, reason="the log has no room in reserve, so that not even a deletion is logged"
 )
 @pytest.mark.parametrize("seed", range(4))
 def test_deleting_makes_room_on_a_full_disk(kernel_name: str, seed: int) -> None:
