@@ -51,7 +51,7 @@ from murmur.kvcore.segment import DIRECTORY, create_segment, encode_header
 from murmur.kvcore.storage import DiskStorage, Problem, Storage
 from murmur.kvcore.store import MANIFEST
 from murmur.kvcore.syncer import Syncer
-from murmur.kvcore.tree import Tree, TreeSnapshot
+from murmur.kvcore.tree import Scan, ScanPrefix, Tree, TreeSnapshot
 from murmur.kvcore.writer import NativeWriter, native_writer
 
 __all__ = ["Engine", "WriteBatch"]
@@ -73,6 +73,14 @@ class Engine:
 
     multi_get: Callable[[Sequence[bytes]], list[bytes | None]]
     """The values of several keys, in their order."""
+
+    scan: Scan
+    """The pairs with start <= key < stop (None: no bound) of this moment, in key order or against
+    it. An iterator that is not read to its end lets go when it is forgotten; Closed ends it when
+    the engine is closed. Raises TypeError, and in the place of a pair Corruption or OSError."""
+
+    scan_prefix: ScanPrefix
+    """The pairs whose keys begin so, in the same way."""
 
     def __init__(
         self,
@@ -120,6 +128,8 @@ class Engine:
             raise
         self.get = tree.get
         self.multi_get = tree.multi_get
+        self.scan = tree.scan
+        self.scan_prefix = tree.scan_prefix
         if durability == "batched" and sync_interval_ms is not None:
             self._syncer = Syncer(self._sync_behind, sync_interval_ms)
         wake = self._syncer.wake if self._syncer is not None else None
@@ -200,17 +210,6 @@ class Engine:
     def snapshot(self) -> TreeSnapshot:
         """All as it is now, until it is closed."""
         return self._usable()[0].snapshot()
-
-    def scan(
-        self, start: bytes = b"", stop: bytes | None = None, *, reverse: bool = False
-    ) -> Iterator[tuple[bytes, bytes]]:
-        """The pairs with start <= key < stop (None: no bound) of this moment, in key order or
-        against it. An iterator that is not read to its end lets go when it is forgotten."""
-        return self._usable()[0].scan(start, stop, reverse=reverse)
-
-    def scan_prefix(self, prefix: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
-        """The pairs whose keys begin so."""
-        return self.scan(prefix, _after(prefix), reverse=reverse)
 
     # -- keeping
 
@@ -494,12 +493,6 @@ def _decode_mark(mark: bytes, path: str) -> int:
         raise Corruption(f"{path}/tree", 0, "the mark is not that of an engine")
     position: int = _MARK.unpack(mark)[1]
     return position
-
-
-def _after(prefix: bytes) -> bytes | None:
-    """The first key behind all that begin so; None if there is none."""
-    kept = prefix.rstrip(b"\xff")
-    return kept[:-1] + bytes([kept[-1] + 1]) if kept else None
 
 
 def _after_fork() -> None:

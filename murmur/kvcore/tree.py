@@ -26,7 +26,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 from murmur.errors import Closed, InvalidInput
 from murmur.kvcore.backup import Backup, Generation, Item, tree_items
@@ -40,7 +40,7 @@ from murmur.kvcore.pressure import LEAST_NAP_S, Pace, SystemPace
 from murmur.kvcore.state import Head, State
 from murmur.kvcore.storage import Problem, Storage
 from murmur.kvcore.store import Store, files_of
-from murmur.kvcore.tree_snapshot import TreeSnapshot
+from murmur.kvcore.tree_snapshot import TreeSnapshot, after_prefix
 from murmur.kvcore.upkeep import Upkeep
 from murmur.kvcore.view import View
 from murmur.kvcore.work import Work
@@ -51,6 +51,22 @@ MANY = 16  # a batch of so many entries is weighed before it is applied
 LARGE = 4  # one of more than a quarter of the memtable's budget gets a memtable of its own
 
 
+class Scan(Protocol):
+    """The signature of `Tree.scan`."""
+
+    def __call__(
+        self, start: bytes = b"", stop: bytes | None = None, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]: ...
+
+
+class ScanPrefix(Protocol):
+    """The signature of `Tree.scan_prefix`."""
+
+    def __call__(
+        self, prefix: bytes, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]: ...
+
+
 class Tree:
     """An ordered map of bytes. One thread writes at a time; any number reads."""
 
@@ -59,6 +75,14 @@ class Tree:
 
     multi_get: Callable[[Sequence[bytes]], list[bytes | None]]
     """The latest published values of several keys, in their order."""
+
+    scan: Scan
+    """The pairs with start <= key < stop (None: no bound) of this moment, in key order or against
+    it. As a scan of a snapshot that closes itself when the iterator ends or is forgotten; where
+    memtables keep all versions it is one call of the kernel."""
+
+    scan_prefix: ScanPrefix
+    """The pairs whose keys begin so, in the same way."""
 
     def __init__(
         self,
@@ -78,6 +102,10 @@ class Tree:
         self._closed = False
         self.get = head.latest.get
         self.multi_get = head.latest.multi_get
+        if Memtable.keeps_all:
+            self.scan, self.scan_prefix = head.latest.scan, head.latest.scan_prefix
+        else:
+            self.scan, self.scan_prefix = self._pinned_scan, self._pinned_scan_prefix
 
     @classmethod
     def open(
@@ -130,20 +158,6 @@ class Tree:
             raise Closed("the tree is closed")
         figures = self._work.figures
         return TreeSnapshot(self._head.pin(), self._release, figures.gets, self._pace)
-
-    def scan(
-        self, start: bytes, stop: bytes | None, *, reverse: bool = False
-    ) -> Iterator[tuple[bytes, bytes]]:
-        """The pairs with start <= key < stop of this moment, in key order or against it.
-
-        As a scan of a snapshot that closes itself when the iterator is forgotten.
-        """
-        if self._closed:
-            raise Closed("the tree is closed")
-        state = self._head.catch_up()
-        if not state.memtable.keeps_all:
-            return _scan(self.snapshot(), start, stop, reverse)
-        return state.reads.scan(start, stop, state.sequence, reverse=reverse)
 
     # -- writing
 
@@ -334,7 +348,30 @@ class Tree:
 
     def abandon(self) -> None:
         """Answer no more, and leave all else as it is: in a forked child."""
+        self._closed = True
         self._head.latest.close()
+
+    def _pinned_scan(
+        self, start: bytes = b"", stop: bytes | None = None, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        if self._closed:
+            raise Closed("the tree is closed")
+        return self._pairs(self._head.pin(), start, stop, reverse)
+
+    def _pairs(
+        self, state: State, start: bytes, stop: bytes | None, reverse: bool
+    ) -> Iterator[tuple[bytes, bytes]]:
+        try:
+            yield from state.reads.scan(
+                start, stop, state.sequence, reverse=reverse, is_open=lambda: not self._closed
+            )
+        finally:
+            self._release(state)
+
+    def _pinned_scan_prefix(
+        self, prefix: bytes, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        return self._pinned_scan(prefix, after_prefix(prefix), reverse=reverse)
 
     def _is_large(self, batch: Sequence[Entry]) -> bool:
         """Whether a batch weighs a quarter of the memtable, by every sixteenth of its entries."""
@@ -365,10 +402,3 @@ class Tree:
         self._head.unpin(state)
         del state
         self._upkeep.released()
-
-
-def _scan(
-    snapshot: TreeSnapshot, start: bytes, stop: bytes | None, reverse: bool
-) -> Iterator[tuple[bytes, bytes]]:
-    with snapshot:
-        yield from snapshot.scan(start, stop, reverse=reverse)

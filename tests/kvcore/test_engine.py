@@ -81,6 +81,83 @@ class TestReadingAndWriting:
                 back = [key for key, _ in engine.scan_prefix(prefix, reverse=True)]
                 assert back == expected[::-1]
 
+    def test_bounds_and_prefixes_both_ways(self, storage: Storage) -> None:
+        with Engine.open(storage) as engine:
+            keys = [b"%02d" % n for n in range(60)]
+            for key in keys[::2]:
+                engine.put(key, key)
+            engine.flush()
+            for key in keys[1::2]:
+                engine.put(key, key)
+            pairs = [(key, key) for key in keys]
+            assert list(engine.scan()) == pairs
+            assert list(engine.scan(reverse=True)) == pairs[::-1]
+            assert list(engine.scan(b"07")) == pairs[7:]
+            assert list(engine.scan(start=b"07", stop=b"31")) == pairs[7:31]
+            assert list(engine.scan(b"07", b"31", reverse=True)) == pairs[7:31][::-1]
+            assert list(engine.scan(b"31", b"07")) == list(engine.scan(b"31", b"31")) == []
+            assert list(engine.scan_prefix(b"3", reverse=True)) == pairs[30:40][::-1]
+
+    def test_a_scan_goes_on_whatever_is_flushed_and_merged(self, storage: Storage) -> None:
+        with Engine.open(storage, memtable_bytes=5000) as engine:
+            pairs = [(b"%04d" % n, b"old") for n in range(2000)]
+            engine.write(pairs)
+            engine.flush()
+            engine.put(b"0007", b"new")
+            pairs[7] = (b"0007", b"new")
+            scans = [engine.scan(), engine.scan(reverse=True), engine.scan_prefix(b"0")]
+            begun = [next(scans[0])]
+            engine.write([(key, None if n % 2 else b"x") for n, (key, _) in enumerate(pairs)])
+            engine.flush()
+            engine.compact()
+            engine.delete_range(b"", b"\xff")
+            engine.flush()
+            engine.compact()
+            assert begun + list(scans[0]) == pairs
+            assert list(scans[1]) == pairs[::-1]
+            assert list(scans[2]) == pairs[:1000]
+            assert list(engine.scan()) == []
+
+    @pytest.mark.parametrize("flushed", [False, True])
+    def test_closing_ends_a_scan(self, storage: Storage, flushed: bool) -> None:
+        engine = Engine.open(storage)
+        engine.write([(b"%04d" % n, b"v" * 100) for n in range(2000)])
+        if flushed:
+            engine.flush()
+        scans = [engine.scan(), engine.scan(reverse=True), engine.scan_prefix(b"0")]
+        for scan in scans[:2]:
+            next(scan)
+        engine.close()
+        for scan in scans:
+            with pytest.raises(Closed):
+                list(scan)
+
+    def test_scans_of_concurrent_threads_see_whole_batches(self, storage: Storage) -> None:
+        with Engine.open(storage, memtable_bytes=30_000, durability="none") as engine:
+            keys = [b"%03d" % n for n in range(100)]
+            engine.write([(key, b"0") for key in keys])
+            done = threading.Event()
+            failures: list[BaseException] = []
+
+            def read(reverse: bool) -> None:
+                try:
+                    while not done.is_set():
+                        found = list(engine.scan(reverse=reverse))
+                        assert [key for key, _ in found] == (keys[::-1] if reverse else keys)
+                        assert len({value for _, value in found}) == 1
+                except BaseException as error:
+                    failures.append(error)
+
+            readers = [threading.Thread(target=read, args=(way,)) for way in (False, True)]
+            for reader in readers:
+                reader.start()
+            for n in range(1, 100):
+                engine.write([(key, b"%d" % n) for key in keys])
+            done.set()
+            for reader in readers:
+                reader.join()
+            assert failures == []
+
     def test_a_snapshot_stays(self, storage: Storage) -> None:
         with Engine.open(storage) as engine:
             engine.put(b"a", b"1")
@@ -250,6 +327,8 @@ class TestOneOwner:
             lambda: engine.write([(b"a", b"1")]),
             lambda: engine.get(b"a"),
             lambda: engine.multi_get([b"a"]),
+            engine.scan,
+            lambda: engine.scan_prefix(b"a"),
             engine.snapshot,
             engine.flush,
             engine.sync,
@@ -282,13 +361,18 @@ class TestOneOwner:
         child = os.fork()
         if child == 0:
             refused = 0
-            for use in (lambda: engine.put(b"b", b"2"), lambda: engine.get(b"a"), engine.flush):
+            for use in (
+                lambda: engine.put(b"b", b"2"),
+                lambda: engine.get(b"a"),
+                engine.scan,
+                engine.flush,
+            ):
                 try:
                     use()
                 except Exception:
                     refused += 1
             engine.close()
-            os._exit(0 if refused == 3 else 1)
+            os._exit(0 if refused == 4 else 1)
         assert os.waitpid(child, 0)[1] == 0
         engine.put(b"c", b"3")
         assert list(engine.scan()) == [(b"a", b"1"), (b"c", b"3")]

@@ -189,6 +189,63 @@ def test_latest_reads_what_was_published(kernel: ModuleType) -> None:
         latest.get(b"a")
 
 
+def test_latest_scans_what_was_published_when_it_was_asked(kernel: ModuleType) -> None:
+    folder = Folder(kernel)
+    older = {b"%03d" % number: b"1" for number in range(100)}
+    memtable = kernel.Memtable(0)
+    memtable.apply(1, [(b"%03d" % number, b"2") for number in range(0, 100, 2)])
+    reads = kernel.Reads([memtable], [[folder.flush(older)]], {})
+    latest = kernel.Latest(reads, 0)
+    assert list(latest.scan()) == list(older.items())
+    latest.move(reads, 1)
+    seen = [(key, b"1" if number % 2 else b"2") for number, key in enumerate(older)]
+    begun, fresh = latest.scan(), latest.scan(reverse=True)
+    pairs = [next(begun)]
+    memtable.apply(2, [(b"000", b"3"), (b"0500", b"3")], [1], [(b"001", b"050")])
+    latest.move(kernel.Reads([memtable], [], {}), 2)
+    assert pairs + list(begun) == seen
+    assert list(fresh) == seen[::-1]
+    now = [(key, b"2") for key, value in seen[50:] if value == b"2"]
+    now = sorted([(b"000", b"3"), (b"0500", b"3"), *now])
+    assert list(latest.scan()) == now
+    assert list(latest.scan(reverse=True)) == now[::-1]
+
+
+def test_latest_scans_within_bounds_and_prefixes(kernel: ModuleType) -> None:
+    keys = [b"", b"a", b"a\x00", b"a\xff", b"a\xff\xff", b"b", b"\xff", b"\xff\xff", b"\xff\xffz"]
+    memtable = kernel.Memtable(0)
+    memtable.apply(1, [(key, key) for key in keys])
+    latest = kernel.Latest(kernel.Reads([memtable], [], {}), 1)
+    for start in keys:
+        for stop in [*keys, None]:
+            within = [key for key in sorted(keys) if start <= key and (stop is None or key < stop)]
+            assert [key for key, _ in latest.scan(start, stop)] == within
+            assert [key for key, _ in latest.scan(start, stop, reverse=True)] == within[::-1]
+    for prefix in [*keys, b"c", b"a\xff\xff\xff"]:
+        within = [key for key in sorted(keys) if key.startswith(prefix)]
+        assert [key for key, _ in latest.scan_prefix(prefix)] == within
+        assert [key for key, _ in latest.scan_prefix(prefix, reverse=True)] == within[::-1]
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_scan_of_the_latest_ends_when_it_is_closed(kernel: ModuleType, reverse: bool) -> None:
+    folder = Folder(kernel)
+    content: Content = {b"%06d" % number: b"v" * 100 for number in range(5000)}
+    latest = kernel.Latest(folder.reads([(folder.flush(content),)]), 0)
+    scan, unasked = latest.scan(reverse=reverse), latest.scan_prefix(b"0", reverse=reverse)
+    whole = latest.scan(reverse=reverse)
+    assert len(list(whole)) == 5000
+    next(scan)
+    latest.close()
+    for rest in (scan, unasked):
+        with pytest.raises(Closed):
+            list(rest)
+    assert list(whole) == []  # it had ended before
+    for begin in (latest.scan, lambda: latest.scan_prefix(b"0")):
+        with pytest.raises(Closed):
+            begin()
+
+
 def test_a_scan_ends_when_its_snapshot_is_closed(kernel: ModuleType) -> None:
     folder = Folder(kernel)
     content: Content = {b"%06d" % number: b"v" * 100 for number in range(5000)}

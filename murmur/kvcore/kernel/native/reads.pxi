@@ -204,7 +204,8 @@ cdef class Pairs:
     """The pairs of a scan, one by one."""
 
     cdef Reads reads
-    cdef object is_open
+    cdef object is_open  # of a snapshot's
+    cdef Latest latest  # of one that has none
     cdef object error  # what ended it
     cdef unique_ptr[CScan] core
     cdef CRows rows
@@ -249,6 +250,8 @@ cdef class Pairs:
             self.at = self.count = 0
             if self.is_open is not None and not self.is_open():
                 raise _Closed("the snapshot is closed")
+            if self.latest is not None and self.latest.reads is None:
+                raise _Closed("the tree is closed")
             if self.most >= _RELEASED:
                 with nogil:
                     self.done = not self.core.get().fill(self.rows, self.most, _PIECE_BYTES)
@@ -406,3 +409,40 @@ cdef class Latest:
         if reads is None:
             raise _Closed("the tree is closed")
         return reads._multi_get(keys, self.sequence)
+
+    def scan(self, start=b"", stop=None, *, cbool reverse=False):
+        """The pairs with start <= key < stop (None: no bound) of this moment, in key order or
+        against it.
+
+        What is published later is not seen. Ends with Closed when this is closed, and else as
+        `Reads.scan`. Lets go of what it reads at its end, or when it is forgotten.
+        """
+        cdef Pairs pairs = Pairs.__new__(Pairs)
+        pairs.reads = self.reads
+        if pairs.reads is None:
+            raise _Closed("the tree is closed")
+        pairs.latest = self
+        pairs.core.reset(_scan(pairs.reads, start, stop, self.sequence, reverse))
+        return pairs
+
+    def scan_prefix(self, prefix, *, cbool reverse=False):
+        """The pairs whose keys begin so, as `scan` gives them."""
+        if not PyBytes_Check(prefix):
+            raise TypeError("a prefix is bytes")
+        return self.scan(prefix, _after_prefix(prefix), reverse=reverse)
+
+
+cdef object _after_prefix(prefix):
+    # The first key after all that begin so: the last byte that is not the highest, plus one.
+    cdef const uint8_t* bytes_ = <const uint8_t*>PyBytes_AS_STRING(prefix)
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(prefix)
+    while size and bytes_[size - 1] == 0xff:
+        size -= 1
+    if size == 0:
+        return None
+    # Begun without content: an object of one given byte is everybody's.
+    after = PyBytes_FromStringAndSize(NULL, size)
+    cdef uint8_t* to = <uint8_t*>PyBytes_AS_STRING(after)
+    memcpy(to, bytes_, size)
+    to[size - 1] += 1
+    return after

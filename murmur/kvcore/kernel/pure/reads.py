@@ -76,9 +76,9 @@ class Reads:
 
         Ends with Closed when `is_open`, asked between pieces, says so.
         """
-        runs = self._runs(start, stop, sequence, reverse=reverse)
+        runs = self.runs(start, stop, sequence, reverse=reverse)
         if is_open is not None:
-            runs = _while_open(runs, is_open)
+            runs = _while_open(runs, is_open, "snapshot")
         return live_pairs(runs, self.read, reverse=reverse)
 
     def chunks(
@@ -86,7 +86,7 @@ class Reads:
     ) -> Iterator[Chunk]:
         """The same pairs, ascending, in chunks of at least so many bytes, but for the last."""
         return chunks(
-            live_pieces(self._runs(start, stop, sequence, reverse=False), self.read), bytes_
+            live_pieces(self.runs(start, stop, sequence, reverse=False), self.read), bytes_
         )
 
     def recent(self, key: bytes, sequence: int) -> bytes | Absent | None:
@@ -134,7 +134,7 @@ class Reads:
             raise Corruption(f"{number:06}.val", offset, "a table refers to it; it is missing")
         return file.read(offset, length, crc)
 
-    def _runs(
+    def runs(
         self, start: bytes, stop: bytes | None, sequence: int, *, reverse: bool
     ) -> Iterator[Run]:
         """What is visible of all sources, tombstones too; opens tables when it is first asked."""
@@ -213,11 +213,41 @@ class Latest:
         """The latest published values of several keys, each at its own moment."""
         return [self.get(key) for key in keys]
 
+    def scan(
+        self, start: bytes = b"", stop: bytes | None = None, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """The pairs with start <= key < stop (None: no bound) of this moment, in key order or
+        against it.
 
-def _while_open(runs: Iterator[Run], is_open: Callable[[], bool]) -> Iterator[Run]:
+        What is published later is not seen, as long as the memtables keep the versions of this
+        moment: these do if it is pinned, the native ones always (`Memtable.keeps_all`). Ends with
+        Closed when this is closed, and else as `Reads.scan`. Lets go of what it reads at its end,
+        or when it is forgotten.
+        """
+        now = self._now
+        if now is None:
+            raise Closed("the tree is closed")
+        reads, sequence = now
+        runs = reads.runs(start, stop, sequence, reverse=reverse)
+        return live_pairs(
+            _while_open(runs, lambda: self._now is not None, "tree"), reads.read, reverse=reverse
+        )
+
+    def scan_prefix(self, prefix: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        """The pairs whose keys begin so, as `scan` gives them."""
+        return self.scan(prefix, after_prefix(prefix), reverse=reverse)
+
+
+def after_prefix(prefix: bytes) -> bytes | None:
+    """The first key after all that begin with a prefix; None if there is none."""
+    shortened = prefix.rstrip(b"\xff")
+    return shortened[:-1] + bytes([shortened[-1] + 1]) if shortened else None
+
+
+def _while_open(runs: Iterator[Run], is_open: Callable[[], bool], what: str) -> Iterator[Run]:
     for run in runs:
         if not is_open():  # since then a memtable may give another sequence's values
-            raise Closed("the snapshot is closed")
+            raise Closed(f"the {what} is closed")
         yield run
 
 
