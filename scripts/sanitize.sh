@@ -18,8 +18,8 @@ suites() { # <sanitizers> <runtime library> <tests...>
     shift 2
     copy=build/sanitize/${kind//,/-}
     mkdir -p "$copy"
-    rm -rf "$copy"/{murmur,tests}
-    cp -r murmur tests setup.py pyproject.toml "$copy"
+    rm -rf "$copy"/{murmur,tests,docs}
+    cp -r murmur tests docs setup.py pyproject.toml "$copy"
     find "$copy/murmur" -name '*.so' -delete
     (
         cd "$copy"
