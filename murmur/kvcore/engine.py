@@ -116,7 +116,7 @@ class Engine:
             self._tree = tree = Tree.open(
                 storage, options=options, before_install=self._before_install
             )
-            position = _decode_mark(tree.mark, storage.path)
+            position = decode_mark(tree.mark, storage.path)
             self._log = log = Log.open(
                 storage, segment_bytes=segment_bytes, clean_end=position or None, trimmed=position
             )
@@ -222,6 +222,7 @@ class Engine:
         with self._lock:
             tree, log = self._enter()
             tree.flush(self._mark())
+            log.renew()
             log.trim(log.end)
             self._leave()
 
@@ -309,6 +310,7 @@ class Engine:
                 tree, log = self._enter(rotate=False)
                 log.sync()  # first: on a full disk the flush fails, and nothing is lost by it
                 tree.flush(self._mark())
+                log.renew()
                 log.trim(log.end)
             finally:
                 self._closed = True
@@ -371,7 +373,7 @@ class Engine:
             tree.catch_up()
         self._settle()
         if rotate and tree.full():
-            log.trim(_decode_mark(tree.mark, self.storage.path))
+            log.trim(decode_mark(tree.mark, self.storage.path))
             tree.rotate(self._mark(), deleting=deleting)
         return tree, log
 
@@ -426,12 +428,12 @@ class Engine:
 
     def _mark(self) -> bytes:
         assert self._log is not None
-        return _MARK.pack(_MAGIC, self._log.end)
+        return encode_mark(self._log.end)
 
     def _before_install(self, mark: bytes) -> None:
         # The log first: the tree must not hold what a power cut takes from it.
         if self._log is not None:  # else recovery flushes what the log already has on the disk
-            self._log.sync(_decode_mark(mark, self.storage.path))
+            self._log.sync(decode_mark(mark, self.storage.path))
 
     def _replay(self, start: int) -> None:
         """Bring the tree up to the log."""
@@ -458,7 +460,7 @@ class Engine:
             if tree.full():
                 tree.write(entries)
                 entries = []
-                tree.rotate(_MARK.pack(_MAGIC, position))
+                tree.rotate(encode_mark(position))
         if entries:
             tree.write(entries)
 
@@ -486,7 +488,13 @@ def _rewound(log: Log, start: int) -> bool:
     return True
 
 
-def _decode_mark(mark: bytes, path: str) -> int:
+def encode_mark(position: int) -> bytes:
+    """The mark of a tree that holds the log up to a position."""
+    return _MARK.pack(_MAGIC, position)
+
+
+def decode_mark(mark: bytes, path: str) -> int:
+    """The position; Corruption, naming the path of the directory, if the mark is another's."""
     if not mark:
         return 0
     if len(mark) != _MARK.size or not mark.startswith(_MAGIC):

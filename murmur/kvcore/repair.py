@@ -2,13 +2,14 @@
 
     repair("data", "data.repaired")  ->  Report(saved=..., losses=[Loss(...), ...])
 
-Table by table and block by block: a block whose checksum is right is saved, whatever else is wrong
+A replica's log has all that its tree holds, so its tree is left out and made anew from the log at
+the next opening, as far as that is good (repair_log.py). Where there is no such log, the tables are
+saved, table by table and block by block: a block whose checksum is right, whatever else is wrong
 with its file; nothing is taken that does not have the checksum its index, or its reference, gives.
 An index that is damaged is read from its end, where its handles stand: each proves itself by the
 block it points to. Levels and mark stay as the manifest says, so newer values stay above older
 ones; without a readable manifest the files' numbers tell, roughly, what is newer, and the mark is
-that of an empty tree. The log and what else lies beside the tree are copied as they are: their own
-recovery, at the next opening, judges them.
+where the log begins. What else lies beside the tree is copied as it is.
 
 Where a block is lost, an older value of its keys may appear again, deleted ones too: each loss says
 in which range of keys. The damaged directory is only read.
@@ -19,20 +20,24 @@ Invariant: what a repaired tree holds was written once; what it lacks is in the 
 from __future__ import annotations
 
 import os
-import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from zlib import crc32
 
 from murmur.errors import Corruption, InvalidInput, UnknownFormat
+from murmur.kvcore.engine import decode_mark, encode_mark
 from murmur.kvcore.ingest import table_info
 from murmur.kvcore.kernel import Entry, Memtable, Output, Table, TableInfo, ValueFile, write_tables
 from murmur.kvcore.kernel.pure.block import Malformed, Reference, decode_block
 from murmur.kvcore.kernel.pure.stored import unwrap
 from murmur.kvcore.kernel.pure.table import FOOTER, FOOTER_BYTES, HANDLE
+from murmur.kvcore.lineage import CLEAN_FILE, REPLICA_FILE
 from murmur.kvcore.manifest import Manifest, decode_manifest
 from murmur.kvcore.options import Options
+from murmur.kvcore.repair_log import SavedLog, save_log
+from murmur.kvcore.segment import DIRECTORY as LOG
+from murmur.kvcore.segment import create_segment
 from murmur.kvcore.storage import DiskStorage, ReadFile, Storage, read_whole
 from murmur.kvcore.store import (
     DIRECTORY,
@@ -46,7 +51,6 @@ from murmur.kvcore.store import (
 from murmur.kvcore.version import Version
 
 PIECE_BYTES = 1 << 20  # copied at once
-LOG = "log"
 LEFT_OUT = ("LOCK",)
 
 Handle = tuple[int, int, int]
@@ -67,6 +71,7 @@ class Loss(NamedTuple):
 class Report:
     """What became of a repair."""
 
+    rebuilt: bool = False  # the tree is to be made anew from the log
     tables: int = 0
     saved: int = 0  # entries, tombstones too
     range_tombstones: int = 0
@@ -75,7 +80,10 @@ class Report:
 
     def lines(self) -> Iterator[str]:
         """The report, to be read."""
-        yield f"saved {self.saved} entries of {self.tables} tables"
+        if self.rebuilt:
+            yield "saved the log: the next opening makes everything else from it"
+        else:
+            yield f"saved {self.saved} entries of {self.tables} tables"
         for name in self.copied:
             yield f"copied {name} as it is"
         for loss in self.losses:
@@ -113,7 +121,21 @@ class _Repair:
         self._values: dict[int, ValueFile | None] = {}
 
     def run(self) -> Report:
+        log = None
+        if self._source.exists(LOG):
+            log = save_log(self._source, self._target, self._lose)
+        if self._source.exists(REPLICA_FILE) and log is not None and log.start == 0:
+            self._report.rebuilt = True
+            self._copy_the_rest([] if log.whole else [CLEAN_FILE])
+            return self._report
+        self._save_tables(log)
+        self._copy_the_rest([])
+        return self._report
+
+    def _save_tables(self, log: SavedLog | None) -> None:
         manifest = self._manifest()
+        if self._source.exists(LOG) and not self._source.exists(REPLICA_FILE):
+            manifest = self._replace_mark(manifest, log)
         sizes = dict(manifest.value_files)
         store = Store(self._target, 0)
         with store.writing() as writing:
@@ -140,8 +162,19 @@ class _Repair:
             store.install(version)
         for opened in files_of(version):
             opened.close()
-        self._copy_the_rest()
-        return self._report
+
+    def _replace_mark(self, manifest: Manifest, log: SavedLog | None) -> Manifest:
+        """Let the mark of an engine's tree point into what was saved of the log."""
+        marked = decode_mark(manifest.mark, self._source.path)
+        if log is not None and log.start <= marked <= log.end:
+            return manifest
+        if log is not None and marked < log.start:
+            return manifest._replace(mark=encode_mark(log.start))
+        for name in self._target.list(LOG):  # all of it is in the tables
+            self._target.remove(f"{LOG}/{name}")
+        create_segment(self._target, marked)
+        self._target.sync_directory(LOG)
+        return manifest
 
     # -- what there is
 
@@ -296,11 +329,8 @@ class _Repair:
 
     # -- the rest
 
-    def _copy_the_rest(self) -> None:
-        names = [name for name in self._source.list() if name not in LEFT_OUT]
-        if self._source.exists(LOG):
-            self._target.make_directory(LOG)
-            names += [f"{LOG}/{name}" for name in self._source.list(LOG)]
+    def _copy_the_rest(self, left_out: Sequence[str]) -> None:
+        names = [name for name in self._source.list() if name not in (*LEFT_OUT, *left_out)]
         for name in names:
             if self._target.exists(name):
                 continue
@@ -315,8 +345,7 @@ class _Repair:
             finally:
                 reader.close()
                 writer.close()
-        for directory in sorted({posixpath.dirname(name) for name in names} | {""}):
-            self._target.sync_directory(directory)
+        self._target.sync_directory()
 
     def _lose(
         self,

@@ -28,7 +28,7 @@ def numbered(start: int, stop: int, value: bytes = b"v") -> list[Entry]:
     return [(b"%05d" % n, value * (1500 if n % 50 == 0 else 50)) for n in range(start, stop)]
 
 
-def made(*, log: bool = False) -> tuple[MemoryStorage, Model]:
+def made(*, beside: bool = False) -> tuple[MemoryStorage, Model]:
     """A tree of two levels, with deletions, ranges and large values."""
     storage = MemoryStorage()
     tree = Tree.open(storage, options=OPTIONS)
@@ -50,12 +50,10 @@ def made(*, log: bool = False) -> tuple[MemoryStorage, Model]:
         if len(batch) == 500:
             tree.compact()
     tree.close()
-    if log:
-        storage.make_directory("log")
-        for name in ("REPLICA", "log/0000"):
-            file = storage.create(name)
-            file.write(name.encode())
-            file.close()
+    if beside:
+        file = storage.create("REPLICA")
+        file.write(b"REPLICA")
+        file.close()
     return storage, model
 
 
@@ -83,15 +81,15 @@ def table_of(storage: MemoryStorage, entries: int) -> str:
 
 
 def test_what_is_sound_is_saved_whole() -> None:
-    storage, model = made(log=True)
+    storage, model = made(beside=True)
     before = {name: storage.content(f"tree/{name}") for name in storage.list("tree")}
     report, found = repaired(storage)
     assert found == model
     assert report.losses == []
     assert report.saved == 602
     assert report.range_tombstones == 1
-    assert report.copied == ["REPLICA", "log/0000"]
-    assert storage.content("new/log/0000") == b"log/0000"
+    assert report.copied == ["REPLICA"]
+    assert storage.content("new/REPLICA") == b"REPLICA"
     assert next(iter(report.lines())) == f"saved 602 entries of {report.tables} tables"
     assert {name: storage.content(f"tree/{name}") for name in storage.list("tree")} == before
     tree = Tree.open(storage.at("new"), options=OPTIONS)
