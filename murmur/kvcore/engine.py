@@ -45,7 +45,7 @@ from murmur.kvcore.backup import Backup, Generation, bytes_item
 from murmur.kvcore.batch import Range, WriteBatch, decode_batch, encode_batch
 from murmur.kvcore.ingest import Source
 from murmur.kvcore.kernel import Entry
-from murmur.kvcore.log import BATCH, SEGMENT_BYTES, Log
+from murmur.kvcore.log import BATCH, FULL, SEGMENT_BYTES, Log
 from murmur.kvcore.options import Options
 from murmur.kvcore.segment import DIRECTORY, create_segment, encode_header
 from murmur.kvcore.storage import DiskStorage, Problem, Storage
@@ -220,8 +220,14 @@ class Engine:
     def flush(self) -> None:
         """Write what is in memory to a table, so that the next opening replays nothing."""
         with self._lock:
-            tree, log = self._enter()
-            tree.flush(self._mark())
+            tree, log = self._enter(rotate=False)
+            try:
+                tree.flush(self._mark())
+            except OSError as error:
+                if error.errno not in FULL:
+                    raise
+                log.give_back()  # what was deleted may make a flush smaller than that
+                tree.flush(self._mark())
             log.renew()
             log.trim(log.end)
             self._leave()
@@ -332,13 +338,14 @@ class Engine:
     def _write(self, entries: Sequence[Entry], ranges: Sequence[Range]) -> None:
         payload = encode_batch(entries, ranges)
         with self._lock:
-            _, log = self._enter(deleting=all(value is None for _, value in entries))
+            deleting = all(value is None for _, value in entries)
+            _, log = self._enter(deleting=deleting)
             if not entries and not ranges:
                 self._leave()
                 return
             start = log.end
             self._in_flight = start, entries, ranges
-            position = log.append(BATCH, (payload,))
+            position = log.append(BATCH, (payload,), deleting=deleting)
             try:
                 self._apply(entries, ranges)
             except MemoryError as error:

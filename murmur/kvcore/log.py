@@ -61,6 +61,7 @@ from murmur.kvcore.storage import AppendFile, Problem, Storage, cannot_prealloca
 __all__ = ["ADMITTED", "BATCH", "PARKED", "Log", "TornTail"]
 
 SEGMENT_BYTES = 64 << 20
+RESERVE = 16 << 10  # preallocated beyond what is used, for deletions on a full disk
 RENEWED = 64  # a segment that is filled to a smaller part than 1/64 is not worth another file
 LONGEST_WAIT = 0.005  # seconds
 PREALLOCATED = 64 << 10  # at first; then twice what is used
@@ -150,10 +151,11 @@ class Log:
 
     # -- writing
 
-    def append(self, kind: int, records: Sequence[bytes]) -> int:
+    def append(self, kind: int, records: Sequence[bytes], *, deleting: bool = False) -> int:
         """Hand records to the operating system in one write; returns the new end.
 
-        After an OSError (a full disk) nothing was appended, and the log stays usable.
+        After an OSError (a full disk) nothing was appended, and the log stays usable. What only
+        deletes may use the room that is held in reserve.
         """
         if not records:
             return self.end
@@ -162,7 +164,13 @@ class Log:
                 self._check_usable()
             end = self._try_append(kind, records)
             if end < 0:
-                self._make_room(sum(map(len, records)) + FRAME_SIZE * len(records))
+                size = sum(map(len, records)) + FRAME_SIZE * len(records)
+                try:
+                    self._make_room(size)
+                except OSError as error:
+                    if not deleting or error.errno not in FULL or not self._holds(size):
+                        raise
+                    return self._append_to_reserve(kind, records)
                 end = self._try_append(kind, records)
                 assert end >= 0, "there is room now"
             return end
@@ -219,6 +227,14 @@ class Log:
                 self._state = (closed[len(gone) :], appender)
                 for segment in gone:
                     self._storage.remove(segment.name)
+
+    def give_back(self) -> None:
+        """Let go of preallocated room, the reserve too: somebody needs it who makes more."""
+        with self._writing:
+            self._check_usable()
+            appender = self._state[1]
+            if appender.file.size() > appender.end + appender.segment.shift:
+                self._cut()
 
     def renew(self) -> None:
         """Begin a new segment if the open one is large, so that a trimming can remove that one.
@@ -365,6 +381,25 @@ class Log:
             self._cut()
             raise
 
+    def _holds(self, size: int) -> bool:
+        """Whether the open segment has so much room, the reserve included."""
+        appender = self._state[1]
+        if not self._preallocates or self._rolling or appender.limit < appender.segment.start:
+            return False
+        segment = appender.segment
+        return appender.file.size() >= segment.end + segment.shift + size
+
+    def _append_to_reserve(self, kind: int, records: Sequence[bytes]) -> int:
+        appender = self._state[1]
+        limit, appender.limit = appender.limit, appender.file.size() - appender.segment.shift
+        try:
+            end = self._try_append(kind, records)
+        finally:
+            if appender is self._state[1]:  # else it was cut off, and a new one was begun
+                appender.limit = limit
+        assert end >= 0, "there is room in reserve"
+        return end
+
     def _make_room(self, size: int) -> None:
         """See to it that this many bytes can be appended, if need be to another segment."""
         appender = self._state[1]
@@ -383,14 +418,15 @@ class Log:
         used = segment.end + segment.shift
         room = min(max(PREALLOCATED, 2 * used), HEADER_SIZE + self._segment_bytes)
         room = max(room, needed + segment.shift)
+        reserve = min(RESERVE, self._segment_bytes)
         try:
             try:
-                appender.file.preallocate(room)
+                appender.file.preallocate(room + reserve)
             except OSError as error:
                 if error.errno not in FULL:
                     raise
                 room = needed + segment.shift
-                appender.file.preallocate(room)
+                appender.file.preallocate(room + reserve)
         except OSError as error:
             if not cannot_preallocate(error):
                 raise
@@ -402,7 +438,7 @@ class Log:
             self._state[1].limit = max(needed, segment.start + self._segment_bytes)
             appender.file.close()
         else:
-            appender.map(max(room, HEADER_SIZE + self._segment_bytes))
+            appender.map(max(room, HEADER_SIZE + self._segment_bytes) + reserve)
             appender.limit = room - segment.shift
 
     def _appender(self, file: AppendFile, segment: Segment) -> Appender:
