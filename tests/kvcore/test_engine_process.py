@@ -162,7 +162,7 @@ interrupts = 0
 signal.signal(signal.SIGALRM, signal.default_int_handler)
 for turn in range(60):
     try:
-        signal.setitimer(signal.ITIMER_REAL, rng.random() * 0.004 + 0.0002)
+        signal.setitimer(signal.ITIMER_REAL, rng.random() * 0.004 + 0.0002, 1.0)
         while True:
             key = b"%03d" % rng.randrange(300)
             value = b"%d" % rng.getrandbits(60) * rng.choice((1, 20))
