@@ -107,7 +107,7 @@ def test_whatever_a_power_cut_leaves_is_a_prefix_with_all_that_was_promised(
     kernel_name: str, configuration: str, seed: int
 ) -> None:
     states_seen[kernel_name] = states_seen.get(kernel_name, 0) + sweep(
-        seed, configuration, step=7 if kernel_name == "native" else 45, chances=3
+        seed, configuration, step=15 if kernel_name == "native" else 90, chances=3
     )
 
 

@@ -189,7 +189,7 @@ def sweep(turns: int, seeds: int, options: Options = PLAIN, step: int = 1) -> in
 
 
 def test_a_power_cut_anywhere_leaves_what_a_mark_stands_for() -> None:
-    assert sweep(turns=70, seeds=4) > 4000
+    assert sweep(turns=70, seeds=1) > 1500
 
 
 def test_a_power_cut_among_value_files_and_range_tombstones() -> None:
