@@ -64,7 +64,7 @@ def test_one_failing_operation(kind: str, error: int) -> None:
             survivor = work.storage.crash(None if seed is None else Random(seed))
             surviving(work, survivor, b"")
         surviving(work, work.storage.clone(), b"")
-    assert raised > 3
+    assert raised > 0 or kind == "remove"  # what cannot be removed is tried again behind
 
 
 @pytest.mark.parametrize("kind", READING)
