@@ -360,6 +360,8 @@ class Upkeep:
     def _merge_everything(self) -> None:
         try:
             with self._head.lock:
+                # What found no room before this began is not the answer to who waits for it.
+                self._compaction_full = None
                 plan = everything(self._head.state.version, self._options)
             if plan is not None:
                 self._running.append(plan)

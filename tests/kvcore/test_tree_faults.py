@@ -7,6 +7,8 @@ is right; after it, the directory opens, sound, with what belongs to its mark.
 from __future__ import annotations
 
 import errno
+import threading
+import time
 from random import Random
 
 import pytest
@@ -75,6 +77,29 @@ def test_one_failing_read(kind: str) -> None:
         assert not isinstance(failure, Corruption), "a disk that fails is not a damaged file"
         work.storage.heal()
         surviving(work, work.storage.clone(), b"")
+
+
+def test_a_merge_that_began_on_a_full_disk_is_not_the_answer_to_who_asks_later() -> None:
+    work = Work(MemoryStorage(), options=RICH)
+    tree = work.open()
+    upkeep = tree._upkeep
+    merge, merging = upkeep._work.merge, threading.Event()
+
+    def full(*arguments: object) -> None:
+        upkeep._work.merge = merge  # type: ignore[method-assign]
+        merging.set()
+        while not upkeep._compact_wanted:
+            time.sleep(0.001)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    upkeep._work.merge = full  # type: ignore[assignment]
+    for _ in range(RICH.level0_tables):
+        work.write(3)
+        tree.flush(work.mark())
+    assert merging.wait(60)
+    tree.compact()
+    assert content(tree) == work.model
+    work.close()
 
 
 def test_a_full_disk_that_is_emptied_needs_no_reopening() -> None:
