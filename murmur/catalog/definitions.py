@@ -11,6 +11,7 @@ thing apart. Field numbers:
     index        3 unique  4 constraint  5 columns: (column id u32 | descending u8)*
     foreign key  3 columns: u32*  4 parent table: u64  5 parent columns: u32*  6 on delete
     check        3 text  4 columns: u32*  5 their names in the text, each followed by 00
+    view         3 text  4 names of its columns, each followed by 00
 
     note (id UUID PRIMARY KEY)  ->  02 01 9c..|00       {1: "note", 3: 1, 4: 1f.., 5: "note_pkey"}
                                     02 01 9c..|01|1f..  {1: "id", 3: "UUID", 4: False, 5: 0}
@@ -55,6 +56,7 @@ DEFAULT_KIND, DEFAULT_VALUE, DEFAULT_TEXT = 6, 7, 8
 INDEX_UNIQUE, INDEX_CONSTRAINT, INDEX_COLUMNS = 3, 4, 5
 CHILD_COLUMNS, PARENT_TABLE, PARENT_COLUMNS, ON_DELETE = 3, 4, 5, 6
 CHECK_TEXT, CHECK_COLUMNS, CHECK_NAMES = 3, 4, 5
+VIEW_TEXT, VIEW_COLUMNS = 3, 4
 
 _ACTIONS: tuple[str, ...] = get_args(Action)
 _VECTOR = struct.Struct(">8sQ")
@@ -473,5 +475,5 @@ _FIELD_NAMES: Mapping[str, Mapping[int, str]] = {
     "index": {NAME: "name", INDEX_CONSTRAINT: "constraint"},
     "foreign key": {NAME: "name", ON_DELETE: "on delete"},
     "check": {NAME: "name"},
-    "view": {NAME: "name", 3: "text", 4: "columns"},
+    "view": {NAME: "name", VIEW_TEXT: "text", VIEW_COLUMNS: "columns"},
 }

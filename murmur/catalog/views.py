@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from murmur.catalog import keyspace
 from murmur.catalog.definitions import (
     NAME,
+    VIEW_COLUMNS,
+    VIEW_TEXT,
     Disputed,
     Fields,
     Rank,
@@ -26,8 +28,6 @@ from murmur.catalog.definitions import (
 )
 from murmur.errors import InvalidInput
 from murmur.kvcore import Atom
-
-VIEW_TEXT, VIEW_COLUMNS = 3, 4  # on disk: never renumber, never reuse
 
 
 @dataclass(frozen=True, slots=True)
