@@ -41,7 +41,6 @@ from murmur.catalog.layout import (
     Fields,
     Layout,
     Row,
-    atoms_getter,
     layout_of,
     row_reader,
     same_atom,
@@ -143,21 +142,6 @@ def scan_index(
     prefix = row_prefix(table.id)
     pairs = view.scan(start or first, last if stop is None else stop, reverse=reverse)
     return (prefix + entry[len(entry) - int.from_bytes(size) :] for entry, size in pairs)
-
-
-def scan_columns(
-    view: View, table: Table, columns: Sequence[int] | None = None
-) -> list[tuple[Atom, ...]]:
-    """Whole columns, in stored form (atoms.py), each in primary key order."""
-    chosen = (
-        list(table.columns)
-        if columns is None
-        else [table.column_by_id(column_id) for column_id in columns]
-    )
-    atoms = atoms_getter(chosen)
-    pairs = view.scan(*prefix_range(row_prefix(table.id)))
-    rows = [atoms(visible_fields(cell)) for _, cell in pairs]
-    return list(zip(*rows, strict=True)) if rows else [()] * len(chosen)
 
 
 def scan_batches(view: View, table: Table, fields: Sequence[FieldSpec]) -> list[tuple[Any, ...]]:

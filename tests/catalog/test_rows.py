@@ -21,11 +21,9 @@ from murmur.catalog import (
     create_index,
     key_of,
     keyspace,
-    scan_columns,
     scan_rows,
 )
 from murmur.catalog.types import (
-    COUNTER,
     DATE,
     DOUBLE,
     INTEGER,
@@ -129,19 +127,6 @@ def test_rows_come_in_key_order_and_in_reverse(replica: Replica) -> None:
             (None, "b"),
         ]
         assert key_of(table, ["a", 5]) == [key for key, _ in scan_rows(tx, table)][1]
-
-
-def test_columns_come_whole_and_in_stored_form(replica: Replica) -> None:
-    columns = (ID, ColumnDefinition("d", DATE), ColumnDefinition("n", COUNTER))
-    define(replica, TableDefinition("t", columns, ("id",)))
-    with replica.begin() as tx:
-        table = table_of(tx, "t")
-        assert scan_columns(tx, table) == [(), (), ()]
-        insert(tx, "t", id=2, d=date(1, 1, 3), n=4)
-        insert(tx, "t", id=1)
-        assert scan_columns(tx, table) == [(1, 2), (None, 3), (0, 4)]
-        assert scan_columns(tx, table, [table.columns[2].id]) == [(0, 4)]
-        assert scan_columns(tx, table, []) == []
 
 
 def test_a_table_without_a_key_has_rows_in_the_order_of_their_ids() -> None:
