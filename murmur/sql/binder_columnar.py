@@ -26,7 +26,9 @@ from murmur.catalog.views import SqlView
 from murmur.errors import BindError, DatabaseError
 from murmur.sql.binder_columnar_names import Expressions, Names, Scope
 from murmur.sql.binder_names import (
+    RESERVED,
     alias_name,
+    check_reserved,
     fold,
     only,
     output_name,
@@ -38,7 +40,6 @@ from murmur.sql.plan import KEY_COLUMN, RelationUse, ResultColumn
 
 Tree: TypeAlias = Any  # sqlglot's
 HISTORY_FUNCTION = "murmur_history"
-RESERVED = "murmur_"
 
 MAX_VIEW_DEPTH = 16
 KEYED = "murmur keyed"  # in a table reference's meta: its relation carries row keys
@@ -124,8 +125,7 @@ class ColumnarBinder:
             only(cte, self._text, "this", "alias", "materialized")
             alias = cte.args["alias"]
             name = alias_name(alias, self._text)
-            if name.startswith(RESERVED):
-                raise unbound(f'names that begin with "{RESERVED}" are reserved', alias, self._text)
+            check_reserved(name, alias, self._text)
             renamed = [fold(column) for column in alias.args.get("columns") or ()]
             query = cte.this
             if clause.args.get("recursive") and isinstance(query, exp.SetOperation):

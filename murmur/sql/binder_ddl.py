@@ -34,10 +34,19 @@ from murmur.catalog.types import SqlType
 from murmur.catalog.values import check
 from murmur.errors import DatabaseError, ParseError
 from murmur.sql.binder import Binding, Scope
-from murmur.sql.binder_columnar import RESERVED
 from murmur.sql.binder_expressions import bind_assignment, bind_type
 from murmur.sql.binder_keys import Parts, widen_keys
-from murmur.sql.binder_names import fold, only, plain_name, pointing, start_of, unbound, unsupported
+from murmur.sql.binder_names import (
+    check_reserved,
+    column_names,
+    fold,
+    only,
+    plain_name,
+    pointing,
+    start_of,
+    unbound,
+    unsupported,
+)
 from murmur.sql.binder_views import bind_create_view
 from murmur.sql.checks import bind_check
 from murmur.sql.compile import compile_expression
@@ -90,7 +99,7 @@ def _create_table(tree: Tree, binding: Binding) -> Step:
     if not isinstance(schema, exp.Schema) or not schema.expressions:
         raise unsupported("CREATE TABLE takes its columns in parentheses", tree, binding.text)
     name = plain_name(schema.this, binding.text)
-    _check_name(name, schema.this, binding)
+    check_reserved(name, schema.this, binding.text)
     parts = Parts(name, binding)
     for item in schema.expressions:
         if isinstance(item, exp.ColumnDef):
@@ -110,11 +119,6 @@ def _create_table(tree: Tree, binding: Binding) -> Step:
         checks=tuple(_check(node, label, parts) for node, label in parts.checks),
     )
     return Step(CreateTable(definition, bool(tree.args.get("exists"))), start_of(schema.this))
-
-
-def _check_name(name: str, node: Tree, binding: Binding) -> None:
-    if name.startswith(RESERVED):
-        raise unbound(f'names that begin with "{RESERVED}" are reserved', node, binding.text)
 
 
 def _column(node: Tree, parts: Parts) -> None:
@@ -207,12 +211,7 @@ def _no_parameters(node: Tree, text: str) -> None:
 
 
 def _names(nodes: Iterable[Tree], text: str) -> tuple[str, ...]:
-    names = []
-    for node in nodes:
-        if not isinstance(node, exp.Identifier):
-            raise unsupported("a column name is expected here", node, text)
-        names.append(fold(node))
-    return tuple(names)
+    return tuple(column_names(nodes, text, "a column name is expected here"))
 
 
 def _primary_key(columns: tuple[str, ...], node: Tree, parts: Parts, label: str) -> None:
@@ -312,7 +311,7 @@ def _create_index(tree: Tree, binding: Binding) -> Step:
         raise unbound("IF NOT EXISTS needs the index's name", index, text)
     name = "" if index.this is None else fold(index.this)
     if name:
-        _check_name(name, index, binding)
+        check_reserved(name, index, binding.text)
     columns = []
     for ordered in params.args.get("columns") or ():
         only(ordered, text, "this", "desc", "nulls_first")
@@ -347,7 +346,7 @@ def _drop(tree: Tree, binding: Binding) -> Iterable[Step]:
         elif kind == "VIEW":
             yield Step(DropView(name, if_exists), start_of(node))
         else:
-            _check_name(name, node, binding)
+            check_reserved(name, node, binding.text)
             yield Step(DropTable(name, if_exists, bool(tree.args.get("cascade"))), start_of(node))
 
 
@@ -357,7 +356,7 @@ def _alter(tree: Tree, binding: Binding) -> Iterable[Step]:
     if tree.args.get("kind") != "TABLE":
         raise unsupported(f"ALTER {tree.args.get('kind')} is not supported", tree, text)
     table = plain_name(tree.this, text)
-    _check_name(table, tree.this, binding)
+    check_reserved(table, tree.this, binding.text)
     if tree.args.get("exists") and binding.catalog.table(table) is None:
         return
     for action in tree.args["actions"]:
@@ -394,7 +393,7 @@ def _rename(table: str, tree: Tree, action: Tree, binding: Binding) -> Step:
         if len(options) != 1 or not isinstance(options[0], exp.ToTableProperty):
             raise unsupported("this form of RENAME is not supported", action, text)
         return Step(RenameColumn(table, name, plain_name(options[0].this, text)), start_of(action))
-    _check_name(name, action, binding)
+    check_reserved(name, action, binding.text)
     return Step(RenameTable(table, name), start_of(action))
 
 

@@ -11,6 +11,7 @@ understands, and anything else that is set is refused, never dropped.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 from sqlglot import exp
@@ -19,6 +20,7 @@ from murmur.errors import BindError, Unsupported
 from murmur.sql.place import place
 
 Tree: TypeAlias = Any  # sqlglot's
+RESERVED = "murmur_"  # what system relations begin with
 
 _PARAMETER = re.compile(r"%\((\d+)\)s")
 _UPPER_TO_LOWER = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
@@ -102,6 +104,33 @@ def plain_name(table: Tree, text: str) -> str:
     if not isinstance(table.this, exp.Identifier):
         raise unsupported("a table name is expected here", table, text)
     return fold(table.this)
+
+
+def check_reserved(name: str, node: Tree, text: str) -> None:
+    """Refuse a name that is kept for system relations."""
+    if name.startswith(RESERVED):
+        raise unbound(f'names that begin with "{RESERVED}" are reserved', node, text)
+
+
+def named_before_as(target: Tree, text: str) -> tuple[Tree, str, tuple[str, ...]]:
+    """What CREATE ... AS names before AS: the node of its name, the name, and names of columns."""
+    columns: list[str] = []
+    if isinstance(target, exp.Schema):
+        columns = column_names(target.expressions, text, "before AS stand names of columns only")
+        target = target.this
+    name = plain_name(target, text)
+    check_reserved(name, target, text)
+    return target, name, tuple(columns)
+
+
+def column_names(nodes: Iterable[Tree], text: str, otherwise: str) -> list[str]:
+    """The names in a list of plain names; Unsupported, as `otherwise` says, for anything else."""
+    names = []
+    for node in nodes:
+        if not isinstance(node, exp.Identifier):
+            raise unsupported(otherwise, node, text)
+        names.append(fold(node))
+    return names
 
 
 def alias_of(relation: Tree, text: str) -> str | None:

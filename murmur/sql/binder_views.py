@@ -12,12 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from sqlglot import exp
-
 from murmur.errors import BindError
 from murmur.sql.binder import Binding
-from murmur.sql.binder_columnar import RESERVED
-from murmur.sql.binder_names import fold, only, plain_name, start_of, unbound, unsupported
+from murmur.sql.binder_names import named_before_as, only, start_of, unbound, unsupported
 from murmur.sql.ddl import CreateView, Step
 from murmur.sql.engines import plan_columnar
 from murmur.sql.parser import text_after_as
@@ -31,13 +28,7 @@ def bind_create_view(tree: Tree, binding: Binding) -> Step:
     only(tree, text, "this", "kind", "replace", "expression")
     if binding.types:
         raise unsupported("a view takes no parameters", tree.expression, text)
-    node, columns = tree.this, []
-    if isinstance(node, exp.Schema):
-        columns = [_column(item, text) for item in node.expressions]
-        node = node.this
-    name = plain_name(node, text)
-    if name.startswith(RESERVED):
-        raise unbound(f'names that begin with "{RESERVED}" are reserved', node, text)
+    node, name, columns = named_before_as(tree.this, text)
     twice = _twice(columns)
     if twice is not None:
         raise unbound(f'column "{twice}" stands twice', node, text)
@@ -45,14 +36,8 @@ def bind_create_view(tree: Tree, binding: Binding) -> Step:
     names = [column.name for column in query.columns]
     if len(columns) > len(names):
         raise BindError(f"the query has {len(names)} columns, CREATE VIEW names {len(columns)}")
-    action = CreateView(name, text_after_as(text), tuple(columns), bool(tree.args.get("replace")))
+    action = CreateView(name, text_after_as(text), columns, bool(tree.args.get("replace")))
     return Step(action, start_of(node))
-
-
-def _column(item: Tree, text: str) -> str:
-    if not isinstance(item, exp.Identifier):
-        raise unsupported("before AS stand names of columns only", item, text)
-    return fold(item)
 
 
 def _twice(names: Sequence[str]) -> str | None:

@@ -22,8 +22,7 @@ from murmur.catalog.types import BIGINT, SqlType
 from murmur.errors import BindError
 from murmur.kvcore.transaction import Transaction
 from murmur.sql.binder import Binding
-from murmur.sql.binder_columnar import RESERVED
-from murmur.sql.binder_names import fold, only, plain_name, unbound, unsupported
+from murmur.sql.binder_names import named_before_as, only, unsupported
 from murmur.sql.engines import plan_query
 from murmur.sql.execution import Context
 from murmur.sql.executor import compile_rows
@@ -39,18 +38,7 @@ def bind_create_as(tree: Tree, binding: Binding) -> CreateAs:
     text = binding.text
     only(tree, text, "this", "kind", "exists", "expression", "properties")
     text_after_as(text)
-    schema = tree.this
-    names: list[str] = []
-    node = schema
-    if isinstance(schema, exp.Schema):
-        node = schema.this
-        for item in schema.expressions:
-            if not isinstance(item, exp.Identifier):
-                raise unsupported("before AS stand names of columns only", item, text)
-            names.append(fold(item))
-    name = plain_name(node, text)
-    if name.startswith(RESERVED):
-        raise unbound(f'names that begin with "{RESERVED}" are reserved', node, text)
+    _, name, names = named_before_as(tree.this, text)
     filled = True
     properties = tree.args.get("properties")
     for each in properties.expressions if properties else ():
@@ -58,7 +46,7 @@ def bind_create_as(tree: Tree, binding: Binding) -> CreateAs:
             raise unsupported("this property is not supported", each, text)
         filled = not each.args.get("no")
     query = plan_query(tree.expression, binding)
-    return CreateAs(name, bool(tree.args.get("exists")), tuple(names), query, filled)
+    return CreateAs(name, bool(tree.args.get("exists")), names, query, filled)
 
 
 def create_as(plan: CreateAs, tx: Transaction, context: Context) -> int:
