@@ -35,6 +35,7 @@ from murmur.kvcore import (
     visible_value,
 )
 from murmur.swarm import kv, registry
+from murmur.swarm.documents import Documents
 from murmur.swarm.kv import Key
 from murmur.swarm.result import Result, from_arrow, result_of
 from murmur.swarm.transaction import Batch, SwarmTransaction
@@ -90,7 +91,7 @@ def open(  # noqa: A001 - murmur.open, as gzip.open and shelve.open
     )
 
 
-class Swarm:
+class Swarm(Documents):
     """An open replica. Made by `murmur.open`."""
 
     def __init__(

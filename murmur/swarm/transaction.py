@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from murmur.errors import Closed
 from murmur.kvcore import DELETE, PUT, Operation, Replica
 from murmur.swarm import kv
+from murmur.swarm.documents import Documents, DocumentWriter
 from murmur.swarm.kv import Key
 from murmur.swarm.result import Result, result_of
 
@@ -47,7 +48,7 @@ class Swarm(Protocol):
         ...
 
 
-class Batch:
+class Batch(DocumentWriter):
     """Puts and deletes on their way; see `Swarm.batch`."""
 
     def __init__(self, swarm: Swarm) -> None:
@@ -80,7 +81,7 @@ class Batch:
         return self._operations
 
 
-class SwarmTransaction:
+class SwarmTransaction(Documents):
     """Reads of one snapshot, and writes that commit together; see `Swarm.transaction`."""
 
     def __init__(self, swarm: Swarm) -> None:
