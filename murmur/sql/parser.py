@@ -426,6 +426,9 @@ def _tree(tokens: Sequence[Token], text: str, kind: Kind, numbers: Mapping[int, 
         raise _error(error.message, text, error.start) from None
     except SqlglotParseError as error:
         raise ParseError(str(error)) from None
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        # The parser builds on what it takes for granted, such as a name in `{:}`.
+        raise ParseError("the statement cannot be parsed") from error
     if len(trees) == 1 and isinstance(trees[0], exp.TruncateTable):
         trees = [_delete_all(trees[0], text)]
     if len(trees) != 1 or not isinstance(trees[0], _TREES[kind]):

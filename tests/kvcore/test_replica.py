@@ -437,7 +437,6 @@ def interrupted(replica: Replica, at: int, act: Callable[[], object]) -> bool:
         return tracer
 
     before = sys.gettrace()
-    gc.collect()
     gc.disable()  # what is raised in a finalizer is swallowed
     sys.settrace(tracer)
     try:

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sqlglot import exp
 
@@ -205,6 +205,7 @@ def test_expressions_of_the_catalog_are_read_alone() -> None:
             parse_expression(text)
 
 
+@example("{:}")
 @given(st.text(alphabet="SELCT ()'\"?:$a1,;-*/\n\\[]{}.|=<>%", max_size=40))
 def test_whatever_the_text_the_error_is_ours(text: str) -> None:
     for prefix in ("", "SELECT ", "INSERT INTO t VALUES ("):
