@@ -27,7 +27,7 @@ FORMATS = ("table", "csv", "json", "arrow")
 
 BLOCK_ROWS = 256  # written at a time
 
-_KINDS = {"insert": "inserted", "update": "updated", "delete": "deleted"}
+_KINDS = {"insert": "inserted", "update": "updated", "delete": "deleted", "merge": "merged"}
 
 
 def write_answer(

@@ -70,7 +70,7 @@ def bind_insert(tree: Tree, binding: Binding) -> Insert:
     node = target.this if isinstance(target, exp.Schema) else target
     table = binding.table(node)
     name = alias_of(node, text) or table.name
-    columns = _target_columns(table, named, binding)
+    columns = target_columns(table, named, binding)
     rows: tuple[tuple[Expr | None, ...], ...] = ()
     query: Query | None = None
     if tree.args.get("default"):
@@ -85,7 +85,7 @@ def bind_insert(tree: Tree, binding: Binding) -> Insert:
             columns = columns[:width]  # the last ones take their defaults
     conflict = tree.args.get("conflict")
     returning = tree.args.get("returning")
-    generated, defaults = _defaults(table)
+    generated, defaults = insert_defaults(table)
     return Insert(
         table=table,
         columns=columns,
@@ -99,9 +99,10 @@ def bind_insert(tree: Tree, binding: Binding) -> Insert:
     )
 
 
-def _target_columns(
+def target_columns(
     table: Table, named: Sequence[Tree] | None, binding: Binding
 ) -> tuple[TableColumn, ...]:
+    """The columns that an INSERT writes: those that it names, or all."""
     if named is None:
         return table.columns
     columns = []
@@ -164,7 +165,7 @@ def _row(
     scope = Scope(binding)
     exprs: list[Expr | None] = []
     for column, value in zip(columns, values, strict=False):
-        if _is_default(value):
+        if is_default(value):
             exprs.append(None)
         elif isinstance(value, exp.Placeholder):
             # The catalog checks what goes into a column; to check it here as well would cost.
@@ -174,7 +175,8 @@ def _row(
     return tuple(exprs)
 
 
-def _is_default(node: Tree) -> bool:
+def is_default(node: Tree) -> bool:
+    """Whether a value is the word DEFAULT."""
     if isinstance(node, exp.Column) and node.args.get("table") is None:
         node = node.this
     if isinstance(node, exp.Identifier):
@@ -186,7 +188,7 @@ def _qualified(table: Table, column: TableColumn) -> str:
     return f"{table.name}.{column.name}"
 
 
-def _defaults(
+def insert_defaults(
     table: Table,
 ) -> tuple[TableColumn | None, tuple[tuple[TableColumn, Expr], ...]]:
     """The key that fills itself, and the other columns whose default is a function."""
@@ -305,7 +307,7 @@ def bind_delete(tree: Tree, binding: Binding) -> Delete:
     return Delete(table, source, returning)
 
 
-def _targets(
+def set_targets(
     nodes: Sequence[Tree], table: Table, binding: Binding
 ) -> list[tuple[TableColumn, Tree]]:
     """Columns and values of SET; (a, b) = (1, 2) is two of them."""
@@ -338,17 +340,18 @@ def _assignments(
 ) -> tuple[Assignment, ...]:
     return tuple(
         _assignment(column, _value(column, node, table, scope))
-        for column, node in _targets(nodes, table, binding)
+        for column, node in set_targets(nodes, table, binding)
     )
 
 
 def _value(column: TableColumn, node: Tree, table: Table, scope: Scope) -> Expr:
-    if _is_default(node):
-        return _default_value(column)
+    if is_default(node):
+        return default_value(column)
     return bind_assignment(node, scope, column.type, name=_qualified(table, column))
 
 
-def _default_value(column: TableColumn) -> Expr:
+def default_value(column: TableColumn) -> Expr:
+    """What SET column = DEFAULT sets."""
     default = column.default
     if column.type.name == "COUNTER":
         return Literal(0, column.type)
@@ -399,9 +402,9 @@ def _columnar_update(
     """The query for keys and new values, and assignments that read its rows."""
     values: list[Tree] = []
     assignments: list[Assignment] = []
-    for column, node in _targets(tree.expressions, table, binding):
-        if _is_default(node):
-            assignments.append(Assignment(column, _default_value(column)))
+    for column, node in set_targets(tree.expressions, table, binding):
+        if is_default(node):
+            assignments.append(Assignment(column, default_value(column)))
             continue
         value, increment = node, False
         if column.type.name == "COUNTER":

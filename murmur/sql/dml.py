@@ -70,11 +70,11 @@ def compile_insert(plan: Insert) -> Program:
     """The function that inserts the plan's rows."""
     table = plan.table
     read = _row_source(plan)
-    insert = _inserter(plan)
+    insert = inserter(plan)
     single = plan.query is None and len(plan.rows) == 1
     needs_checks = bool(table.foreign_keys) or plan.conflict is not None
     on_conflict = None if plan.conflict is None else _conflict_handler(plan.conflict, table)
-    returned = _returned(plan.returning)
+    returned = returned_by(plan.returning)
     key_id = _integer_key(table)
 
     def run(tx: Transaction, context: Context, written: Written) -> None:
@@ -95,7 +95,7 @@ def compile_insert(plan: Insert) -> Program:
                 touched.add(key)
             written.count += 1
             if returned is not None:
-                written.rows.append(returned(_row(tx, table, key), context))
+                written.rows.append(returned(row_at(tx, table, key), context))
         if statement is not None:
             statement.verify()
 
@@ -115,7 +115,7 @@ RowSource: TypeAlias = Callable[[Transaction, Context], Iterable[Values]]
 
 def _row_source(plan: Insert) -> RowSource:
     """The function that gives the values of each row, functions of DEFAULT applied."""
-    fill = _filler(plan)
+    fill = filler(plan)
     if plan.query is not None:
         read = _query_rows(plan.query)
         names = [column.id for column in plan.columns]
@@ -158,7 +158,7 @@ def _row_maker(
     return lambda context: dict(zip(names, values_of((), context), strict=True))
 
 
-def _filler(plan: Insert) -> Callable[[Values, Context], None]:
+def filler(plan: Insert) -> Callable[[Values, Context], None]:
     """What puts generated keys and functions of DEFAULT where no value was given."""
     generated = None if plan.generated is None else plan.generated.id
     always = [(column.id, _default(expr)) for column, expr in plan.defaults]
@@ -182,7 +182,8 @@ def _default(expr: Expr) -> Callable[[Row, Context], Any]:
 Inserter: TypeAlias = Callable[[Transaction, Context, Values, StatementChecks | None], bytes]
 
 
-def _inserter(plan: Insert) -> Inserter:
+def inserter(plan: Insert) -> Inserter:
+    """The function that inserts a row of these values."""
     table = plan.table
     checks = checks_of(table)
     if table.primary_key:
@@ -217,7 +218,7 @@ def _conflict_handler(conflict: OnConflict, table: Table) -> ConflictHandler:
             return conflicting_row(tx, table, values, targets) is not None, None
 
         return nothing
-    change = _changer(conflict.assignments)
+    change = changer(conflict.assignments)
     holds = None if conflict.predicate is None else compile_predicate(conflict.predicate)
     checks = checks_of(table)
     layout = layout_of(table)
@@ -237,7 +238,7 @@ def _conflict_handler(conflict: OnConflict, table: Table) -> ConflictHandler:
                 "ON CONFLICT DO UPDATE cannot change one row twice in one statement"
             )
         fields, counters = layout.intake(values)
-        row = _row(tx, table, key) + layout.decode({**fields, **counters})
+        row = row_at(tx, table, key) + layout.decode({**fields, **counters})
         if holds is not None and not holds(row, context):
             return True, None
         changes = change(row, context)
@@ -253,9 +254,9 @@ def compile_update(plan: Update) -> Program:
     """The function that updates the rows that the plan finds."""
     table = plan.table
     read = _target_source(plan.source, table)
-    change = _changer(plan.assignments)
+    change = changer(plan.assignments)
     checks = checks_of(table)
-    returned = _returned(plan.returning)
+    returned = returned_by(plan.returning)
 
     def run(tx: Transaction, context: Context, written: Written) -> None:
         statement = StatementChecks(tx, checks_of)
@@ -266,7 +267,7 @@ def compile_update(plan: Update) -> Program:
                 continue
             written.count += 1
             if returned is not None:
-                written.rows.append(returned(_row(tx, table, new_key), context))
+                written.rows.append(returned(row_at(tx, table, new_key), context))
         statement.verify()
 
     return run
@@ -276,7 +277,7 @@ def compile_delete(plan: Delete) -> Program:
     """The function that deletes the rows that the plan finds."""
     table = plan.table
     read = _target_source(plan.source, table)
-    returned = _returned(plan.returning)
+    returned = returned_by(plan.returning)
 
     def run(tx: Transaction, context: Context, written: Written) -> None:
         statement = StatementChecks(tx, checks_of)
@@ -315,7 +316,7 @@ def _target_source(source: Rows | ColumnarQuery, table: Table) -> TargetSource:
     return columnar
 
 
-def _changer(
+def changer(
     assignments: Sequence[Assignment],
 ) -> Callable[[Row, Context], Mapping[int, Any]]:
     """The function that gives the changes of one row."""
@@ -343,11 +344,13 @@ def _query_rows(query: Query) -> Callable[[Transaction, Context], Iterable[Row]]
     return lambda tx, context: context.columnar_rows(query, tx)
 
 
-def _returned(returning: Returning | None) -> Callable[[Row, Context], Row] | None:
+def returned_by(returning: Returning | None) -> Callable[[Row, Context], Row] | None:
+    """The function that makes a row of RETURNING, if there is one."""
     return None if returning is None else compile_projection(returning.exprs)
 
 
-def _row(tx: Transaction, table: Table, key: bytes) -> Row:
+def row_at(tx: Transaction, table: Table, key: bytes) -> Row:
+    """The row that has just been written under this key."""
     row = get_row(tx, table, key)
     assert row is not None
     return row

@@ -64,6 +64,10 @@ from murmur.sql.plan import (
     KeyLookup,
     KeyRange,
     Limit,
+    Merge,
+    MergeDelete,
+    MergeInsert,
+    MergeUpdate,
     OnConflict,
     OneRow,
     Plan,
@@ -98,6 +102,8 @@ def explain(plan: Plan | None, steps: Sequence[Step] = ()) -> list[str]:
             return ["engine: row (write)", f"update {table.name} set {sets}", *_source(source)]
         case Delete(table, source, _):
             return ["engine: row (write)", f"delete from {table.name}", *_source(source)]
+        case Merge():
+            return ["engine: row (write)", *_merge(plan)]
         case CreateAs(name, _, _, query, _):
             return ["engine: row (write)", f"create table {name}", *map(_indented, explain(query))]
     raise AssertionError(plan)
@@ -146,6 +152,21 @@ def _insert(plan: Insert) -> Iterator[str]:
             yield from _columnar(query, 1)
         case RowQuery(rows):
             yield from _rows(rows, 1)
+
+
+def _merge(plan: Merge) -> Iterator[str]:
+    yield f"merge into {plan.table.name}"
+    for action in plan.actions:
+        match action:
+            case MergeUpdate(assignments):
+                yield f"  when matched update {', '.join(a.column.name for a in assignments)}"
+            case MergeDelete():
+                yield "  when matched delete"
+            case MergeInsert(insert):
+                yield f"  when not matched insert ({', '.join(c.name for c in insert.columns)})"
+            case None:
+                yield "  do nothing"
+    yield from _source(plan.query)
 
 
 def _conflict(conflict: OnConflict) -> str:

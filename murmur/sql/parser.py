@@ -45,7 +45,7 @@ MAX_TEXT = 1 << 20  # characters; bulk loads pass rows as parameters
 MAX_DEPTH = 100  # levels of a tree, a chain of ANDs, ORs or || counting as one
 
 Kind: TypeAlias = Literal[
-    "select", "insert", "update", "delete", "create", "drop", "alter", "transaction"
+    "select", "insert", "update", "delete", "merge", "create", "drop", "alter", "transaction"
 ]
 Token: TypeAlias = Any  # sqlglot's
 Tree: TypeAlias = Any
@@ -166,6 +166,7 @@ _STATEMENTS: dict[str, Kind] = {
     "INSERT": "insert",
     "UPDATE": "update",
     "DELETE": "delete",
+    "MERGE": "merge",
     "TRUNCATE": "delete",
     "CREATE": "create",
     "DROP": "drop",
@@ -176,7 +177,7 @@ _STATEMENTS: dict[str, Kind] = {
 _ELSEWHERE = """
     ABORT ANALYSE ANALYZE ATTACH CALL CHECKPOINT CLOSE CLUSTER COMMENT COPY DEALLOCATE DECLARE
     DESCRIBE DETACH DISCARD DO EXECUTE EXPORT FETCH FROM GRANT IMPORT INSTALL KILL LISTEN LOAD
-    LOCK MERGE MOVE NOTIFY PIVOT PRAGMA PREPARE REASSIGN REFRESH REINDEX REPLACE RESET
+    LOCK MOVE NOTIFY PIVOT PRAGMA PREPARE REASSIGN REFRESH REINDEX REPLACE RESET
     REVOKE SECURITY SET SHOW SUMMARIZE UNLISTEN UNPIVOT USE VACUUM
 """
 _TREES: dict[Kind, tuple[type[exp.Expression], ...]] = {
@@ -184,6 +185,7 @@ _TREES: dict[Kind, tuple[type[exp.Expression], ...]] = {
     "insert": (exp.Insert,),
     "update": (exp.Update,),
     "delete": (exp.Delete,),
+    "merge": (exp.Merge,),
     "create": (exp.Create,),
     "drop": (exp.Drop,),
     "alter": (exp.Alter,),
@@ -205,15 +207,15 @@ def _kind(tokens: Sequence[Token], text: str) -> Kind:
 
 
 def _check_second(tokens: Sequence[Token], text: str, word: str) -> None:
-    """INSERT INTO and DELETE FROM are two words, which sqlglot does not insist on."""
-    second = {"INSERT": ("INTO", "OR"), "DELETE": ("FROM",)}.get(word)
+    """INSERT INTO, DELETE FROM and MERGE INTO are two words, which sqlglot does not insist on."""
+    second = {"INSERT": ("INTO", "OR"), "DELETE": ("FROM",), "MERGE": ("INTO",)}.get(word)
     if second is not None and (len(tokens) < 2 or tokens[1].text.upper() not in second):
         at = tokens[1].start if len(tokens) > 1 else len(text.rstrip())
         raise _error(f"expected {second[0]} after {word}", text, at)
 
 
 def _kind_after_with(tokens: Sequence[Token]) -> Kind:
-    """WITH ... may be any of four statements: the first of their words outside parentheses says."""
+    """WITH ... may be any of five statements: the first of their words outside parentheses says."""
     depth = 0
     for token in tokens:
         if token.token_type is TokenType.L_PAREN:
@@ -224,6 +226,7 @@ def _kind_after_with(tokens: Sequence[Token]) -> Kind:
             TokenType.INSERT,
             TokenType.UPDATE,
             TokenType.DELETE,
+            TokenType.MERGE,
         ):
             return _STATEMENTS[token.text.upper()]
     return "select"

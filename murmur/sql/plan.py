@@ -321,6 +321,43 @@ class Delete:
 
 
 @dataclass(frozen=True, slots=True)
+class MergeUpdate:
+    """WHEN MATCHED THEN UPDATE; the expressions read the row of the MERGE's query."""
+
+    assignments: tuple[Assignment, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MergeDelete:
+    """WHEN MATCHED THEN DELETE."""
+
+
+@dataclass(frozen=True, slots=True)
+class MergeInsert:
+    """WHEN NOT MATCHED THEN INSERT, of one row whose expressions read that of the query."""
+
+    insert: Insert
+
+
+MergeAction: TypeAlias = MergeUpdate | MergeDelete | MergeInsert
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """MERGE. A row of the query is a target's key (NULLs: none is met), the number of the action
+    (NULL: none applies), what the actions read and, from `source_at` on, the source's columns.
+
+    RETURNING reads those, then the target's row, then the action's name.
+    """
+
+    table: Table
+    query: ColumnarQuery
+    actions: tuple[MergeAction | None, ...]
+    returning: Returning | None
+    source_at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class CreateAs:
     """CREATE TABLE ... AS query. `names` are its first columns'; `filled`: not WITH NO DATA."""
 
@@ -331,4 +368,4 @@ class CreateAs:
     filled: bool
 
 
-Plan: TypeAlias = Query | Insert | Update | Delete | CreateAs
+Plan: TypeAlias = Query | Insert | Update | Delete | Merge | CreateAs

@@ -17,6 +17,7 @@ from murmur.errors import ParseError
 from murmur.sql.access import Reader
 from murmur.sql.binder import Binding
 from murmur.sql.binder_ddl import bind_ddl
+from murmur.sql.binder_merge import bind_merge
 from murmur.sql.binder_writes import bind_delete, bind_insert, bind_update
 from murmur.sql.create_as import bind_create_as
 from murmur.sql.ddl import Step
@@ -24,6 +25,7 @@ from murmur.sql.dml import Program, compile_delete, compile_insert, compile_upda
 from murmur.sql.engines import plan_alternative, plan_query
 from murmur.sql.executor import compile_rows
 from murmur.sql.expressions import Parameter
+from murmur.sql.merge import compile_merge
 from murmur.sql.parameter_values import check_parameters
 from murmur.sql.parser import Parsed
 from murmur.sql.plan import (
@@ -32,6 +34,7 @@ from murmur.sql.plan import (
     Delete,
     Insert,
     KeyLookup,
+    Merge,
     OneRow,
     Plan,
     ResultColumn,
@@ -52,7 +55,7 @@ class Prepared:
     types: Sequence[SqlType | None]
     plan: Plan | None = None  # None: DDL
     read: Reader | None = None  # of a RowQuery
-    write: Program | None = None  # of INSERT, UPDATE and DELETE
+    write: Program | None = None  # of INSERT, UPDATE, DELETE and MERGE
     steps: Sequence[Step] = ()  # of DDL
     columns: tuple[ResultColumn, ...] | None = None
     point: PointReader | None = None  # of a RowQuery that reads one row by its key
@@ -119,13 +122,17 @@ def _prepare(parsed: Parsed, catalog: Catalog, system: System) -> Prepared:
         case "delete":
             prepared.plan = bind_delete(tree, binding)
             prepared.write = compile_delete(prepared.plan)
+        case "merge":
+            prepared.plan = bind_merge(tree, binding)
+            prepared.write = compile_merge(prepared.plan)
         case "create" if tree.args.get("expression") is not None and tree.kind == "TABLE":
             prepared.plan = bind_create_as(tree, binding)
         case _:
             prepared.steps = bind_ddl(tree, binding)
             return prepared
-    if isinstance(prepared.plan, Insert | Update | Delete) and prepared.plan.returning is not None:
-        prepared.columns = prepared.plan.returning.columns
+    plan = prepared.plan
+    if isinstance(plan, Insert | Update | Delete | Merge) and plan.returning is not None:
+        prepared.columns = plan.returning.columns
     return prepared
 
 

@@ -208,7 +208,7 @@ class Session:
         match parsed.kind:
             case "select":
                 return self._query(statement, parameters)
-            case "insert" | "update" | "delete":
+            case "insert" | "update" | "delete" | "merge":
                 return self._write(statement, [parameters])
             case "transaction":
                 assert parsed.transaction is not None
@@ -233,8 +233,8 @@ class Session:
         self._halt = Halt(timeout_s)
         statement = self._shared.statements.get(text)
         parsed = statement.parsed
-        if parsed.explain or parsed.kind not in ("insert", "update", "delete"):
-            raise InvalidInput("only INSERT, UPDATE and DELETE run once per row of parameters")
+        if parsed.explain or parsed.kind not in ("insert", "update", "delete", "merge"):
+            raise InvalidInput("only a statement that writes runs once per row of parameters")
         return self._write(statement, rows)
 
     def interrupt(self) -> None:
