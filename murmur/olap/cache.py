@@ -14,13 +14,15 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
 from murmur.catalog import Catalog, Table
+from murmur.catalog.schema import Column
 from murmur.kvcore import View
 from murmur.olap.arrow import make_table, table_to_arrow
+from murmur.olap.compact import compact
 
 CACHE_BYTES = 512 << 20
 
@@ -35,8 +37,9 @@ class ColumnCache:
         self._building: dict[int, threading.Lock] = {}
         self._hits = self._misses = 0
 
-    def table(self, view: View, table: Table) -> pa.Table:
-        """The table as this view shows it."""
+    def table(self, view: View, table: Table, columns: Sequence[Column] | None = None) -> pa.Table:
+        """The table, or these columns of it, as this view shows it."""
+        wanted = table.columns if columns is None else columns
         catalog = view.state  # type: ignore[attr-defined]
         assert isinstance(catalog, Catalog)
         version = catalog.touched.get(table.id, 0)
@@ -45,15 +48,16 @@ class ColumnCache:
         # One thread builds, the others that want the same state wait for it.
         with building:
             cached = self._lookup(table.id, version)
-            missing = [c for c in table.columns if (c.id, c.missing) not in cached.columns]
+            missing = [c for c in wanted if (c.id, c.missing) not in cached.columns]
             if missing:
                 built = table_to_arrow(view, table, missing, engine=True)
                 for column, array in zip(missing, built.columns, strict=True):
-                    cached.columns[column.id, column.missing] = array
-                cached.bytes += built.nbytes
+                    kept = compact(array)
+                    cached.columns[column.id, column.missing] = kept
+                    cached.bytes += kept.nbytes
                 self._keep(table.id, cached)
-        arrays = [cached.columns[column.id, column.missing] for column in table.columns]
-        return make_table([(column.name, column.type) for column in table.columns], arrays)
+        arrays = [cached.columns[column.id, column.missing] for column in wanted]
+        return make_table([(column.name, column.type) for column in wanted], arrays)
 
     def clear(self) -> None:
         """Forget everything."""

@@ -30,7 +30,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from murmur.catalog.schema import Table
+from murmur.catalog.schema import Column, Table
 from murmur.catalog.types import (
     BIGINT,
     BLOB,
@@ -155,6 +155,11 @@ class Relation(Protocol):
         """Whether the history of the table is meant."""
         ...
 
+    @property
+    def wanted(self) -> Sequence[str] | None:
+        """The columns of the table that the statement reads; None: all of them."""
+        ...
+
 
 class DuckEngine:
     """Runs SELECTs over relations. Safe to use from many threads; starts with the first one."""
@@ -276,9 +281,12 @@ class DuckEngine:
             if self._history is None:
                 raise Unsupported("there is no log to read a history from")
             return self._history(table, relation.view)
+        columns: Sequence[Column] = table.columns
+        if relation.wanted is not None:
+            columns = [column for column in columns if column.name in relation.wanted]
         if relation.private:
-            return table_to_arrow(relation.view, table, engine=True)
-        return self._cache.table(relation.view, table)
+            return table_to_arrow(relation.view, table, columns, engine=True)
+        return self._cache.table(relation.view, table, columns)
 
 
 _QUERIES = frozenset({duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN})

@@ -16,6 +16,7 @@ column takes its type.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from sqlglot import exp
@@ -60,12 +61,18 @@ class ColumnarBinder:
         self._system = system
         self._text = text
         self._uses: dict[RelationUse, RelationUse] = {}
+        self._reads: dict[RelationUse, set[str]] = {}  # columns of tables
         self._expressions = Expressions(text, self._query)
 
     @property
     def relations(self) -> tuple[RelationUse, ...]:
         """The relations used, under the names that the tree has for them."""
-        return tuple(self._uses.values())
+        return tuple(
+            replace(use, columns=_columns_read(use, self._reads[key]))
+            if key in self._reads
+            else use
+            for key, use in self._uses.items()
+        )
 
     @property
     def parameters(self) -> tuple[tuple[int, SqlType | None], ...]:
@@ -141,6 +148,8 @@ class ColumnarBinder:
         only(node, self._text, *_SELECT.split())
         if not node.expressions:
             raise unsupported("a SELECT without columns is not supported", node, self._text)
+        if isinstance(node.parent, exp.Exists) and not node.args.get("distinct"):
+            _select_nothing(node)
         _name_outputs(node)  # while the tree is as it was written
         ctes = self._with(node, ctes, outer)
         scope = Scope()
@@ -236,6 +245,8 @@ class ColumnarBinder:
         added = self._relation(join.this, ctes, scope, outer)
         if method == "NATURAL":
             scope.merged |= before & added.keys()
+            for name in before & added.keys():
+                _read_everywhere(scope, name)
         for column in join.args.get("using") or ():
             name = fold(column)
             for names in (before, added):
@@ -243,6 +254,7 @@ class ColumnarBinder:
                     message = f'column "{name}" of USING is not on both sides'
                     raise unbound(message, column, self._text)
             scope.merged.add(name)
+            _read_everywhere(scope, name)
         if on := join.args.get("on"):
             self._expressions.resolve(on, ctes, [scope, *outer])
 
@@ -251,12 +263,13 @@ class ColumnarBinder:
     ) -> Names:
         """Bring a relation of FROM into scope; its columns."""
         open_ = False
+        reads: set[str] | None = None
         match node:
             case exp.Table() if isinstance(node.this, exp.Identifier):
                 default = fold(node.this)
                 view = self._view(default, ctes)
                 if view is None:
-                    names = self._table(node, ctes)
+                    names, reads = self._table(node, ctes)
                 else:
                     node, names = self._expanded(node, view)
             case exp.Table() if isinstance(node.this, exp.Anonymous):
@@ -294,9 +307,15 @@ class ColumnarBinder:
                 alias.set("columns", [exp.to_identifier(renamed[0], quoted=True)])
             if len(renamed) > len(names) and not open_:
                 raise unbound("more column names than columns", alias, self._text)
+            if renamed and reads is not None:
+                reads.update(names)  # the new names go by place
+                reads = None
             names = _renamed(names, renamed)
             default = alias_name(alias, self._text)
-        return self._enter(scope, default, names, node, open_=open_)
+        self._enter(scope, default, names, node, open_=open_)
+        if reads is not None:
+            scope.reads[default] = reads
+        return names
 
     def _enter(self, scope: Scope, name: str, names: Names, node: Tree, *, open_: bool) -> Names:
         if not name:
@@ -332,24 +351,26 @@ class ColumnarBinder:
         names = _renamed(names, [fold(column) for column in alias.args.get("columns") or ()])
         return self._enter(scope, alias_name(alias, self._text), names, node, open_=False)
 
-    def _table(self, node: Tree, ctes: Mapping[str, Names]) -> Names:
+    def _table(self, node: Tree, ctes: Mapping[str, Names]) -> tuple[Names, set[str] | None]:
+        """The columns, and where to note which of them are read."""
         only(node, self._text, "this", "alias")
         name = fold(node.this)
         if name in ctes:
-            return dict(ctes[name])
+            return dict(ctes[name]), None
         table = self._catalog.table(name)
         if table is not None:
             _check_case(name, [column.name for column in table.columns])
             names: Names = {column.name: column.type for column in table.columns}
-            keyed = KEYED in node.meta
-            if keyed:
+            use = RelationUse("", table, keyed=KEYED in node.meta)
+            self._rename(node, name, use)
+            if use.keyed:
                 names[KEY_COLUMN] = BLOB
-            self._rename(node, name, RelationUse("", table, keyed=keyed))
-            return names
+                return names, None
+            return names, self._reads.setdefault(use, set())
         columns: tuple[ResultColumn, ...] | None = self._system(name)
         if columns is not None:
             self._rename(node, name, RelationUse("", system=name))
-            return {column.name: column.type for column in columns}
+            return {column.name: column.type for column in columns}, None
         raise unbound(f'there is no table "{name}"', node, self._text)
 
     def _view(self, name: str, ctes: Mapping[str, Names]) -> SqlView | None:
@@ -364,7 +385,7 @@ class ColumnarBinder:
             message = f'view "{view.name}" stands on too many others, or on itself'
             raise unbound(message, node, self._text)
         binder = ColumnarBinder(self._catalog, self._system, view.text, depth=self._depth + 1)
-        binder._uses = self._uses
+        binder._uses, binder._reads = self._uses, self._reads
         try:
             body = _select_values(parse(view.text).tree)
             names = binder._query(body, {}, [])
@@ -420,7 +441,8 @@ class ColumnarBinder:
             value = item.unalias()
             if isinstance(item, exp.Star):
                 only(item, self._text)
-                for columns in scope.relations.values():
+                for name, columns in scope.relations.items():
+                    scope.read(name)
                     names = names | {k: v for k, v in columns.items() if k not in names}
             elif isinstance(item, exp.Column) and isinstance(item.this, exp.Star):
                 columns = scope.relations[fold(item.args["table"])]
@@ -431,6 +453,29 @@ class ColumnarBinder:
                     self._expressions.types.get(id(value)),
                 )
         return names
+
+
+def _columns_read(use: RelationUse, read: set[str]) -> tuple[str, ...]:
+    """In the table's order. One at least: without columns there are no rows to count."""
+    assert use.table is not None
+    columns = use.table.columns
+    if not read:
+        read = {min(columns, key=lambda column: column.type.name in ("TEXT", "BLOB", "JSON")).name}
+    return tuple(column.name for column in columns if column.name in read)
+
+
+def _read_everywhere(scope: Scope, column: str) -> None:
+    for name, names in scope.relations.items():
+        if column in names:
+            scope.read(name, column)
+
+
+def _select_nothing(select: Tree) -> None:
+    """EXISTS (SELECT * ...) asks for no columns."""
+    if all(
+        isinstance(item, exp.Star) and not any(item.args.values()) for item in select.expressions
+    ):
+        select.set("expressions", [exp.Literal.number(1)])
 
 
 def _name_outputs(select: Tree) -> None:

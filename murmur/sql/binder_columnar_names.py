@@ -61,6 +61,13 @@ class Scope:
     open: set[str] = field(default_factory=set)  # relations that may have columns beyond the known
     merged: set[str] = field(default_factory=set)  # by USING or NATURAL: not ambiguous
     aliases: set[str] = field(default_factory=set)
+    # Of the relations that are tables: the columns that the statement reads.
+    reads: dict[str, set[str]] = field(default_factory=dict)
+
+    def read(self, name: str, column: str | None = None) -> None:
+        """Note that a relation's column is read; without one, that all of them are."""
+        if name in self.reads:
+            self.reads[name].update(self.relations[name] if column is None else (column,))
 
 
 class Expressions:
@@ -123,6 +130,7 @@ class Expressions:
             name = fold(qualifier)
             if name not in scopes[0].relations:
                 raise unbound(f'there is no table "{name}" in FROM', node, self._text)
+            scopes[0].read(name)
             return
         name = fold(node.this)
         if qualifier is not None:
@@ -135,6 +143,8 @@ class Expressions:
             if len(found) > 1 and name not in scope.merged:
                 raise unbound(f'column "{name}" is ambiguous', node, self._text)
             if found:
+                for each in found:
+                    scope.read(each, name)
                 self.types[id(node)] = scope.relations[found[0]][name]
                 if len(found) == 1 and found[0].strip():
                     # Said, because the engine would rather take a table of this name as a value.
@@ -154,6 +164,7 @@ class Expressions:
             if qualifier in scope.relations:
                 names = scope.relations[qualifier]
                 if name in names:
+                    scope.read(qualifier, name)
                     return names[name]
                 if qualifier in scope.open and name.startswith("_"):
                     return None

@@ -96,7 +96,7 @@ class Context(expressions.Context):
             columns_of = tuple((column.name, column.type) for column in table.columns)
             rows = ((*row, key) for key, row in scan_rows(view, table))
             return Relation(view, table, columns=(*columns_of, (KEY_COLUMN, BLOB)), rows=rows)
-        return Relation(view, table, private, history=use.history)
+        return Relation(view, table, private, history=use.history, wanted=use.columns)
 
 
 _TIMES: Mapping[str, Callable[[Context], Any]] = {

@@ -213,7 +213,8 @@ class RelationUse:
     """A relation under the name that the columnar text has for it.
 
     It is a table, its history, or a system relation. With `keyed` set the table's rows carry their
-    row key in one more column, KEY_COLUMN.
+    row key in one more column, KEY_COLUMN. `columns` are those of the table that the text reads, in
+    the table's order; None for all.
     """
 
     name: str
@@ -221,6 +222,7 @@ class RelationUse:
     history: bool = False
     keyed: bool = False
     system: str = ""
+    columns: tuple[str, ...] | None = None
 
 
 KEY_COLUMN = "murmur row key"

@@ -26,6 +26,7 @@ class Relation:
     columns: tuple[tuple[str, SqlType | None], ...] = ()  # of `rows`
     rows: Iterable[tuple[Any, ...]] | None = None
     history: bool = False
+    wanted: tuple[str, ...] | None = None  # of the table's columns; None: all of them
 
 
 class ColumnarEngine(Protocol):

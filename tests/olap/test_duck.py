@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -45,6 +45,7 @@ class Relation:
     columns: tuple[tuple[str, SqlType | None], ...] = ()
     rows: Iterable[tuple[Any, ...]] | None = None
     history: bool = False
+    wanted: Sequence[str] | None = None
 
 
 @pytest.fixture(scope="module")

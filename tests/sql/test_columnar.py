@@ -104,6 +104,46 @@ def test_parameters_go_by_name_and_typed_and_never_into_the_text(
         session.execute(text, {**given, "k": "five"})
 
 
+@pytest.mark.parametrize(
+    ("text", "note", "author"),
+    [
+        ("SELECT count(*) FROM note, author", "id", "id"),
+        ("SELECT n.body FROM note n, author WHERE likes > 1", "body likes", "id"),
+        ("SELECT * FROM note, author", "id author body likes", "id name born"),
+        ("SELECT note.* FROM note, author", "id author body likes", "id"),
+        ("SELECT likes FROM note JOIN author USING (id)", "id likes", "id"),
+        ("SELECT name FROM note NATURAL JOIN author", "id", "id name"),
+        ("SELECT x FROM note n (x), author GROUP BY x", "id author body likes", "id"),
+        (
+            "SELECT name FROM author a WHERE EXISTS (SELECT * FROM note WHERE author = a.id)",
+            "author",
+            "id name",
+        ),
+        (
+            "SELECT 1 FROM author WHERE id IN (SELECT author FROM note) ORDER BY born, name",
+            "author",
+            "id name born",
+        ),
+        ("SELECT 1 FROM note n, note m, author WHERE m.body = n.author::text", "author body", "id"),
+        (
+            "WITH c AS (SELECT id, likes FROM note) SELECT * FROM c, author a",
+            "id likes",
+            "id name born",
+        ),
+    ],
+)
+def test_only_the_columns_that_are_read_are_asked_for(
+    session: Session, engine: Recorder, text: str, note: str, author: str
+) -> None:
+    asked(session, engine, text)
+    wanted = {
+        relation.table.name: " ".join(relation.wanted or ())
+        for relation in engine.relations.values()
+        if relation.table is not None
+    }
+    assert wanted == {"note": note, "author": author}
+
+
 def test_the_time_comes_from_the_session(session: Session, engine: Recorder) -> None:
     sql = asked(session, engine, "SELECT now(), current_date FROM note, author")
     assert "CURRENT" not in sql.replace("current", "")
