@@ -40,6 +40,7 @@ from murmur.catalog.definitions import (
     TableRecord,
     read_table,
 )
+from murmur.catalog.kv_definitions import kv_problem
 from murmur.catalog.schema import Check, Column, ForeignKey, Index, Table
 from murmur.catalog.views import SqlView, ViewRecord, read_view
 
@@ -184,6 +185,7 @@ def table_of(record: TableRecord) -> Table:
         columns=columns,
         primary_key=record.primary_key if ids.issuperset(record.primary_key) else (),
         primary_key_name=record.primary_key_name,
+        kv=record.kv,
     )
 
 
@@ -199,16 +201,15 @@ def _settle(
     version: int,
 ) -> _Settled:
     disputes: list[Dispute] = []
-    live = [record for record in records.values() if record.dropped is None]
+    live = [_over_kv(record, disputes) for record in records.values() if record.dropped is None]
     shown = {record.id: _shown_columns(record) for record in live}
     whole = []
     for record in live:
-        if _keys(shown[record.id]).issuperset(record.primary_key):
+        reason = _missing(record, shown[record.id])
+        if reason is None:
             whole.append(record)
         else:
-            disputes.append(
-                _asleep(record.name, f"table {record.name}", "its primary key is missing")
-            )
+            disputes.append(_asleep(record.name, f"table {record.name}", reason))
     claims = [_Claim(record.rank, record.id, record.name, None) for record in whole]
     claims += [
         _Claim(each.rank, each.view.id, each.view.name, None) for each in view_records.values()
@@ -233,6 +234,7 @@ def _settle(
             primary_key_name=record.primary_key_name,
             indexes=indexes,
             checks=tuple(_awake_checks(record, ids, names[record.id], disputes)),
+            kv=record.kv,
         )
         by_id[record.id] = table
     by_id = {record.id: _with_foreign_keys(record, by_id, disputes) for record in whole}
@@ -277,6 +279,28 @@ def _shown_columns(record: TableRecord) -> tuple[Column, ...]:
         )
         for position, column in enumerate(ordered)
     )
+
+
+def _missing(record: TableRecord, columns: tuple[Column, ...]) -> str | None:
+    """Why a table cannot be shown; None if it can."""
+    if not _keys(columns).issuperset(record.primary_key):
+        return "its primary key is missing"
+    if record.kv is None:
+        return None
+    key = [column.type for column in columns if column.id in record.primary_key]
+    others = [column.type for column in columns if column.id not in record.primary_key]
+    return kv_problem(record.kv, key, others)
+
+
+def _over_kv(record: TableRecord, disputes: list[Dispute]) -> TableRecord:
+    """The record; without what a table over KV keys cannot have, if some peer gave it that."""
+    if record.kv is None or not (record.indexes or record.checks or record.foreign_keys):
+        return record
+    named = [each.index.name for each in record.indexes]
+    named += [check.name for check in record.checks]
+    named += [foreign_key.name for foreign_key in record.foreign_keys]
+    disputes += [_asleep(record.name, name, "the table is over KV keys") for name in named]
+    return replace(record, indexes=(), checks=(), foreign_keys=())
 
 
 def _keys(columns: Iterable[Column]) -> set[int]:
@@ -391,6 +415,8 @@ def _with_foreign_keys(
 
 def resolve_parent(foreign_key: ForeignKey, parent: Table) -> ForeignKey | None:
     """The foreign key with the key of the parent that it leans on; None when there is none."""
+    if parent.kv is not None:
+        return None
     wanted = sorted(foreign_key.parent_column_ids)
     if wanted == sorted(parent.primary_key):
         return replace(foreign_key, parent_index_id=None)

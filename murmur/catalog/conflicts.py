@@ -6,7 +6,8 @@
     unique         a row whose unique value an earlier row holds          that row
     foreign key    a child whose parent is gone
     unreadable     a value that is not of its column's type, which reads NULL, or a row under a
-                   key that is not its own: some peer writes what this release does not
+                   key that is not its own: some peer writes what this release does not; of a table
+                   over KV keys, what puts wrote that its columns do not take
     check          a row that a CHECK refuses: the two were written apart
     definition     a table, column or index that lost its name, or says
                    something else, or is not in force                     what is shown
@@ -33,6 +34,8 @@ from murmur.catalog.constraints import Reference, RowCheck, duplicate_claims
 from murmur.catalog.definitions import Drop, Rank
 from murmur.catalog.derivation import source_of
 from murmur.catalog.keyspace import ROW_PREFIX_BYTES, prefix_range, row_prefix
+from murmur.catalog.kv_keys import show_key
+from murmur.catalog.kv_tables import misfits
 from murmur.catalog.layout import Layout, key_text, layout_of, readable, value_text
 from murmur.catalog.rows import scan_rows
 from murmur.catalog.schema import Column, ForeignKey, Index, Table
@@ -45,9 +48,10 @@ from murmur.kvcore import (
     decode_record,
     decode_register,
     visible_fields,
+    visible_value,
 )
+from murmur.kvcore import winner as written_by
 
-_STRING_KEY, _BYTES_KEY = b"\x01", b"\x02"
 _SHOWN = 60  # characters of a value
 
 
@@ -69,8 +73,11 @@ def conflicts(
     view: View, catalog: Catalog, checks_of: Callable[[Table], Sequence[RowCheck]] | None = None
 ) -> Iterator[Conflict]:
     """Everything that is in conflict, in this view; CHECKs too, given what compiles them."""
-    yield from _siblings(view)
+    yield from _siblings(view, catalog)
     for table in catalog.tables:
+        if table.kv is not None:
+            yield from _misfits(view, table)
+            continue
         yield from _lives(view, table, catalog)
         if checks_of is not None and table.checks:
             try:
@@ -103,16 +110,21 @@ def conflicts(
             yield from _writes_to_dropped(view, table_of(record), record.dropped)
 
 
-def _siblings(view: View) -> Iterator[Conflict]:
-    """Values of KV keys that nobody has seen and replaced."""
+def _siblings(view: View, catalog: Catalog) -> Iterator[Conflict]:
+    """Values of KV keys that nobody has seen and replaced, with the table that shows them."""
+    # Of several tables the one with the longest prefix.
+    prefixes = sorted(
+        ((each.kv.prefix, each.name) for each in catalog.tables if each.kv is not None),
+        key=lambda pair: (-len(pair[0]), pair[1]),
+    )
     for key, cell in view.scan(*prefix_range(REGISTER)):
         winner, *losers = decode_register(cell)
         for loser in losers:
             if loser.value != winner.value:
                 yield Conflict(
                     kind="sibling",
-                    table=None,
-                    key=_user_key(key),
+                    table=next((name for start, name in prefixes if key.startswith(start)), None),
+                    key=show_key(key),
                     constraint=None,
                     detail="put at the same time as the value that is read",
                     winner=_brief(winner.value),
@@ -120,6 +132,26 @@ def _siblings(view: View) -> Iterator[Conflict]:
                     stamp=loser.stamp,
                     replica=loser.replica,
                 )
+
+
+def _misfits(view: View, table: Table) -> Iterator[Conflict]:
+    """Keys under a table's prefix that are no rows, and values that do not fit its columns."""
+    for key, cell, columns in misfits(view, table):
+        stamp, replica, _ = written_by(cell)
+        names = ", ".join(column.name for column in columns)
+        yield Conflict(
+            kind="unreadable",
+            table=table.name,
+            key=show_key(key),
+            constraint=None,
+            detail=f"the value is not of the type of its columns, which read NULL: {names}"
+            if columns
+            else f"under key {key.hex()}, which is no TEXT: it is no row",
+            winner=None,
+            loser=_brief(visible_value(cell)),
+            stamp=stamp,
+            replica=replica,
+        )
 
 
 def _lives(view: View, table: Table, catalog: Catalog) -> Iterator[Conflict]:
@@ -338,13 +370,6 @@ def _row_text(columns: Sequence[Column], fields: Mapping[int, Atom]) -> str:
 
 def _rank_text(rank: Rank | None) -> str | None:
     return None if rank is None else f"{rank[1].hex()} at {rank[0]}"
-
-
-def _user_key(key: bytes) -> str:
-    kind, user_key = key[1:2], key[2:]
-    if kind == _STRING_KEY:
-        return user_key.decode(errors="backslashreplace")
-    return value_text(user_key if kind == _BYTES_KEY else key)
 
 
 def _brief(value: object) -> str:

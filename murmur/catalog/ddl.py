@@ -40,6 +40,7 @@ from murmur.catalog.drafts import (
     draft_table,
     no_table,
 )
+from murmur.catalog.kv_definitions import check_kv_column
 from murmur.catalog.rows import scan_rows
 from murmur.catalog.schema import (
     Check,
@@ -153,6 +154,8 @@ def add_column(
             return False
         raise InvalidInput(f'column "{column.name}" of table "{table_name}" already exists')
     check_width(table_name, len(table.columns) + 1)
+    if table.kv is not None:
+        check_kv_column(table, column)
     record = catalog.records[table.id]
     known = [*record.columns, *(dropped for dropped, _ in record.dropped_columns)]
     taken = {each.id for each in known}
@@ -176,6 +179,11 @@ def rename_column(tx: Transaction, table_name: str, name: str, new_name: str) ->
     catalog = _catalog(tx)
     table = _table(catalog, table_name)
     column = _column_called(catalog, table, name)
+    if table.kv is not None and table.kv.values == "json" and column not in table.primary_key:
+        raise InvalidInput(
+            f'column "{name}" of table "{table_name}" is the member of this name of JSON values, '
+            "and cannot be renamed"
+        )
     if table.column(new_name) is not None:
         raise InvalidInput(f'column "{new_name}" of table "{table_name}" already exists')
     check_name(new_name)
@@ -196,6 +204,8 @@ def drop_column(tx: Transaction, table_name: str, name: str, *, if_exists: bool 
         raise InvalidInput(f'column "{name}" is in the primary key of table "{table_name}"')
     if len(table.columns) == 1:
         raise InvalidInput(f'column "{name}" is the last one of table "{table_name}"')
+    if table.kv is not None and table.kv.values == "whole":
+        raise InvalidInput(f'column "{name}" of table "{table_name}" is the value of its keys')
     for foreign_key in catalog.referencing(table.id):
         if column.id in foreign_key.parent_column_ids:
             raise InvalidInput(f'foreign key "{foreign_key.name}" depends on column "{name}"')

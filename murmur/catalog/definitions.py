@@ -6,6 +6,7 @@ thing apart. Field numbers:
 
     all          1 name  2 dropped
     table        3 generation  4 primary key: column id u32*  5 its name
+                 20 prefix of KV keys  21 how values hold columns: "whole" or "json"
     column       3 type as text  4 nullable  5 position
                  6 default's kind  7 default's value  8 default's text
     index        3 unique  4 constraint  5 columns: (column id u32 | descending u8)*
@@ -33,6 +34,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias, TypeVar, get_args
 
 from murmur.catalog import keyspace
+from murmur.catalog.kv_keys import BYTES_KEYS, TEXT_KEYS
 from murmur.catalog.schema import (
     Action,
     Check,
@@ -41,6 +43,7 @@ from murmur.catalog.schema import (
     ForeignKey,
     Index,
     IndexColumn,
+    KvPrefix,
     Table,
 )
 from murmur.catalog.types import SqlType, parse_type
@@ -51,6 +54,7 @@ from murmur.kvcore import Atom, Life, decode_record
 # On disk: never renumber, never reuse.
 NAME, DROPPED = 1, 2
 TABLE_GENERATION, TABLE_KEY, TABLE_KEY_NAME = 3, 4, 5
+TABLE_KV_PREFIX, TABLE_KV_VALUES = 20, 21
 COLUMN_TYPE, COLUMN_NULLABLE, COLUMN_POSITION = 3, 4, 5
 DEFAULT_KIND, DEFAULT_VALUE, DEFAULT_TEXT = 6, 7, 8
 INDEX_UNIQUE, INDEX_CONSTRAINT, INDEX_COLUMNS = 3, 4, 5
@@ -144,16 +148,21 @@ class TableRecord:
     checks: tuple[Check, ...] = ()
     disputed: tuple[Disputed, ...] = ()
     unreadable: tuple[bytes, ...] = ()  # keys of records that are not as this release writes them
+    kv: KvPrefix | None = None
 
 
 def table_fields(table: Table) -> Fields:
     """The record of a table."""
-    return {
+    fields: Fields = {
         NAME: table.name,
         TABLE_GENERATION: table.generation,
         TABLE_KEY: pack_ids(table.primary_key),
         TABLE_KEY_NAME: table.primary_key_name,
     }
+    if table.kv is not None:
+        fields[TABLE_KV_PREFIX] = table.kv.prefix
+        fields[TABLE_KV_VALUES] = table.kv.values
+    return fields
 
 
 def column_fields(column: Column) -> Fields:
@@ -317,7 +326,18 @@ def _table(
         checks=checks,
         disputed=disputed,
         unreadable=unreadable,
+        kv=_kv_prefix(fields),
     )
+
+
+def _kv_prefix(fields: Fields) -> KvPrefix | None:
+    if TABLE_KV_PREFIX not in fields:
+        return None
+    prefix = typed(fields, TABLE_KV_PREFIX, bytes)
+    values = typed(fields, TABLE_KV_VALUES, str)
+    if not prefix.startswith((TEXT_KEYS, BYTES_KEYS)) or values not in ("whole", "json"):
+        raise InvalidInput("a table over KV keys of another format")
+    return KvPrefix(prefix, values)  # type: ignore[arg-type]
 
 
 def _column(column_id: int, fields: Fields, rank: Rank) -> ColumnRecord:
@@ -462,7 +482,12 @@ def typed(fields: Mapping[int, Atom], field: int, kind: type[T]) -> T:
 
 _KIND_NAMES = ("table", "column", "index", "foreign key", "check", "view")
 _FIELD_NAMES: Mapping[str, Mapping[int, str]] = {
-    "table": {NAME: "name", TABLE_KEY_NAME: "primary key's name"},
+    "table": {
+        NAME: "name",
+        TABLE_KEY_NAME: "primary key's name",
+        TABLE_KV_PREFIX: "prefix of keys",
+        TABLE_KV_VALUES: "form of values",
+    },
     "column": {
         NAME: "name",
         COLUMN_TYPE: "type",

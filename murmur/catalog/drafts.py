@@ -16,6 +16,7 @@ from itertools import count
 
 from murmur.catalog import keyspace
 from murmur.catalog.catalog import Catalog, resolve_parent
+from murmur.catalog.kv_definitions import check_kv_definition, refuse_kv
 from murmur.catalog.schema import (
     Check,
     CheckDefinition,
@@ -40,7 +41,11 @@ def draft_table(catalog: Catalog, definition: TableDefinition) -> Table:
     """CREATE TABLE."""
     _check_columns(definition)
     types = {column.name: column.type for column in definition.columns}
+    check_kv_definition(definition)
     key = [(name, str(types[name])) for name in definition.primary_key]
+    if definition.kv is not None:
+        # Of two tables of one name that show different keys, or none, each stays what it is.
+        key.append((f"kv {definition.kv.values}", definition.kv.prefix.hex()))
     generations = ((each, keyspace.table_id(definition.name, each, key)) for each in count(1))
     generation, table_id = next(each for each in generations if each[1] not in catalog.records)
     taken: set[int] = set()
@@ -62,6 +67,7 @@ def draft_table(catalog: Catalog, definition: TableDefinition) -> Table:
         columns=tuple(columns),
         primary_key=tuple(ids[name] for name in definition.primary_key),
         primary_key_name=key_name if definition.primary_key else "",
+        kv=definition.kv,
     )
     for unique in definition.uniques:
         listed = [(name, False) for name in unique.columns]
@@ -112,6 +118,7 @@ def draft_index(
     names = [column for column, _ in columns]
     if not names:
         raise InvalidInput(f'an index of table "{table.name}" has no columns')
+    refuse_kv(table.kv, table.name, "UNIQUE" if constraint else "an index")
     _check_key(table.name, names, types)
     taken = {index.name for index in table.indexes}
     if name and (name in taken or catalog.index(name) is not None):
@@ -144,6 +151,8 @@ def draft_foreign_key(
     parent = table if definition.parent == table.name else catalog.table(definition.parent)
     if parent is None:
         raise no_table(definition.parent)
+    refuse_kv(table.kv, table.name, "REFERENCES")
+    refuse_kv(parent.kv, parent.name, "rows that others reference")
     children = [_column(table, name) for name in definition.columns]
     if definition.parent_columns:
         parents = [_column(parent, name) for name in definition.parent_columns]
@@ -187,6 +196,7 @@ def draft_foreign_key(
 
 def draft_check(table: Table, definition: CheckDefinition) -> Check:
     """A CHECK, of which the text is not looked at."""
+    refuse_kv(table.kv, table.name, "CHECK")
     columns = tuple(_column(table, name).id for name in definition.columns)
     middle = definition.columns if len(definition.columns) == 1 else ()
     name = definition.name or "_".join((table.name, *middle, "check"))

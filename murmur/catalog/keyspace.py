@@ -1,7 +1,8 @@
 """The keyspace: every prefix that exists, and the ids that stand in the keys.
 
     key                                                       what
-    01 | 01 or 02 | user key                                  register: KV, str and bytes keys
+    01 | 01 or 02 | user key                                  register: KV, str and bytes keys, and
+                                                              rows of tables over them
     02 01 | table id | 00                                     record: a table
     02 01 | table id | 01 | column id                         record: a column
     02 01 | table id | 02 | index id                          record: an index
@@ -16,7 +17,8 @@
 
 Ids are BLAKE2b hashes, 8 bytes each, column ids 4 (they are field numbers of the row's record):
 
-    table        name, generation, primary key (names and types)
+    table        name, generation, primary key (names and types); over KV keys also ("kv" and the
+                 form of values, prefix in hexadecimal)
     column       table id, name, type, generation
     index        table id, name, unique, columns with direction
     foreign key  table id, columns, parent table id, parent columns

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from murmur.catalog import keyspace
 from murmur.catalog.keycode import NOT_OF_TYPE, ColumnEncoder, column_encoder, value_range
 from murmur.catalog.keyspace import after_prefix, prefix_range
+from murmur.catalog.kv_tables import kv_bounds
 from murmur.catalog.schema import Index, Table
 from murmur.catalog.types import SqlType, Value, integer_bounds
 
@@ -33,6 +34,8 @@ def row_bounds(
     upper: Bound | None = None,
 ) -> Bounds:
     """start and stop for scan_rows, by the table's primary key."""
+    if table.kv is not None:
+        return kv_bounds(table, equal, lower=lower, upper=upper)
     columns = [(table.column_by_id(column_id).type, False) for column_id in table.primary_key]
     return _bounds(keyspace.row_prefix(table.id), columns, equal, lower, upper)
 

@@ -12,6 +12,8 @@ a savepoint before and goes back to it. Without a `statement`, foreign keys are 
 
 An update writes only what differs, so that it cannot undo what others write elsewhere in the row;
 changing the primary key deletes the row and inserts it again, with all that it held.
+
+Rows of a table over KV keys are registers; kv_tables.py reads and writes them.
 """
 
 from __future__ import annotations
@@ -36,6 +38,15 @@ from murmur.catalog.keyspace import (
     entry_prefix,
     prefix_range,
     row_prefix,
+)
+from murmur.catalog.kv_tables import (
+    conflicting_kv_row,
+    delete_kv_row,
+    get_kv_row,
+    insert_kv_row,
+    key_encoder,
+    scan_kv_rows,
+    update_kv_row,
 )
 from murmur.catalog.layout import (
     Fields,
@@ -90,8 +101,10 @@ def key_of(table: Table, key_values: Sequence[Value]) -> bytes:
     if encoders is None:
         columns = [table.column_by_id(column_id) for column_id in table.primary_key]
         encoders = [column_encoder(column.type) for column in columns]
+        if table.kv is not None:
+            encoders = [key_encoder(table)]
         table.compiled[key_of] = encoders
-    key = row_prefix(table.id)
+    key = row_prefix(table.id) if table.kv is None else b""
     try:
         for encode, value in zip(encoders, key_values, strict=True):
             key += encode(value)
@@ -102,6 +115,8 @@ def key_of(table: Table, key_values: Sequence[Value]) -> bytes:
 
 def get_row(view: View, table: Table, key: bytes) -> Row | None:
     """The row under this key, or None."""
+    if table.kv is not None:
+        return get_kv_row(view, table, key)
     cell = view.get(key)
     return None if cell is None else layout_of(table).read(cell)
 
@@ -119,6 +134,8 @@ def scan_rows(
 
     With `columns`, ids, the rows hold only these, in this order.
     """
+    if table.kv is not None:
+        return scan_kv_rows(view, table, start, stop, reverse=reverse, columns=columns)
     first, last = prefix_range(row_prefix(table.id))
     if columns is None:
         read = layout_of(table).read
@@ -172,6 +189,8 @@ def conflicting_row(
 
     `targets` are the unique indexes to ask, None standing for the primary key.
     """
+    if table.kv is not None:
+        return conflicting_kv_row(tx, table, values)
     layout = layout_of(table)
     fields, _ = layout.intake(values)
     for index in targets:
@@ -205,6 +224,8 @@ def insert_row(
     the caller's to evaluate. `row_id`, 16 bytes, is for tables without a primary key. `checks` are
     the table's CHECKs, compiled. Raises ConstraintViolation, TypeMismatch, DataError.
     """
+    if table.kv is not None:
+        return insert_kv_row(tx, table, values)
     layout = layout_of(table)
     fields, counters = layout.intake(values)
     key = layout.key(fields, row_id)
@@ -235,6 +256,8 @@ def update_row(
 
     For a COUNTER a plain number means Reset. Raises ConstraintViolation, TypeMismatch, DataError.
     """
+    if table.kv is not None:
+        return update_kv_row(tx, table, key, changes)
     cell = tx.get(key)
     if cell is None:
         return None
@@ -270,6 +293,8 @@ def delete_row(
     tx: Transaction, table: Table, key: bytes, *, statement: StatementChecks | None = None
 ) -> bool:
     """Delete a row, and what ON DELETE says of rows that reference it; False if there is none."""
+    if table.kv is not None:
+        return delete_kv_row(tx, table, key)
     if tx.get(key) is None:
         return False
     checks = statement or StatementChecks(tx)

@@ -112,6 +112,14 @@ class Check:
     column_names: tuple[str, ...]  # as the text writes them, pairwise with column_ids
 
 
+@dataclass(frozen=True, slots=True)
+class KvPrefix:
+    """Where the rows of a table over KV keys are, and how its columns stand in their values."""
+
+    prefix: bytes  # of cell keys, the kind of key included
+    values: Literal["whole", "json"]
+
+
 @dataclass(frozen=True)
 class Table:
     """A live table, as one snapshot of the catalog shows it."""
@@ -125,6 +133,7 @@ class Table:
     indexes: tuple[Index, ...] = ()
     foreign_keys: tuple[ForeignKey, ...] = ()  # of which this table is the child
     checks: tuple[Check, ...] = ()
+    kv: KvPrefix | None = None  # its rows are KV keys: kv_tables.py
     # What other modules compile from a table (codecs, entry functions) lives as long as it.
     compiled: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
@@ -200,3 +209,4 @@ class TableDefinition:
     uniques: tuple[UniqueDefinition, ...] = ()
     foreign_keys: tuple[ForeignKeyDefinition, ...] = ()
     checks: tuple[CheckDefinition, ...] = ()
+    kv: KvPrefix | None = None

@@ -103,7 +103,15 @@ def _create_table(catalog: Catalog, table: Table, foreign_keys: Iterable[Foreign
     items += [_check(table, check) for check in table.checks]
     items += [_foreign_key(catalog, table, foreign_key) for foreign_key in foreign_keys]
     body = ",\n".join("  " + item for item in items)
-    return f"CREATE TABLE {quote(table.name)} (\n{body}\n);"
+    return f"CREATE TABLE {quote(table.name)} (\n{body}\n){_kv_prefix(table)};"
+
+
+def _kv_prefix(table: Table) -> str:
+    if table.kv is None:
+        return ""
+    kind, prefix = table.kv.prefix[1], table.kv.prefix[2:]
+    literal = "'" + prefix.decode().replace("'", "''") + "'" if kind == 1 else f"x'{prefix.hex()}'"
+    return f" USING KV PREFIX {literal}" + (" VALUES JSON" if table.kv.values == "json" else "")
 
 
 def _column(table: Table, column: Column, *, inline: bool) -> str:

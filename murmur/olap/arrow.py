@@ -45,6 +45,7 @@ import pyarrow.compute as pc
 
 from murmur.catalog.atoms import decoder, encoder
 from murmur.catalog.fields import field_of, type_field
+from murmur.catalog.kv_tables import scan_kv_columns
 from murmur.catalog.rows import scan_batches
 from murmur.catalog.schema import Column, Table
 from murmur.catalog.types import (
@@ -163,6 +164,8 @@ def table_to_arrow(
 ) -> pa.Table:
     """The rows of a table as this view shows them; `engine`: in the columnar engine's own types."""
     wanted = table.columns if columns is None else columns
+    if table.kv is not None:
+        return _kv_to_arrow(view, table, wanted, engine=engine)
     batches = scan_batches(view, table, [field_of(column, raw=engine) for column in wanted])
     arrays = [
         pa.chunked_array(
@@ -171,6 +174,19 @@ def table_to_arrow(
         for at, column in enumerate(wanted)
     ]
     return make_table([(column.name, column.type) for column in wanted], arrays)
+
+
+def _kv_to_arrow(view: View, table: Table, columns: Sequence[Column], *, engine: bool) -> pa.Table:
+    """The rows of a table over KV keys."""
+    chunks: list[list[pa.Array]] = [[] for _ in columns]
+    for some in scan_kv_columns(view, table, columns):
+        for chunk, atoms, column in zip(chunks, some, columns, strict=True):
+            chunk.append(atoms_to_array(atoms, column.type, engine=engine))
+    arrays = [
+        pa.chunked_array(chunk or [atoms_to_array((), column.type, engine=engine)])
+        for chunk, column in zip(chunks, columns, strict=True)
+    ]
+    return make_table([(column.name, column.type) for column in columns], arrays)
 
 
 def rows_to_arrow(

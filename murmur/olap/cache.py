@@ -6,15 +6,16 @@
     cache.table(view, airline)      scans again; the older columns are let go
 
 Columns are kept, up to a budget of bytes, for as long as `catalog.touched` says that no row of the
-table has changed; of one table only the state that was built last. Which table was used longest ago
-is let go first. Columns are known by their ids: renaming one builds nothing.
+table has changed (of a table over KV keys: as long as nothing has); of one table only the state
+that was built last. Which table was used longest ago is let go first. Columns are known by their
+ids: renaming one builds nothing.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import pyarrow as pa
 
@@ -23,6 +24,7 @@ from murmur.catalog.schema import Column
 from murmur.kvcore import View
 from murmur.olap.arrow import make_table, table_to_arrow
 from murmur.olap.compact import compact
+from murmur.olap.feed import vector_of
 
 CACHE_BYTES = 512 << 20
 
@@ -42,7 +44,10 @@ class ColumnCache:
         wanted = table.columns if columns is None else columns
         catalog = view.state  # type: ignore[attr-defined]
         assert isinstance(catalog, Catalog)
-        version = catalog.touched.get(table.id, 0)
+        version: Hashable = catalog.touched.get(table.id, 0)
+        if table.kv is not None:
+            # No table hears of a put. Equal vectors are equal states (law L5).
+            version = frozenset(vector_of(view).items())
         with self._lock:
             building = self._building.setdefault(table.id, threading.Lock())
         # One thread builds, the others that want the same state wait for it.
@@ -73,7 +78,7 @@ class ColumnCache:
                 "arrow_cache_misses": self._misses,
             }
 
-    def _lookup(self, table_id: int, version: int) -> _Cached:
+    def _lookup(self, table_id: int, version: Hashable) -> _Cached:
         with self._lock:
             cached = self._tables.get(table_id)
             if cached is not None and cached.version == version:
@@ -98,7 +103,7 @@ class _Cached:
 
     __slots__ = ("bytes", "columns", "version")
 
-    def __init__(self, version: int) -> None:
+    def __init__(self, version: Hashable) -> None:
         self.version = version
         self.columns: dict[tuple[int, object], pa.ChunkedArray] = {}
         self.bytes = 0

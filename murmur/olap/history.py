@@ -23,7 +23,7 @@ table that was dropped is shown as it was before.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import repeat
 from typing import Any
 
@@ -32,6 +32,7 @@ import pyarrow as pa
 from murmur.catalog import Catalog, Table, atoms_getter
 from murmur.catalog.catalog import table_of
 from murmur.catalog.keyspace import row_prefix
+from murmur.catalog.kv_tables import kv_fields
 from murmur.catalog.types import BIGINT, TEXT, TIMESTAMPTZ
 from murmur.kvcore import Atom, Log, Operation, stamp_ms, visible_fields, winner
 from murmur.kvcore.cell import Author, apply
@@ -64,7 +65,11 @@ def history(
     atoms = atoms_getter(table.columns)
     columns = [*((column.name, column.type) for column in table.columns), *COLUMNS]
     values: list[list[Atom]] = [[] for _ in columns]
-    for author, changes in versions(log, vector, row_prefix(table.id)):
+    if table.kv is not None:
+        changed = versions(log, vector, table.kv.prefix, kv_fields(table))
+    else:
+        changed = versions(log, vector, row_prefix(table.id))
+    for author, changes in changed:
         if not changes:
             continue
         stamp, replica, seq, _ = author
@@ -100,9 +105,15 @@ def table_named(catalog: Catalog, name: str) -> Table | None:
 
 
 def versions(
-    log: Log, vector: Mapping[bytes, int], prefix: bytes
+    log: Log,
+    vector: Mapping[bytes, int],
+    prefix: bytes,
+    fields_of: Callable[[bytes, bytes], Fields | None] = lambda _, cell: visible_fields(cell),
 ) -> Iterator[tuple[Author, list[Change]]]:
-    """What each transaction did to the records whose keys have this prefix, in log order."""
+    """What each transaction did to the cells whose keys have this prefix, in log order.
+
+    `fields_of` gives the fields of a key and its cell, None for what is no row.
+    """
     rows: dict[bytes, Birth | _Row] = {}
     for author, operations in transactions(log, vector, prefix):
         by_key: dict[bytes, list[Operation]] = {}
@@ -126,7 +137,9 @@ def versions(
             shown = before if after is None else after
             if shown is not None:
                 op = "delete" if after is None else "insert" if before is None else "update"
-                changes.append((op, visible_fields(shown)))
+                fields = fields_of(key, shown)
+                if fields is not None:
+                    changes.append((op, fields))
         yield author, changes
 
 

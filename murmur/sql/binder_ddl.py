@@ -36,6 +36,7 @@ from murmur.errors import DatabaseError, ParseError
 from murmur.sql.binder import Binding, Scope
 from murmur.sql.binder_expressions import bind_assignment, bind_type
 from murmur.sql.binder_keys import Parts, widen_keys
+from murmur.sql.binder_kv import bind_kv_prefix
 from murmur.sql.binder_names import (
     check_reserved,
     column_names,
@@ -94,7 +95,7 @@ def bind_ddl(tree: Tree, binding: Binding) -> tuple[Step, ...]:
 
 
 def _create_table(tree: Tree, binding: Binding) -> Step:
-    only(tree, binding.text, "this", "kind", "exists")
+    only(tree, binding.text, "this", "kind", "exists", "properties")
     schema = tree.this
     if not isinstance(schema, exp.Schema) or not schema.expressions:
         raise unsupported("CREATE TABLE takes its columns in parentheses", tree, binding.text)
@@ -109,6 +110,7 @@ def _create_table(tree: Tree, binding: Binding) -> Step:
         else:
             _table_constraint(item, parts, "")
     widen_keys(parts)
+    kv = bind_kv_prefix(tree, tuple(parts.columns.values()), parts.primary_key, binding.text)
     definition = TableDefinition(
         name=name,
         columns=tuple(parts.columns.values()),
@@ -117,6 +119,7 @@ def _create_table(tree: Tree, binding: Binding) -> Step:
         uniques=tuple(parts.uniques),
         foreign_keys=tuple(parts.foreign_keys),
         checks=tuple(_check(node, label, parts) for node, label in parts.checks),
+        kv=kv,
     )
     return Step(CreateTable(definition, bool(tree.args.get("exists"))), start_of(schema.this))
 

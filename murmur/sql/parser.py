@@ -37,6 +37,7 @@ from sqlglot.tokens import TokenType
 
 from murmur.errors import InvalidInput, ParseError, Unsupported
 from murmur.sql.parameters import MAX_PARAMETERS, Parameters
+from murmur.sql.parser_kv import with_kv_prefix
 from murmur.sql.place import place
 from murmur.sql.schemas import resolve_schemas
 from murmur.sql.transactions import FIRST_WORDS, TransactionStatement, read_transaction
@@ -131,6 +132,8 @@ def _parse(text: str) -> Parsed:
         return Parsed(kind, None, text, Parameters(), transaction=read_transaction(tokens, text))
     _check_tokens(tokens, text)
     numbers, parameters = _number_parameters(tokens, text)
+    if kind == "create":
+        tokens = with_kv_prefix(tokens, text)
     tree = _tree(tokens, text, kind, numbers)
     return Parsed(kind, tree, text, parameters, explain)
 

@@ -21,6 +21,7 @@ from murmur.sql.expressions import Column, Literal, Parameter
 from murmur.sql.parameter_values import parameter_checker
 from murmur.sql.parameters import Parameters
 from murmur.sql.plan import KeyLookup, Project, RowQuery
+from murmur.sql.point_kv import kv_point_reader
 
 Row: TypeAlias = tuple[Any, ...]
 Get: TypeAlias = Callable[[bytes], bytes | None]
@@ -55,6 +56,12 @@ def compile_point(
             case _:
                 return None
     columns = list(table.columns) if chosen is None else [table.columns[at] for at in chosen]
+    if table.kv is not None:
+        ((_, index, literal),) = parts
+        check_all, arranged = parameter_checker(types), parameters.arrange
+        return kv_point_reader(
+            table, columns, (index, literal), lambda given: check_all(arranged(given))
+        )
     read = row_reader(table, columns)
     prefix = row_prefix(table.id)
     arrange, check = parameters.arrange, parameter_checker(types)

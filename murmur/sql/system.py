@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Protocol, TypeAlias
 
 from murmur.catalog.catalog import Catalog
+from murmur.catalog.kv_keys import show_key
 from murmur.catalog.schema import Table
 from murmur.catalog.types import BOOLEAN, INTEGER, TEXT
 from murmur.kvcore.view import View
@@ -45,6 +46,8 @@ _COLUMNS = {
         ("indexes", INTEGER),
         ("generation", INTEGER),
         ("id", TEXT),
+        ("kv_prefix", TEXT),
+        ("kv_values", TEXT),
     ),
     "murmur_columns": (
         ("table_name", TEXT),
@@ -107,7 +110,8 @@ def _catalog(view: View) -> Catalog:
 def _table(table: Table) -> Row:
     key = ", ".join(table.names_of(table.primary_key)) or None
     counts = len(table.columns), len(table.indexes)
-    return table.name, counts[0], key, counts[1], table.generation, f"{table.id:016x}"
+    kv = (None, None) if table.kv is None else (show_key(table.kv.prefix), table.kv.values)
+    return table.name, counts[0], key, counts[1], table.generation, f"{table.id:016x}", *kv
 
 
 def _columns(table: Table) -> Iterator[Row]:

@@ -1,7 +1,4 @@
-"""User keys on the keyspace: text and bytes are two ordered kinds that never meet.
-
-    str     01 | 01 | utf-8
-    bytes   01 | 02 | the bytes
+"""User keys, as calls have them, on the keyspace (catalog/kv_keys.py).
 
     "db:host"    ->  01 01 64 62 3a 68 6f 73 74
     b"\\x00\\x07"  ->  01 02 00 07
@@ -18,14 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from murmur.catalog.kv_keys import BYTES_KEYS as BYTES
+from murmur.catalog.kv_keys import MAX_KEY_BYTES, MAX_VALUE_BYTES
+from murmur.catalog.kv_keys import TEXT_KEYS as TEXT
 from murmur.errors import InvalidInput, TypeMismatch
-from murmur.kvcore import REGISTER, Snapshot, View, visible_value
-
-TEXT = REGISTER + b"\x01"  # on disk: never renumber, never reuse
-BYTES = REGISTER + b"\x02"
-
-MAX_KEY_BYTES = 64 << 10
-MAX_VALUE_BYTES = 32 << 20  # half of the largest record: one value always fits into a transaction
+from murmur.kvcore import Snapshot, View, visible_value
 
 Key = str | bytes
 

@@ -31,6 +31,9 @@ DEFINITIONS = [
     "CREATE TABLE egg (id INT PRIMARY KEY, hen INT)",
     "CREATE TABLE hen (id INT PRIMARY KEY, egg INT REFERENCES egg)",
     "ALTER TABLE egg ADD CONSTRAINT laid FOREIGN KEY (hen) REFERENCES hen (id) ON DELETE SET NULL",
+    "CREATE TABLE cfg (key TEXT PRIMARY KEY, value JSON) USING KV PREFIX 'it''s:'",
+    "CREATE TABLE raw (k BLOB PRIMARY KEY, v BLOB) USING KV PREFIX x'00ff'",
+    "CREATE TABLE s (key TEXT PRIMARY KEY, temp REAL DEFAULT 0.5) USING KV PREFIX '' VALUES JSON",
     "ALTER TABLE note RENAME COLUMN stars TO points",
     'ALTER TABLE note RENAME COLUMN price TO "Price"',
     "ALTER TABLE pair RENAME TO couple",
@@ -67,6 +70,7 @@ def shape(swarm: murmur.Swarm) -> dict[str, object]:
                 for f in table.foreign_keys
             },
             {(c.name, table.names_of(c.column_ids)) for c in table.checks},
+            table.kv,
         )
     return found
 
@@ -76,7 +80,7 @@ def test_the_statements_make_the_same_tables(tmp_path: Path) -> None:
         for statement in DEFINITIONS:
             swarm.sql(statement)
         expected = shape(swarm)
-        assert len(expected) == 8
+        assert len(expected) == 11
     script = run("shell", tmp_path / "first", stdin=".schema").out
     again = run("shell", tmp_path / "second", stdin=script)
     assert again.code == 0, again.err + script
