@@ -76,7 +76,7 @@ def replica(name: str, directory: str) -> None:
     """Serve commands, one JSON object a line, until the input ends."""
     import murmur
 
-    swarm = murmur.open(directory, group="nyc", name=name)
+    swarm = murmur.open(directory, group="nyc", name=name, transport="quic")
     try:
         for line in sys.stdin:
             command = json.loads(line)

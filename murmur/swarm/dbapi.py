@@ -127,7 +127,7 @@ def connect(
             )
         target.check_usable()
         return Connection(target, autocommit=autocommit, lease=lambda: None)
-    unknown = options.keys() - {"group", "durability", "listen", "name", "backend"}
+    unknown = options.keys() - {"group", "durability", "listen", "transport", "name", "backend"}
     if unknown:
         raise InvalidInput(f"connect has no option {', '.join(sorted(unknown))}")
     path = check_path(target)

@@ -61,6 +61,7 @@ def open(  # noqa: A001 - murmur.open, as gzip.open and shelve.open
     *,
     durability: str = "batched",
     listen: str | None = None,
+    transport: str = "adaptive",
     name: str | None = None,
     backend: str | None = None,
 ) -> Swarm:
@@ -71,6 +72,8 @@ def open(  # noqa: A001 - murmur.open, as gzip.open and shelve.open
     death of the process (and a power cut but for the last moments), "commit" a power cut.
     `listen` is where peers can reach this replica, as "0.0.0.0:4040"; with it the network starts at
     once, otherwise with the first `ticket` or `connect_peer`, on the loopback interface.
+    `transport` pins how peers are reached: "local" (a socket between replicas of one user on one
+    host), "quic" or "tcp"; "adaptive" has all three and dials the first of them that answers.
     `name` is for people; without it the swarm is called like its directory.
     `backend` keeps the tree that is derived from the log: "lsm", sorted files, or "sqlite", one
     SQLite file that the sqlite3 shell can read. Without it: what the directory has, "lsm" for a new
@@ -85,6 +88,7 @@ def open(  # noqa: A001 - murmur.open, as gzip.open and shelve.open
         group=group,
         durability=durability,
         listen=listen,
+        transport=transport,
         name=name,
         path=path,
         backend=backend,
@@ -101,6 +105,7 @@ class Swarm(Documents):
         group: str = DEFAULT_GROUP,
         durability: str = "batched",
         listen: str | None = None,
+        transport: str = "adaptive",
         name: str | None = None,
         path: str = "",
         backend: str | None = None,
@@ -118,6 +123,11 @@ class Swarm(Documents):
         self._clock = clock or SystemClock()
         self._random_bytes = random_bytes
         self._listen = listen
+        if transport != "adaptive":
+            from murmur.sync.transport import check_transport
+
+            check_transport(transport)
+        self._transport = transport
         self.group = _check_text(group, "group")
         self.path = path or storage.path
         on_disk = isinstance(storage, DiskStorage)
@@ -314,6 +324,7 @@ class Swarm(Documents):
                     group=self.group,
                     storage=self._storage,
                     listen=self._listen or DEFAULT_LISTEN,
+                    transport=self._transport,
                     random_bytes=self._random_bytes,
                 )
                 node.start()
@@ -388,6 +399,7 @@ class Swarm(Documents):
             "group": self.group,
             "durability": self.replica.durability,
             "listen": self._listen,
+            "transport": self._transport,
             "name": self.name,
             "backend": self.replica.backend,
         }

@@ -31,6 +31,7 @@ _COLUMNS: Mapping[str, tuple[tuple[str, SqlType], ...]] = {
         ("node_id", TEXT),
         ("replica_id", TEXT),
         ("address", TEXT),
+        ("transport", TEXT),
         ("state", TEXT),
         ("dialed", BOOLEAN),
         ("rtt_ms", BIGINT),

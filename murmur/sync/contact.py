@@ -17,7 +17,7 @@ from murmur.sync.peer import PeerSession
 from murmur.sync.roster import Member
 from murmur.sync.status import PeerInfo, PeerStatus
 from murmur.sync.ticket import node_text
-from murmur.sync.transport import Link
+from murmur.sync.transport import Link, transport_of
 
 Answer = Callable[[PeerInfo | None, BaseException | None], None]
 
@@ -53,7 +53,7 @@ class Contact:
     open: Conversation | None = None
     dialing: Conversation | None = None
     next_dial_ms: int | None = None
-    next_address: int = 0
+    ways: list[str] = field(default_factory=list)  # addresses left to try before the next pause
     remembered: bool = False  # in the roster; else only tried, for a ticket
     forgotten: bool = False  # nobody wants it any more: the mesh has let go of it
     met: bool = False  # connected since this node started, and not gone with a goodbye
@@ -100,6 +100,7 @@ class Contact:
             node_id=self.name,
             replica_id=(self.member.replica or b"").hex(),
             address=address,
+            transport=transport_of(address) if conversation else None,
             state=state,
             dialed=conversation.link.dialed if conversation else None,
             rtt_ms=conversation.session.rtt_ms if conversation else None,

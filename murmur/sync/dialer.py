@@ -43,12 +43,13 @@ class Dialer:
         contact.next_dial_ms = None
         if not self._may(contact):
             return
-        addresses = contact.member.addresses
-        if not addresses:
-            self.failed(contact, "no address of it is known", now_ms)
+        if not contact.ways:
+            member = contact.member
+            contact.ways = list(self._transport.ways(member.node_id, member.addresses))
+        if not contact.ways:
+            self.failed(contact, "no address of it is known that this node can dial", now_ms)
             return
-        address = addresses[contact.next_address % len(addresses)]
-        contact.next_address += 1
+        address = contact.ways.pop(0)
         try:
             numeric = look_up(address, numeric=True)
         except InvalidInput as error:
@@ -67,7 +68,7 @@ class Dialer:
         contact.last_error = reason
         if self._ended or contact.forgotten:
             return
-        if contact.next_address % max(1, len(contact.member.addresses)):
+        if contact.ways:
             contact.next_dial_ms = now_ms  # the other addresses first
         else:
             contact.next_dial_ms = now_ms + contact.backoff.next_ms()

@@ -46,7 +46,16 @@ from murmur.sync.peer import Event, PeerSession, Role, State, Timing
 from murmur.sync.roster import Member, Roster
 from murmur.sync.status import PeerInfo, PeerStatus
 from murmur.sync.ticket import Ticket, node_text
-from murmur.sync.transport import Data, Down, Labour, Link, Transport, TransportEvent, Up
+from murmur.sync.transport import (
+    Data,
+    Down,
+    Labour,
+    Link,
+    Transport,
+    TransportEvent,
+    Up,
+    dialable,
+)
 
 TIE_MS = 5_000  # links that came up within this time were dialed at once
 STABLE_MS = 10_000  # a conversation that lasted so long lets the next dial come soon
@@ -132,7 +141,7 @@ class Mesh:
             answer(contact.info(), None)
             return
         contact.answers.append(answer)
-        contact.next_address = 0
+        contact.ways.clear()
         if contact.dialing is None:
             self._dialer.dial(contact, now_ms)
 
@@ -393,14 +402,17 @@ class Mesh:
         session, link = conversation.session, conversation.link
         assert session.remote_id is not None
         contact = self.contacts.get(session.remote_id) or self._contact(Member(session.remote_id))
-        found = (link.address,) if link.dialed else (link.address, *hello.addresses)
+        found = dialable(link)
+        if not found or not link.dialed:
+            found += hello.addresses
         addresses = tuple(dict.fromkeys(found + contact.member.addresses))[: m.MAX_ADDRESSES]
         contact.member = replace(contact.member, addresses=addresses, replica=hello.replica)
         contact.open, contact.next_dial_ms = conversation, None
         if contact.dialing is conversation:
             contact.dialing = None  # else that goes on: the tie is settled when it opens too
         contact.met = True
-        contact.next_address, contact.last_error = 0, ""
+        contact.last_error = ""
+        contact.ways.clear()
         contact.durable = dict(hello.vector)  # it may hold less than it once did
         conversation.contact = contact
         conversation.exchange = Exchange(

@@ -24,10 +24,10 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
 from random import Random
@@ -38,13 +38,15 @@ from murmur.kvcore import Storage
 from murmur.sync.contact import Wait
 from murmur.sync.exchange import Patience
 from murmur.sync.identity import Identity
+from murmur.sync.lanes import Lanes
+from murmur.sync.local import LocalTransport
 from murmur.sync.mesh import Mesh
 from murmur.sync.outbox import Outbox
 from murmur.sync.peer import Timing
 from murmur.sync.roster import Roster
 from murmur.sync.status import PeerInfo, PeerStatus
 from murmur.sync.ticket import Ticket, check_group, node_text, parse_node
-from murmur.sync.transport import Transport
+from murmur.sync.transport import LOCAL, TCP, Transport, check_transport
 
 CONNECT_TIMEOUT_S = 15.0
 INCARNATION_BYTES = 8
@@ -74,19 +76,28 @@ class Node:
         storage: Storage,
         identity: Identity | None = None,
         listen: str = "127.0.0.1:0",
+        transport: str = "adaptive",
+        local_directory: str | None = None,
         on_event: Callable[[Notice], None] | None = None,
         timing: Timing | None = None,
         patience: Patience | None = None,
         random_bytes: Callable[[int], bytes] = os.urandom,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """A node of one group. `on_event` is called by the node's thread: it must be quick."""
+        """A node of one group. `on_event` is called by the node's thread: it must be quick.
+
+        `transport` pins "local", "quic" or "tcp"; "adaptive" has all, and dials the first of them
+        that answers.
+        `local_directory` is where the nodes of this host meet.
+        """
         self.group = check_group(group)
         self.state = "new"  # new, running, closed, or why it stopped
         self._replica = replica
         self._storage = storage
         self._identity = identity or Identity.load(storage, random_bytes)
         self._listen = listen
+        self._kind = check_transport(transport)
+        self._local_directory = local_directory
         self._on_event = on_event
         self._timing = timing
         self._patience = patience
@@ -117,13 +128,12 @@ class Node:
             self._check_pid()
             if self._thread is not None or self._closing:
                 raise Closed(f"the node is {self.state}; a node starts once")
-            from murmur.sync.quic import QuicTransport  # aioquic loads on first use
-
             self._roster = Roster(self._storage, self.group, self._random_bytes)
-            transport = QuicTransport(self._listen, self._identity, last_port=self._roster.port)
+            transport, port = self._open_transport(self._roster.port)
             wake_reader = None
             try:
-                self._roster.bind(transport.port)
+                if port:
+                    self._roster.bind(port)
                 wake_reader, self._waker = socket.socketpair()
                 wake_reader.settimeout(0)
                 self._waker.settimeout(0)
@@ -270,6 +280,42 @@ class Node:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _open_transport(self, last_port: int) -> tuple[Transport, int]:
+        """What `transport` asks for, and the port that it listens on (0: on none)."""
+        lanes: dict[str, Transport] = {}
+        port = 0
+        try:
+            if self._kind in ("adaptive", "local"):
+                with self._dispensable("a local socket"):
+                    lanes[LOCAL] = LocalTransport(self._identity.node_id, self._local_directory)
+            if self._kind in ("adaptive", "quic"):
+                from murmur.sync.quic import QuicTransport  # aioquic loads on first use
+
+                quic = QuicTransport(self._listen, self._identity, last_port=last_port)
+                lanes[""], port = quic, quic.port
+            if self._kind in ("adaptive", "tcp"):
+                from murmur.sync.tls import TlsTransport
+
+                with self._dispensable("TCP"):
+                    tcp = TlsTransport(self._listen, self._identity, last_port=port or last_port)
+                    lanes[TCP], port = tcp, port or tcp.port
+        except BaseException:
+            for lane in lanes.values():
+                lane.close(self._monotonic())
+            raise
+        # The order of the lanes is the order of dialing.
+        return Lanes(lanes), port
+
+    @contextmanager
+    def _dispensable(self, what: str) -> Iterator[None]:
+        """Do without this transport if the system refuses it, unless it was asked for."""
+        try:
+            yield
+        except OSError as error:
+            if self._kind != "adaptive":
+                raise
+            log.warning("this node does without %s: %s", what, error)
 
     # -- between threads
 

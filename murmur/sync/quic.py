@@ -43,7 +43,16 @@ from aioquic.quic.packet import (
 from aioquic.quic.retry import QuicRetryTokenHandler
 
 from murmur.sync.identity import Identity, certificate_key
-from murmur.sync.transport import Data, Down, TransportEvent, Up, join_address, split_address
+from murmur.sync.transport import (
+    Data,
+    Down,
+    TransportEvent,
+    Up,
+    join_address,
+    own_addresses,
+    scheme_of,
+    split_address,
+)
 
 ALPN = "murmur/1"
 STREAM = 1  # bidirectional, opened by the acceptor
@@ -141,11 +150,11 @@ class QuicTransport:
     @property
     def addresses(self) -> Sequence[str]:
         """Where this node can be dialed."""
-        if not ipaddress.ip_address(self._socket.getsockname()[0]).is_unspecified:
-            return (join_address(self._socket.getsockname()[0], self.port),)
-        hosts = [host for host in (_outward_address(self._socket.family),) if host]
-        hosts.append("::1" if self._socket.family == socket.AF_INET6 else "127.0.0.1")
-        return tuple(join_address(host, self.port) for host in dict.fromkeys(hosts))
+        return own_addresses(self._socket)
+
+    def ways(self, node_id: bytes, addresses: Sequence[str]) -> Sequence[str]:
+        """The addresses that are of this kind."""
+        return [address for address in addresses if not scheme_of(address)]
 
     def fileno(self) -> int:
         """The socket's descriptor."""
@@ -432,14 +441,3 @@ def _bind(host: str, port: int, last_port: int) -> socket.socket:
         bound.close()
         raise
     return bound
-
-
-def _outward_address(family: socket.AddressFamily) -> str | None:
-    """The address of the interface that packets to the world leave by; sends nothing."""
-    target = "2001:db8::1" if family == socket.AF_INET6 else "192.0.2.1"
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect((target, 9))
-        except OSError:
-            return None
-        return str(probe.getsockname()[0])

@@ -2,6 +2,7 @@
 
 A transport is driven by the node's loop: it never blocks, starts no thread and keeps no clock.
 
+    ways(node, addresses)          where to dial a node, best first
     dial(address) -> Link          Up(link) or Down(link) follows
     poll(now)     -> [Event]       Up, Data, Down: what happened since
     flush(now)                     everything written to links goes out
@@ -9,16 +10,24 @@ A transport is driven by the node's loop: it never blocks, starts no thread and 
 A link is an ordered, encrypted stream in both directions. The dialer of a link knows for certain
 whom it reached (`peer_id`: the key behind the certificate); the acceptor learns it in the
 conversation. The twin of this Protocol, for simulations, is in tests/simulation/network.py.
+
+    host:port         QUIC
+    tcp:host:port     TLS over TCP
+    unix:NODE ID      a socket on this host
 """
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from murmur.errors import InvalidInput
+
+TCP, LOCAL = "tcp:", "unix:"
+TRANSPORTS = ("adaptive", "local", "quic", "tcp")
 
 Result = TypeVar("Result")
 
@@ -77,6 +86,10 @@ class Transport(Protocol):
         """What to wait on for incoming bytes."""
         ...
 
+    def ways(self, node_id: bytes, addresses: Sequence[str]) -> Sequence[str]:
+        """Where to dial a node of whom these addresses are known, best first."""
+        ...
+
     def dial(self, address: str, now: float) -> Link:
         """Begin to reach a peer; `address` is what its ticket says. OSError if that cannot be."""
         ...
@@ -114,6 +127,30 @@ class Labour(Protocol):
         ...
 
 
+def check_transport(name: str) -> str:
+    """Refuse what is no name of a transport."""
+    if name not in TRANSPORTS:
+        raise InvalidInput(f"transport: {name!r} is none of {', '.join(TRANSPORTS)}")
+    return name
+
+
+def scheme_of(address: str) -> str:
+    """What stands before an address: TCP, LOCAL, or nothing for QUIC."""
+    return next((scheme for scheme in (TCP, LOCAL) if address.startswith(scheme)), "")
+
+
+def transport_of(address: str) -> str:
+    """The name of the transport that an address is of."""
+    return {TCP: "tcp", LOCAL: "local", "": "quic"}[scheme_of(address)]
+
+
+def dialable(link: Link) -> tuple[str, ...]:
+    """The address of a link's other side, if it can be dialed again from anywhere."""
+    scheme = scheme_of(link.address)
+    # One UDP socket dials and accepts; a TCP connection comes from a port of its own.
+    return (link.address,) if scheme == "" or (scheme == TCP and link.dialed) else ()
+
+
 def split_address(address: str) -> tuple[str, int]:
     """("host", port) of "host:port" or "[host]:port"."""
     host, colon, port = address.rpartition(":")
@@ -129,7 +166,10 @@ def join_address(host: str, port: int) -> str:
 
 def look_up(address: str, *, numeric: bool = False) -> tuple[str, ...]:
     """What a name stands for (asking may block); with `numeric`, nothing if it has a name."""
-    host, port = split_address(address)
+    scheme = scheme_of(address)
+    if scheme == LOCAL:
+        return (address,)
+    host, port = split_address(address.removeprefix(scheme))
     flags = socket.AI_NUMERICHOST if numeric else 0
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=flags)
@@ -137,4 +177,26 @@ def look_up(address: str, *, numeric: bool = False) -> tuple[str, ...]:
         if numeric:
             return ()
         raise
-    return tuple(dict.fromkeys(join_address(str(target[0]), port) for *_, target in found))
+    texts = (scheme + join_address(str(target[0]), port) for *_, target in found)
+    return tuple(dict.fromkeys(texts))
+
+
+def own_addresses(bound: socket.socket) -> tuple[str, ...]:
+    """Where others reach a socket of this host: its address, or the interfaces it stands for."""
+    host, port = bound.getsockname()[:2]
+    if not ipaddress.ip_address(host).is_unspecified:
+        return (join_address(host, port),)
+    hosts = [outward for outward in (_outward_address(bound.family),) if outward]
+    hosts.append("::1" if bound.family == socket.AF_INET6 else "127.0.0.1")
+    return tuple(join_address(each, port) for each in dict.fromkeys(hosts))
+
+
+def _outward_address(family: socket.AddressFamily) -> str | None:
+    """The address of the interface that packets to the world leave by; sends nothing."""
+    target = "2001:db8::1" if family == socket.AF_INET6 else "192.0.2.1"
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((target, 9))
+        except OSError:
+            return None
+        return str(probe.getsockname()[0])

@@ -139,6 +139,9 @@ class SimTransport:
     def addresses(self) -> Sequence[str]:
         return (self.host.address,)
 
+    def ways(self, node_id: bytes, addresses: Sequence[str]) -> Sequence[str]:
+        return addresses
+
     def fileno(self) -> int:
         raise AssertionError("nothing waits for a simulated socket")
 

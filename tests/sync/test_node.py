@@ -31,7 +31,9 @@ QUICK = Timing(ping_ms=200, silence_ms=1500)
 class Peer:
     """A replica and its node."""
 
-    def __init__(self, name: str, group: str = "team", storage: object = None) -> None:
+    def __init__(
+        self, name: str, group: str = "team", storage: object = None, **options: object
+    ) -> None:
         self.name = name
         self.storage = storage or MemoryStorage(name)
         self.replica = Replica.open(self.storage, sync_interval_ms=5)  # type: ignore[arg-type]
@@ -42,6 +44,7 @@ class Peer:
             storage=self.storage,  # type: ignore[arg-type]
             timing=QUICK,
             on_event=self.notices.append,
+            **{"transport": "quic", **options},  # type: ignore[arg-type]
         )
         self.node.start()
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import select
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from random import Random
 
 import pytest
@@ -13,53 +12,20 @@ from murmur.errors import InvalidInput
 from murmur.sync import quic
 from murmur.sync.identity import Identity
 from murmur.sync.quic import QuicLink, QuicTransport
-from murmur.sync.transport import Data, Down, Link, TransportEvent, Up, join_address
+from murmur.sync.transport import Data, Down, Link, Up, join_address
+from tests.sync.bench import Bench as Transports
 from tests.sync.stranger import Stranger, send_raw
 
 ALICE, BOB = Identity(b"a" * 32), Identity(b"b" * 32)
 
 
-class Bench:
-    """Transports that are turned in one loop, and what each of their links brought."""
-
-    def __init__(self) -> None:
-        self.transports: list[QuicTransport] = []
-        self.events: dict[QuicTransport, list[TransportEvent]] = {}
-
+class Bench(Transports[QuicTransport]):
     def add(self, identity: Identity, listen: str = "127.0.0.1:0", port: int = 0) -> QuicTransport:
-        transport = QuicTransport(listen, identity, last_port=port)
-        self.transports.append(transport)
-        self.events[transport] = []
-        return transport
-
-    def run(self, until: Callable[[], object], seconds: float = 10.0) -> None:
-        deadline = time.monotonic() + seconds
-        while not until():
-            assert time.monotonic() < deadline, self.events
-            for transport in self.transports:
-                transport.flush(time.monotonic())
-            select.select(self.transports, [], [], 0.005)
-            for transport in self.transports:
-                self.events[transport] += transport.poll(time.monotonic())
-
-    def of(self, transport: QuicTransport, kind: type) -> list[TransportEvent]:
-        return [event for event in self.events[transport] if isinstance(event, kind)]
-
-    def data(self, transport: QuicTransport) -> bytes:
-        return b"".join(e.data for e in self.events[transport] if isinstance(e, Data))
-
-    def link(self, transport: QuicTransport) -> Link:
-        return self.of(transport, Up)[0].link
+        return self.keep(QuicTransport(listen, identity, last_port=port))
 
     def pair(self) -> tuple[QuicTransport, QuicTransport, Link, Link]:
         a, b = self.add(ALICE), self.add(BOB)
-        dialed = b.dial(a.addresses[0], time.monotonic())
-        self.run(lambda: self.of(a, Up) and self.of(b, Up))
-        return a, b, self.link(a), dialed
-
-    def close(self) -> None:
-        for transport in self.transports:
-            transport.close(time.monotonic())
+        return self.join(a, b, a.addresses[0])
 
 
 @pytest.fixture

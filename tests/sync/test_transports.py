@@ -1,0 +1,117 @@
+"""Nodes over each transport, and what they do when the best one is not to be had."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from murmur.errors import InvalidInput, Unreachable
+from murmur.sync import Ticket, dialer, mesh
+from murmur.sync.quic import QuicTransport
+from tests.sync.test_node import Peer, eventually
+
+Make = Callable[..., Peer]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    with ExitStack() as stack:
+
+        def new(name: str, transport: str = "adaptive", host: str = "host") -> Peer:
+            peer = Peer(name, transport=transport, local_directory=str(tmp_path / host))
+            stack.callback(peer.close)
+            return peer
+
+        yield new
+
+
+def transports(peer: Peer) -> list[str | None]:
+    return [status.transport for status in peer.node.peers()]
+
+
+def converge(a: Peer, b: Peer) -> None:
+    a.put(b"from %s" % a.name.encode())
+    b.put(b"from %s" % b.name.encode())
+    a.node.wait_for(timeout=20)
+    b.node.wait_for(timeout=20)
+    assert a.replica.state_hash() == b.replica.state_hash()
+
+
+@pytest.mark.parametrize("transport", ["local", "quic", "tcp"])
+def test_a_pinned_transport_is_the_only_one(make: Make, transport: str) -> None:
+    a, b = make("a", transport), make("b", transport)
+    b.node.connect_peer(a.node.ticket())
+    converge(a, b)
+    assert transports(a) == transports(b) == [transport]
+    large = bytes(range(256)) * 4000
+    a.put(b"large", large)
+    a.node.wait_for(timeout=20)
+    assert b.has(b"large")
+
+
+def test_nodes_of_one_host_use_its_socket(make: Make) -> None:
+    a, b = make("a"), make("b")
+    b.node.connect_peer(a.node.ticket())
+    converge(a, b)
+    assert transports(a) == transports(b) == ["local"]
+    assert Ticket.parse(a.node.ticket()).addresses == a.node.addresses
+    assert all(not address.startswith("unix:") for address in a.node.addresses)
+    # What is remembered of it serves from elsewhere too.
+    eventually(
+        lambda: any(m.addresses == a.node.addresses for m in b.node._roster.members.values())
+    )
+
+
+def test_nodes_of_two_hosts_use_quic(make: Make) -> None:
+    a, b = make("a", host="here"), make("b", host="there")
+    b.node.connect_peer(a.node.ticket())
+    converge(a, b)
+    assert transports(a) == transports(b) == ["quic"]
+
+
+def test_where_udp_does_not_pass_there_is_tcp(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(QuicTransport, "_send", lambda *_: None)
+    for module in (dialer, mesh):
+        monkeypatch.setattr(module, "DIAL_MS", 300)
+    a, b = make("a", host="here"), make("b", host="there")
+    b.node.connect_peer(a.node.ticket())
+    converge(a, b)
+    assert transports(a) == transports(b) == ["tcp"]
+
+
+def test_when_the_socket_of_the_host_is_gone_the_network_takes_over(
+    make: Make, tmp_path: Path
+) -> None:
+    a, b = make("a"), make("b")
+    b.node.connect_peer(a.node.ticket())
+    converge(a, b)
+    for name in (tmp_path / "host").iterdir():
+        name.unlink()
+    for peer in (a, b):
+        peer.node._ask(lambda _, peer=peer: [c.open.link.close("cut") for c in _open(peer)])
+    eventually(lambda: "connected" in [s.state for s in a.node.peers()] and "quic" in transports(a))
+    converge(a, b)
+
+
+def _open(peer: Peer) -> list:
+    return [contact for contact in peer.node._mesh.contacts.values() if contact.open]
+
+
+def test_a_pinned_transport_does_without_the_others(make: Make) -> None:
+    a, b = make("a", "quic"), make("b", "tcp")
+    with pytest.raises(Unreachable, match="no address of it is known that this node can dial"):
+        b.node.connect_peer(a.node.ticket(), timeout=0.5)
+    with pytest.raises(InvalidInput, match="none of adaptive, local, quic, tcp"):
+        make("c", "smoke")
+
+
+def test_a_directory_that_others_can_enter_is_not_used(make: Make, tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir(0o755)
+    a, b = make("a", host="open"), make("b", host="open")
+    b.node.connect_peer(a.node.ticket())
+    assert transports(b) == ["quic"]
+    with pytest.raises(PermissionError, match="this user alone"):
+        make("c", "local", host="open")
