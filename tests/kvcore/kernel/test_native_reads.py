@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from murmur.errors import ChecksumMismatch, Closed, Corruption
 from murmur.kvcore.kernel import Entry
+from murmur.kvcore.kernel.interface import NO_CODEC, ZSTD
 from murmur.kvcore.memory_storage import MemoryStorage
 from murmur.kvcore.storage import DiskStorage
-from tests.kvcore.kernel.folder import Folder, Range, load_kernel
+from tests.kvcore.kernel.folder import Content, Folder, Range, load_kernel
 
 State = dict[bytes, bytes]
 NEWEST = 1 << 62
@@ -185,6 +186,25 @@ def test_a_scan_leaps_over_what_a_range_hides(native: ModuleType, *, reverse: bo
     )
     assert len(tree.state) == 200
     assert tree.folder.cache.misses - blocks < 300  # of some ten thousand
+
+
+# -- the cache
+
+
+@pytest.mark.parametrize("codec", [NO_CODEC, ZSTD])
+def test_a_long_scan_reads_in_pieces_what_the_cache_lacks(native: ModuleType, codec: int) -> None:
+    storage = MemoryStorage()
+    folder = Folder(native, storage, cache_bytes=1 << 20)
+    content: Content = {b"%06d" % number: b"%d" % number * 9 for number in range(20_000)}
+    reads = folder.reads([(), (folder.flush(content, codec=codec),)])
+    blocks = sum(map(len, content.values())) // 4096
+    assert reads.get(b"010000", 0) == content[b"010000"]
+    weight, before = folder.cache.weight, storage.calls["read"]
+    assert dict(reads.scan(b"", None, 0)) == content
+    assert storage.calls["read"] - before < blocks // 2
+    assert folder.cache.weight - weight < 100_000, "only its first blocks are kept"
+    assert list(reads.scan(b"", None, 0, reverse=True)) == sorted(content.items(), reverse=True)
+    assert list(reads.scan(b"", None, 0)) == sorted(content.items()), "some of it is in the cache"
 
 
 # -- damage

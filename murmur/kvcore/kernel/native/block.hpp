@@ -79,6 +79,39 @@ class BlockView {
   const uint8_t* kinds_ = nullptr;       // count, or nothing if all are puts
 };
 
+/* An iterator over the entries of blocks, however it comes by them. */
+class BlockEntries : public EntryIterator {
+ protected:
+  /* The next entry is of another block. */
+  void leave_block() { group_ = UINT32_MAX; }
+  /* Makes this entry the one at hand. */
+  void show(const BlockView& view, uint32_t at) {
+    key_ = key_of(view, at);
+    value_ = view.value(at);
+    kind_ = view.kind(at);
+    valid_ = true;
+  }
+
+ private:
+  Slice key_of(const BlockView& view, uint32_t at) {
+    const Slice own = view.suffix(at);
+    if (at / GROUP != group_) {
+      group_ = at / GROUP;
+      const Slice prefix = view.prefix(at);
+      shared_ = prefix.size;
+      scratch_.assign(prefix);
+    }
+    if (!shared_) return own;
+    scratch_.truncate(shared_);
+    scratch_.append(own);
+    return scratch_.slice();
+  }
+
+  uint32_t group_ = UINT32_MAX;  // whose prefix stands in scratch_
+  size_t shared_ = 0;
+  ByteString scratch_;
+};
+
 /* Collects the entries of one block, keys ascending. */
 class BlockBuilder {
  public:

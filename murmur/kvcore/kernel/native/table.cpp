@@ -8,6 +8,7 @@
 #include "crc32.hpp"
 #include "filter.hpp"
 #include "reader.hpp"
+#include "stream.hpp"
 
 namespace murmur {
 
@@ -16,6 +17,7 @@ namespace {
 constexpr char TABLE_MAGIC[] = "MURMRSST";
 constexpr char VALUES_MAGIC[] = "MURMRVAL";
 constexpr size_t CHECK_BYTES = 1 << 20;  // read at once
+constexpr size_t FIRST_PIECE = 32 << 10;  // of a long scan
 
 std::string quoted(Slice bytes) {
   static const char DIGITS[] = "0123456789abcdef";
@@ -287,60 +289,51 @@ void Table::check_value(const Reference& reference, uint64_t offset, const Value
   }
 }
 
-bool TableIterator::open(size_t block) {
+TableIterator::TableIterator(Table& table) : table_(table) {}
+
+TableIterator::~TableIterator() = default;
+
+bool TableIterator::open(size_t block, bool forward) {
   const Table::Contents& contents = table_.contents();
   valid_ = false;
   if (block >= contents.blocks()) {
+    view_ = nullptr;
     block_.reset();
     block_at_ = contents.blocks();
     at_ = count_ = 0;
     return false;
   }
-  if (!block_ || block != block_at_) block_ = table_.block(contents, block, opened_++ < SHORT_SCAN);
+  if (!view_ || block != block_at_) {
+    view_ = nullptr;
+    const bool wanted = opened_++ < SHORT_SCAN;
+    block_ = wanted || !forward ? table_.block(contents, block, wanted)
+                                : table_.cached_block(contents, block, false);
+    if (!block_ && !stream_) stream_ = std::make_unique<BlockStream>(table_, FIRST_PIECE);
+    view_ = block_ ? &*block_ : &stream_->open(block);
+  }
   block_at_ = block;
-  count_ = block_->count();
-  group_ = UINT32_MAX;
+  count_ = view_->count();
+  leave_block();
   if (!count_)
     throw Corrupt(table_.path(), contents.handle(block).offset, "a block without entries");
   return true;
 }
 
-void TableIterator::show() {
-  const BlockView& view = *block_;
-  const Slice own = view.suffix(at_);
-  if (at_ / GROUP != group_) {
-    group_ = at_ / GROUP;
-    const Slice prefix = view.prefix(at_);
-    scratch_.assign(prefix);
-    shared_ = prefix.size;
-  }
-  if (shared_) {
-    scratch_.truncate(shared_);
-    scratch_.append(own);
-    key_ = scratch_.slice();
-  } else {
-    key_ = own;
-  }
-  value_ = view.value(at_);
-  kind_ = view.kind(at_);
-  valid_ = true;
-}
-
 void TableIterator::seek(Slice key) {
   opened_ = 0;
   if (!open(table_.contents().find(key))) return;
-  at_ = block_->lower_bound(key);
+  at_ = view_->lower_bound(key);
   if (at_ == count_)
     throw Corrupt(table_.path(), table_.contents().handle(block_at_).offset,
                   "the index has another last key of the block");
-  show();
+  show(*view_, at_);
 }
 
 void TableIterator::seek_first() {
   opened_ = 0;
   if (!open(0)) return;
   at_ = 0;
-  show();
+  show(*view_, at_);
 }
 
 void TableIterator::seek_last() {
@@ -348,7 +341,7 @@ void TableIterator::seek_last() {
   const size_t blocks = table_.contents().blocks();
   if (!open(blocks ? blocks - 1 : 0)) return;
   at_ = count_ - 1;
-  show();
+  show(*view_, at_);
 }
 
 void TableIterator::seek_before(Slice key) {
@@ -356,26 +349,27 @@ void TableIterator::seek_before(Slice key) {
   const size_t block = table_.contents().find(key);
   if (block == table_.contents().blocks()) return seek_last();
   open(block);
-  at_ = block_->lower_bound(key);
+  at_ = view_->lower_bound(key);
   prev();
 }
 
 void TableIterator::next_block() {
   if (!open(block_at_ + 1)) return;
   at_ = 0;
-  show();
+  show(*view_, at_);
 }
 
 void TableIterator::prev_block() {
   if (block_at_ == 0) {
     valid_ = false;
+    view_ = nullptr;
     block_.reset();
     at_ = count_ = 0;
     return;
   }
-  open(block_at_ - 1);
+  open(block_at_ - 1, false);
   at_ = count_ - 1;
-  show();
+  show(*view_, at_);
 }
 
 ValueFile::ValueFile(std::unique_ptr<ReadFile> file, uint64_t number, uint64_t size)

@@ -117,6 +117,7 @@ class Table {
  private:
   friend class TableIterator;
   friend class TableReader;
+  friend class BlockStream;
   struct Contents;
 
   const Contents& contents() {
@@ -125,8 +126,11 @@ class Table {
   }
   const Contents& load_contents();
   std::unique_ptr<Contents> read_contents();
+  BlockRef cached_block(const Contents& contents, size_t at, bool keep) {
+    return cache_->find(slot(contents, at), keep);
+  }
   BlockRef block(const Contents& contents, size_t at, bool keep) {
-    BlockRef found = cache_->find(slot(contents, at), keep);
+    BlockRef found = cached_block(contents, at, keep);
     return found ? std::move(found) : load_block(contents, at, keep);
   }
   static Slot& slot(const Contents& contents, size_t at);
@@ -145,27 +149,30 @@ class Table {
   std::atomic<uint64_t> passed_{0};
 };
 
+class BlockStream;
+
 /* A cursor over a table's entries, through the cache. The first blocks after each search count as
- * wanted, as those of a get do; a long scan's later ones go first. The table must outlive it. */
-class TableIterator final : public EntryIterator {
+ * wanted, as those of a get do. What a long scan then lacks is read past the cache, or, backward,
+ * goes first from there. The table must outlive it. */
+class TableIterator final : public BlockEntries {
  public:
-  explicit TableIterator(Table& table) : table_(table) {}
+  explicit TableIterator(Table& table);
+  ~TableIterator() override;
   void seek(Slice key) override;
   void seek_first() override;
   void seek_last() override;
   void seek_before(Slice key) override;
   void next() override {
-    if (++at_ < count_) show();
+    if (++at_ < count_) show(*view_, at_);
     else next_block();
   }
   void prev() override {
-    if (at_-- > 0) show();
+    if (at_-- > 0) show(*view_, at_);
     else prev_block();
   }
 
  private:
-  bool open(size_t block);
-  void show();
+  bool open(size_t block, bool forward = true);
   void next_block();
   void prev_block();
 
@@ -175,10 +182,9 @@ class TableIterator final : public EntryIterator {
   size_t block_at_ = 0;
   uint32_t at_ = 0;
   uint32_t count_ = 0;
-  uint32_t group_ = UINT32_MAX;  // whose prefix stands in scratch_
-  uint32_t shared_ = 0;
+  const BlockView* view_ = nullptr;  // of `block_` or of `stream_`
   BlockRef block_;
-  ByteString scratch_;
+  std::unique_ptr<BlockStream> stream_;
 };
 
 /* A value file open for reading: "MURMRVAL" | version u16 | 6 zero bytes | values. */
