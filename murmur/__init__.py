@@ -7,6 +7,7 @@
     swarm.sql("SELECT ...").pl()                         SQL, as rows, Arrow or a dataframe
     swarm.connect_peer(ticket)                           others hold full copies; all converge
     con = murmur.connect("data/alice")                   PEP 249
+    %load_ext murmur                                     %sql and %%sql in notebooks
 
 Importing the package loads none of SQL, DuckDB, Arrow, Polars or the network: names are found when
 they are first used.
@@ -84,7 +85,9 @@ _LAZY = {
     "PeerInfo": "murmur.sync",
     "Result": "murmur.swarm.result",
     "Swarm": "murmur.swarm.swarm",
+    "load_ipython_extension": "murmur.integrations.ipython",
     "open": "murmur.swarm.swarm",
+    "unload_ipython_extension": "murmur.integrations.ipython",
 } | dict.fromkeys(
     (
         "BINARY",

@@ -30,6 +30,8 @@ from murmur.catalog.types import (
     INTERVAL,
     REAL,
     TEXT,
+    TIMESTAMP,
+    TIMESTAMPTZ,
     SqlType,
     parse_type,
 )
@@ -123,10 +125,14 @@ def bind_assignment(node: Tree, scope: Scope, target: SqlType, *, name: str) -> 
     if given == wanted:
         exact = target.precision is None or isinstance(expr, Literal | Parameter)
         return expr if exact else fold(Cast(expr, target))
-    if not operators.is_implied(given, wanted) and (given, wanted) != (DOUBLE, REAL):
+    if not operators.is_implied(given, wanted) and (given, wanted) not in _ASSIGNED:
         message = f"column {name} is {target}, the value is {expr.type}; cast it"
         raise binder.failure(node, TypeMismatch, message)
     return fold(Cast(expr, target))
+
+
+# What PostgreSQL casts in assignments alone; the time zone of a session is UTC.
+_ASSIGNED = frozenset({(DOUBLE, REAL), (TIMESTAMPTZ, TIMESTAMP)})
 
 
 def bind_type(node: Tree, text: str, start: int | None = None) -> SqlType:

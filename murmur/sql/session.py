@@ -110,6 +110,12 @@ class Session:
         """The open transaction, for whoever writes keys beside rows."""
         return self._transaction
 
+    @property
+    def catalog(self) -> Catalog:
+        """The definitions that the next statement will see."""
+        self._check_open()
+        return self._catalog or _catalog(self._replica)
+
     def begin(self, *, read_only: bool = False) -> None:
         """Open a transaction: one snapshot for all that follows, and its own writes."""
         self._check_open()

@@ -38,11 +38,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from murmur import errors
 from murmur.errors import Closed, InvalidInput, ProgrammingError
-from murmur.swarm.result import Description, Row, describe
+from murmur.swarm.result import Description, Result, Row, describe, result_of
 
 if TYPE_CHECKING:
     import pyarrow
 
+    from murmur.catalog.catalog import Catalog
     from murmur.sql import Outcome, Session
     from murmur.swarm.swarm import Swarm
 
@@ -188,6 +189,12 @@ class Connection:
         """The swarm that this connection works on."""
         return self._swarm
 
+    @property
+    def catalog(self) -> Catalog:
+        """The tables and views that the next statement will see."""
+        with self._lock:
+            return self._open().catalog
+
     def cursor(self) -> Cursor:
         """A new cursor."""
         with self._lock:
@@ -199,6 +206,13 @@ class Connection:
     ) -> Cursor:
         """Run a statement on a cursor of its own, and return that."""
         return self.cursor().execute(operation, parameters, timeout=timeout)
+
+    def sql(
+        self, text: str, parameters: Parameters = (), *, timeout: float | None = None
+    ) -> Result:
+        """Run a statement; its answer as from `swarm.sql`, to be read again and again."""
+        with self._lock:
+            return result_of(self._begin().execute(text, parameters, timeout_s=timeout))
 
     def executemany(self, operation: str, seq_of_parameters: Iterable[Parameters]) -> Cursor:
         """Run a statement for each row of parameters on a cursor of its own, and return that."""

@@ -348,6 +348,7 @@ def test_assignments_that_fit() -> None:
     assert assign("i + 1", "SMALLINT") == Arithmetic("+", COLUMN_I, Literal(1, INTEGER), INTEGER)
     assert assign("dt", "TIMESTAMP") == Cast(Column(10, "dt", DATE), TIMESTAMP)
     assert assign("d", "REAL") == Cast(Column(4, "d", DOUBLE), REAL)
+    assert assign("now()", "TIMESTAMP") == Cast(bind("now()"), parse_type("TIMESTAMP"))
     assert assign("'2024-01-31'", "DATE") == Literal(date(2024, 1, 31), DATE)
     assert assign("NULL", "DATE") == Literal(None, DATE)
     assert assign("t", "VARCHAR(3)") == Column(6, "t", TEXT)

@@ -1,0 +1,113 @@
+"""What Murmur has of the features that SQLAlchemy's suite asks for.
+
+OPEN are features that SQLAlchemy takes for absent unless it is told. CLOSED are those that Murmur
+lacks, each with the reason, which the suite prints for what it skips. The rest is as SQLAlchemy
+presumes it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy.testing import exclusions
+from sqlalchemy.testing.requirements import SuiteRequirements
+
+OPEN = [
+    "aggregate_order_by",
+    "autocommit",
+    "boolean_col_expressions",
+    "check_constraint_reflection",
+    "create_or_replace_view",
+    "create_table_as",
+    "ctes",
+    "ctes_on_dml",
+    "ctes_with_values",
+    "date_historic",
+    "datetime_historic",
+    "datetime_interval",
+    "datetime_literals",
+    "datetime_timezone",
+    "datetime_timezone_historic",
+    "dbapi_lastrowid",
+    "delete_from",
+    "except_",
+    "expression_server_defaults",
+    "fetch_expression",
+    "fetch_first",
+    "fetch_no_order_by",
+    "fk_constraint_option_reflection_ondelete_restrict",
+    "float_or_double_precision_behaves_generically",
+    "foreign_key_constraint_name_reflection",
+    "foreign_key_constraint_option_reflection_ondelete",
+    "implicit_default_schema",
+    "index_ddl_if_exists",
+    "infinity_floats",
+    "inline_check_constraint_reflection",
+    "intersect",
+    "isolation_level",
+    "json_type",
+    "mod_operator_as_percent_sign",
+    "non_updating_cascade",
+    "nullsordering",
+    "percent_schema_names",
+    "precision_numerics_enotation_small",
+    "precision_numerics_many_significant_digits",
+    "precision_numerics_retains_significant_digits",
+    "reflects_pk_names",
+    "regexp_match",
+    "regexp_replace",
+    "savepoints",
+    "server_defaults",
+    "skip_autocommit_rollback",
+    "supports_bitwise_and",
+    "supports_bitwise_not",
+    "supports_bitwise_or",
+    "supports_bitwise_shift",
+    "supports_bitwise_xor",
+    "supports_distinct_on",
+    "table_ddl_if_exists",
+    "table_value_constructor",
+    "timestamp_microseconds",
+    "tuple_in",
+    "unicode_ddl",
+    "unique_constraints_reflect_as_index",
+    "update_from",
+    "uuid_data_type",
+    "views",
+    "window_functions",
+    "window_range_non_numeric",
+]
+
+CLOSED = {
+    "schemas": "tables stand in the schema public",
+    "temporary_tables": "there are no temporary tables",
+    "temp_table_reflection": "there are no temporary tables",
+    "on_update_cascade": "ON UPDATE CASCADE is not supported: keys do not change",
+    "date_coerces_from_datetime": "types are strict: a datetime is no DATE",
+    "array_type": "columns hold no arrays",
+    "fetch_percent": "FETCH FIRST … PERCENT is not supported",
+    "fetch_ties": "FETCH FIRST … WITH TIES is not supported",
+    "ctes_with_update_delete": "a WITH before UPDATE or DELETE cannot be correlated",
+    "computed_columns": "there are no generated columns",
+    "comment_reflection": "COMMENT ON is not supported",
+    "window_range": "the suite presumes an order of rows without ORDER BY",
+    "window_range_numeric": "the suite presumes an order of rows without ORDER BY",
+    "indexes_with_expressions": "indexes are over columns",
+}
+
+
+class Requirements(SuiteRequirements):
+    """Read by the suite: one property for each feature."""
+
+    def get_isolation_levels(self, config: Any) -> dict[str, Any]:
+        return {"default": "SNAPSHOT", "supported": ["SNAPSHOT", "AUTOCOMMIT"]}
+
+
+def _closed(reason: str) -> property:
+    return property(lambda self: exclusions.skip_if(lambda: True, reason))
+
+
+for _name in OPEN:
+    setattr(Requirements, _name, property(lambda self: exclusions.open()))
+for _name, _reason in CLOSED.items():
+    setattr(Requirements, _name, _closed(_reason))

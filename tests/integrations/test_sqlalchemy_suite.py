@@ -1,0 +1,52 @@
+"""SQLAlchemy's dialect compliance suite passes: a part of it here, all of it with `make soak`."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SUITE = Path(__file__).parent / "alchemy_suite"
+ROOT = Path(__file__).parents[2]
+
+PART = """
+    CTETest or FetchLimitOffset or HasIndex or HasTable or InsertBehavior or IsolationLevel
+    or Lastrowid or RowCount or Savepoint or Uuid or UpdateDelete or ReturningGuards or Exists
+    or DateTime or TableDDL or TableViaSelect or CompositeKeyReflection or Escaping
+"""
+
+
+def run_suite(directory: Path, *arguments: str, timeout_s: float) -> tuple[int, str]:
+    """How many of its tests passed, and the summary's last line."""
+    command = [sys.executable, "-m", "pytest", "-c", str(SUITE / "setup.cfg"), "-q", "--tb=short"]
+    command += ["--rootdir", str(SUITE), str(SUITE / "test_suite.py"), *arguments]
+    done = subprocess.run(
+        command,
+        cwd=directory,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{SUITE}"},
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    line = done.stdout.rstrip().splitlines()[-1]
+    passed = re.search(r"(\d+) passed", line)
+    assert passed is not None, line
+    return int(passed[1]), line
+
+
+def test_the_part_of_it_that_is_about_statements(tmp_path: Path) -> None:
+    passed, line = run_suite(tmp_path, "-k", " ".join(PART.split()), timeout_s=200)
+    assert passed > 100, line
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+def test_all_of_it(tmp_path: Path) -> None:
+    passed, line = run_suite(tmp_path, timeout_s=880)
+    assert passed > 1150, line
