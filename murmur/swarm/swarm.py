@@ -38,7 +38,7 @@ from murmur.swarm import kv, registry
 from murmur.swarm.documents import Documents
 from murmur.swarm.kv import Key
 from murmur.swarm.result import Result, from_arrow, result_of
-from murmur.swarm.transaction import Batch, SwarmTransaction
+from murmur.swarm.transaction import WAIT_TIMEOUT_S, Batch, SwarmTransaction, check_wait
 
 if TYPE_CHECKING:
     from murmur.kvcore import Generation
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
 
 DEFAULT_GROUP = "default"
 DEFAULT_LISTEN = "127.0.0.1:0"
-WAIT_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 15.0
 
 Parameters = Sequence[Any] | Mapping[str, Any] | None
@@ -152,11 +151,20 @@ class Swarm(Documents):
 
     # Keys and values ---------------------------------------------------
 
-    def put(self, key: Key, value: bytes) -> None:
-        """Set the value of a key, `str` or `bytes`; they are two kinds, and never equal."""
+    def put(
+        self, key: Key, value: bytes, *, wait: int = 0, timeout: float = WAIT_TIMEOUT_S
+    ) -> None:
+        """Set the value of a key, `str` or `bytes`; they are two kinds, and never equal.
+
+        With `wait`, return when so many peers durably hold it; see `wait_durable`.
+        """
         encoded, checked = kv.encode_key(key), kv.check_value(value)
         self.check_usable()
+        if wait:
+            check_wait(wait)
         self.replica.put(encoded, checked)
+        if wait:
+            self.wait_durable(wait, timeout=timeout)
 
     def get(self, key: Key) -> bytes | None:
         """The value of a key, None if it has none."""
@@ -165,13 +173,17 @@ class Swarm(Documents):
         cell = self.replica.get(encoded)
         return None if cell is None else visible_value(cell)
 
-    def delete(self, key: Key) -> bool:
-        """Delete a key; whether it had a value."""
+    def delete(self, key: Key, *, wait: int = 0, timeout: float = WAIT_TIMEOUT_S) -> bool:
+        """Delete a key; whether it had a value. `wait` is as for `put`."""
         encoded = kv.encode_key(key)
         self.check_usable()
+        if wait:
+            check_wait(wait)
         if self.replica.get(encoded) is None:
             return False
         self.replica.delete(encoded)
+        if wait:
+            self.wait_durable(wait, timeout=timeout)
         return True
 
     def scan(
@@ -310,6 +322,14 @@ class Swarm(Documents):
         Raises Timeout with the names of those that do not.
         """
         self.node().wait_for(peers, timeout=timeout)
+
+    def wait_durable(self, count: int, *, timeout: float = WAIT_TIMEOUT_S) -> None:
+        """Block until so many peers durably hold all that is written here.
+
+        Raises Timeout if fewer do by then. Nothing is undone: what is written stays, here and
+        wherever it has arrived, and goes on its way.
+        """
+        self.node().wait_durable(count, timeout=timeout)
 
     def node(self) -> Node:
         """This replica's presence on the network, started if it was not."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from murmur.errors import Closed
+from murmur.errors import Closed, InvalidInput
 from murmur.kvcore import DELETE, PUT, Operation, Replica
 from murmur.swarm import kv
 from murmur.swarm.documents import Documents, DocumentWriter
@@ -29,6 +29,15 @@ if TYPE_CHECKING:
     from murmur.sql import Session
 
 Parameters = Sequence[Any] | Mapping[str, Any] | None
+
+WAIT_TIMEOUT_S = 30.0
+
+
+def check_wait(count: int) -> int:
+    """A number of peers to wait for, seen before anything is written."""
+    if type(count) is not int or count < 0:
+        raise InvalidInput(f"wait: {count!r} is not a number of peers")
+    return count
 
 
 class Swarm(Protocol):
@@ -45,6 +54,10 @@ class Swarm(Protocol):
 
     def check_usable(self) -> None:
         """Raise Closed or Forked if nothing can be written any more."""
+        ...
+
+    def wait_durable(self, count: int, *, timeout: float) -> None:
+        """Block until so many peers hold all that is written here."""
         ...
 
 
@@ -141,13 +154,20 @@ class SwarmTransaction(Documents):
         """End the statement that runs, from any thread; the transaction goes on."""
         self._session.interrupt()
 
-    def commit(self) -> None:
-        """Make it visible, and end. Raises Conflict."""
+    def commit(self, *, wait: int = 0, timeout: float = WAIT_TIMEOUT_S) -> None:
+        """Make it visible, and end. Raises Conflict.
+
+        With `wait`, return when so many peers durably hold it. Raises Timeout if fewer do by then;
+        it is committed all the same.
+        """
         self._open()
+        check_wait(wait)
         try:
             self._session.commit()
         finally:
             self._session.close()
+        if wait:
+            self._swarm.wait_durable(wait, timeout=timeout)
 
     def rollback(self) -> None:
         """End; nothing of it remains. Ending twice is once."""

@@ -117,14 +117,17 @@ class Contact:
 
 @dataclass(slots=True, eq=False)
 class Wait:
-    """Somebody blocks until the peers (None: all that were met) hold the vector."""
+    """Somebody blocks until peers hold the vector: these, or so many; else all that were met."""
 
     vector: Vector
     peers: frozenset[bytes] | None
     done: Callable[[], None]
+    count: int | None = None
 
     def contacts(self, contacts: Mapping[bytes, Contact]) -> list[Contact]:
         """For whom it waits."""
+        if self.count is not None:
+            return list(contacts.values())
         if self.peers is None:
             return [contact for contact in contacts.values() if contact.met]
         return [contacts[node_id] for node_id in self.peers if node_id in contacts]
@@ -132,4 +135,6 @@ class Wait:
     def over(self, contacts: Mapping[bytes, Contact]) -> bool:
         """Whether they hold it. While nobody was met, the wait is for the first who comes."""
         mine = self.contacts(contacts)
+        if self.count is not None:
+            return sum(contact.holds(self.vector) for contact in mine) >= self.count
         return bool(mine) and all(contact.holds(self.vector) for contact in mine)

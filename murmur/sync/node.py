@@ -237,8 +237,40 @@ class Node:
             known = self._ask(lambda _: frozenset(self._mesh.contacts))
             for node_id in wanted - known:
                 raise InvalidInput(f"peer {node_text(node_id)} is not known here: connect to it")
+        late = self._wait(vector, timeout, peers=wanted)
+        if late is not None:
+            names = ", ".join(f"{name[:12]}…" for name in late) or "no peer connected"
+            raise Timeout(f"not everybody holds this replica's data after {timeout:g} s: {names}")
+
+    def wait_durable(self, count: int, *, timeout: float) -> None:
+        """Block until so many peers durably hold everything that is committed here now.
+
+        Raises Timeout if fewer do; what is committed stays, and goes on its way.
+        """
+        if type(count) is not int or count < 0:
+            raise InvalidInput(f"wait: {count!r} is not a number of peers")
+        self._check_may_wait()
+        vector = {replica: seq for replica, seq in self._replica.vector.items() if seq}
+        self._replica.sync()
+        late = self._wait(vector, timeout, count=count)
+        if late is not None:
+            names = ", ".join(f"{name[:12]}…" for name in late) or "no peer is known"
+            raise Timeout(
+                f"fewer than {count} peers hold this replica's data after {timeout:g} s "
+                f"(missing: {names}); it is committed here, and they get it when they connect"
+            )
+
+    def _wait(
+        self,
+        vector: dict[bytes, int],
+        timeout: float,
+        *,
+        peers: frozenset[bytes] | None = None,
+        count: int | None = None,
+    ) -> list[str] | None:
+        """Block until peers hold the vector; who is late, if that took too long."""
         held: Future[None] = Future()
-        wait = Wait(vector, wanted, lambda: held.set_result(None))
+        wait = Wait(vector, peers, lambda: held.set_result(None), count)
         self._post(lambda _: self._mesh.wait(wait))
         deadline = self._monotonic() + timeout
         try:
@@ -246,17 +278,16 @@ class Node:
                 try:
                     # In steps, so that a node that stops meanwhile is noticed.
                     held.result(min(1.0, max(0.0, deadline - self._monotonic())))
-                    return
+                    return None
                 except FutureTimeout:
                     self._check_running()
                     if self._monotonic() >= deadline:
                         break
             late = self._ask(lambda _: self._mesh.forget_wait(wait))
+            return None if held.done() else late  # it came in the last moment
         except BaseException:
             self._post(lambda _: _ignore(self._mesh.forget_wait(wait)))
             raise
-        names = ", ".join(f"{name[:12]}…" for name in late) or "no peer connected"
-        raise Timeout(f"not everybody holds this replica's data after {timeout:g} s: {names}")
 
     def close(self) -> None:
         """Say goodbye, end the thread, close the socket. Calling it again does nothing."""

@@ -154,3 +154,44 @@ def test_peers_are_found_again_after_a_restart(tmp_path: Path) -> None:
             alice.put("k", b"after the restart")
             alice.wait_for(timeout=TIMEOUT_S)
             assert bob.get("k") == b"after the restart"
+
+
+def test_a_write_that_waits_for_peers_is_durable_there(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        names = ("alice", "bob", "carol")
+        alice, bob, carol = (
+            stack.enter_context(murmur.open(tmp_path / name, group="team")) for name in names
+        )
+        with pytest.raises(Timeout, match=r"fewer than 1 peers .* no peer is known.* committed"):
+            alice.put("early", b"1", wait=1, timeout=0.05)
+        assert alice.get("early") == b"1"
+        for swarm in (bob, carol):
+            swarm.connect_peer(alice.ticket(), timeout=TIMEOUT_S)
+        alice.put("a", b"1", wait=2, timeout=TIMEOUT_S)
+        for swarm in (bob, carol):
+            assert (swarm.get("early"), swarm.get("a")) == (b"1", b"1")
+            assert swarm.replica.durable_vector[alice.replica.id] == 2
+        assert alice.delete("a", wait=1, timeout=TIMEOUT_S)
+        assert None in (bob.get("a"), carol.get("a"))
+        with alice.transaction() as tx:
+            tx.put("b", b"2")
+            tx.commit(wait=2, timeout=TIMEOUT_S)
+        assert bob.get("b") == carol.get("b") == b"2"
+        carol.close()
+        alice.put("c", b"3", wait=1, timeout=TIMEOUT_S)
+        assert bob.get("c") == b"3"
+        with pytest.raises(Timeout, match="fewer than 2 peers"):
+            alice.wait_durable(2, timeout=0.2)
+        alice.wait_durable(0, timeout=0)
+
+
+def test_a_wrong_number_of_peers_changes_nothing(pair: tuple[Swarm, Swarm]) -> None:
+    alice, _ = pair
+    for wrong in (-1, True, 1.5, "1"):
+        with pytest.raises(InvalidInput, match="is not a number of peers"):
+            alice.put("a", b"1", wait=wrong)  # type: ignore[arg-type]
+        with pytest.raises(InvalidInput, match="is not a number of peers"):
+            alice.delete("a", wait=wrong)  # type: ignore[arg-type]
+        with pytest.raises(InvalidInput, match="is not a number of peers"):
+            alice.wait_durable(wrong)  # type: ignore[arg-type]
+    assert alice.get("a") is None
