@@ -17,7 +17,7 @@ from murmur.kvcore.causality import dominates
 from murmur.kvcore.cell import Author, apply
 from murmur.kvcore.derivation import CellChange, Derivation
 from murmur.kvcore.mark import Tip
-from murmur.kvcore.record import COUNT, PUT, Operation, Transaction, digest
+from murmur.kvcore.record import COUNT, PUT, Operation, Transaction, deletes, digest
 from murmur.kvcore.view import View
 
 
@@ -41,6 +41,7 @@ class Group:
         self.stamp = 0
         self.records: list[bytes] = []
         self.park: list[bytes] = []
+        self.deleting = True  # it does nothing else
         self.bytes = 0
 
     def admit(self, record: bytes, decoded: Transaction, vector: Mapping[bytes, int]) -> None:
@@ -62,6 +63,7 @@ class Group:
         self.tips[replica] = Tip(seq, stamp, digest(record), vector)
         self.stamp = max(self.stamp, stamp)
         self.records.append(record)
+        self.deleting = self.deleting and deletes(operations)
         self.bytes += len(record)
 
     def batch(

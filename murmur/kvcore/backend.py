@@ -91,7 +91,7 @@ class KeyTree(Protocol):
         """Whether it should be rotated."""
         ...
 
-    def rotate(self, mark: bytes) -> None:
+    def rotate(self, mark: bytes, *, deleting: bool = False) -> None:
         """Make room in the memtable."""
         ...
 
@@ -217,7 +217,8 @@ def _is_sqlite(name: str) -> bool:
 
 
 def _is_lsm(name: str) -> bool:
-    return name.startswith("MANIFEST") or name.endswith((".sst", ".val", ".sst.tmp", ".val.tmp"))
+    suffixes = (".sst", ".val", ".sst.tmp", ".val.tmp")
+    return name.startswith(("MANIFEST", "RESERVE")) or name.endswith(suffixes)
 
 
 def _manifest_last(name: str) -> tuple[bool, str]:

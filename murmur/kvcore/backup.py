@@ -33,6 +33,7 @@ from zlib import crc32
 
 from murmur.errors import ChecksumMismatch, Corruption, InvalidInput, UnknownFormat
 from murmur.kvcore.kernel.pure.table import FOOTER, FOOTER_BYTES
+from murmur.kvcore.reserve import RESERVE
 from murmur.kvcore.segment import Segment
 from murmur.kvcore.storage import (
     TEMPORARY,
@@ -319,7 +320,10 @@ def whole_items(storage: Storage, tree: Sequence[Item], log: Sequence[Segment]) 
     come later. `log` is its segments, the open one last, of which the copy ends with the last
     frame. What is restored opens as a copied directory does: a replica takes a new id.
     """
-    names = [name for name in storage.list() if name != LOCK and not name.endswith(TEMPORARY)]
+    left_out = LOCK, RESERVE
+    names = [
+        name for name in storage.list() if name not in left_out and not name.endswith(TEMPORARY)
+    ]
     items = [*tree, *(file_item(storage, name) for name in names)]
     for segment in log:
         item = file_item(storage, segment.name)

@@ -21,6 +21,9 @@ stays. A tombstone goes too, once no deeper level can hold what it hides. Beside
     garbage        tables that refer to a value file of mostly garbage are rewritten where they are,
                    and their values move to a new file; every other merge moves such values as well
 
+    hidden         tables whose every key a newer table's range tombstone deletes just go: nothing
+                   is read or written for it
+
 Nothing here asks for snapshots: they keep the version they were taken on.
 
 Invariants:
@@ -37,7 +40,8 @@ from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from murmur.kvcore.kernel import Table, TableInfo
+from murmur.kvcore.kernel import Ranges, Table, TableInfo
+from murmur.kvcore.kernel.pure.ranges import NO_RANGES, covers_all, union
 from murmur.kvcore.options import Options
 from murmur.kvcore.version import Version, size_of
 
@@ -89,6 +93,37 @@ def everything(version: Version, options: Options) -> Plan | None:
     while size > _base(options) * options.level_ratio ** (depth - 1):
         depth += 1
     return _plan(version, options, sources, level, depth, drop_tombstones=True)
+
+
+def hidden(version: Version, running: Collection[Plan] = ()) -> list[Table]:
+    """The tables, of no running plan, that newer range tombstones hide whole.
+
+    No plan may begin before they are gone: a tombstone that it drops may be what hides them. Reads
+    range tombstones from the disk; raises Corruption or OSError.
+    """
+    if not any(table.info.ranges for table in version.tables()):
+        return []
+    merging = {table for plan in running for table in plan.inputs}
+    gone: list[Table] = []
+    above: Ranges = NO_RANGES
+    for number, level in enumerate(version.levels):
+        # Within level 0 each table hides those that follow it, elsewhere none of its level.
+        for tables in ((table,) for table in level) if number == 0 else (level,):
+            gone += (
+                table
+                for table in tables
+                if table not in merging and covers_all(above, table.info.first, table.info.last)
+            )
+            above = union((above, *(table.ranges() for table in tables if table.info.ranges)))
+    return gone
+
+
+def clearing(version: Version, options: Options) -> Plan | None:
+    """The merge of level 0, due or not, if it brings mostly deletions, which make room below."""
+    flushed = version.level(0)
+    if any(_deadness(table.info) >= options.tombstone_ratio for table in flushed):
+        return _plan_level0(version, options)
+    return None
 
 
 def arranged(version: Version, options: Options) -> Version:

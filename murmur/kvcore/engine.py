@@ -220,16 +220,7 @@ class Engine:
     def flush(self) -> None:
         """Write what is in memory to a table, so that the next opening replays nothing."""
         with self._lock:
-            tree, log = self._enter(rotate=False)
-            try:
-                tree.flush(self._mark())
-            except OSError as error:
-                if error.errno not in FULL:
-                    raise
-                log.give_back()  # what was deleted may make a flush smaller than that
-                tree.flush(self._mark())
-            log.renew()
-            log.trim(log.end)
+            self._flush(*self._enter(rotate=False))
             self._leave()
 
     def compact(self) -> None:
@@ -315,9 +306,7 @@ class Engine:
             try:
                 tree, log = self._enter(rotate=False)
                 log.sync()  # first: on a full disk the flush fails, and nothing is lost by it
-                tree.flush(self._mark())
-                log.renew()
-                log.trim(log.end)
+                self._flush(tree, log)
             finally:
                 self._closed = True
                 self._release()
@@ -343,9 +332,7 @@ class Engine:
             if not entries and not ranges:
                 self._leave()
                 return
-            start = log.end
-            self._in_flight = start, entries, ranges
-            position = log.append(BATCH, (payload,), deleting=deleting)
+            start, position = self._append(log, payload, entries, ranges, deleting=deleting)
             try:
                 self._apply(entries, ranges)
             except MemoryError as error:
@@ -360,6 +347,40 @@ class Engine:
             self._in_flight = None
             self._leave()
         self._acknowledge(log, position)
+
+    def _append(
+        self,
+        log: Log,
+        payload: bytes,
+        entries: Sequence[Entry],
+        ranges: Sequence[Range],
+        *,
+        deleting: bool,
+    ) -> tuple[int, int]:
+        """Where a batch begins and ends in the log. Deletions make the room that they lack."""
+        start = log.end
+        self._in_flight = start, entries, ranges
+        try:
+            return start, log.append(BATCH, (payload,), deleting=deleting)
+        except OSError as error:
+            if not deleting or error.errno not in FULL or log.end != start:
+                raise
+            self._in_flight = None
+            self._flush(self._usable()[0], log)
+            start = log.end
+            self._in_flight = start, entries, ranges
+            return start, log.append(BATCH, (payload,), deleting=True)
+
+    def _flush(self, tree: Tree, log: Log) -> None:
+        try:
+            tree.flush(self._mark())
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            log.give_back()  # what was deleted may make a flush smaller than that
+            tree.flush(self._mark())
+        log.renew()
+        log.trim(log.end)
 
     def _usable(self) -> tuple[Tree, Log]:
         # Before any lock is waited for: in a forked child nobody would ever release it.

@@ -89,6 +89,7 @@ class Counts:
     compactions: int = 0
     moves: int = 0
     relocations: int = 0
+    tables_dropped: int = 0
     ingested: int = 0
     bytes_flushed: int = 0
     bytes_compacted: int = 0

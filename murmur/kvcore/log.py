@@ -16,6 +16,8 @@ time; the native kernel maps them and stores frames there, which takes 0.2 µs w
 0.7, and a sync of one frame takes 80 µs where it takes 125 in a file that grows. The zeros are cut
 off when the segment is closed. Segments are not recycled: a sync of a mapped old file takes 500 µs.
 
+Some room is held in a file of its own, for deletions on a full disk (reserve.py).
+
 Invariants:
     1. What is behind `end` in the file is never read, and is cut off before anything is appended,
        but for zeros: an append that was interrupted anywhere has either happened or not.
@@ -32,6 +34,7 @@ append takes only the first, so that it does not wait for another's sync.
 from __future__ import annotations
 
 import errno
+import os
 import threading
 import time
 from collections import deque
@@ -44,6 +47,7 @@ from murmur.kvcore import segment as segments_of
 from murmur.kvcore.frame import ADMITTED, BATCH, FRAME_SIZE, PARKED, scan
 from murmur.kvcore.kernel import Appender
 from murmur.kvcore.log_recovery import TornTail, full_path, recover
+from murmur.kvcore.reserve import RESERVE, Reserve
 from murmur.kvcore.segment import (
     DIRECTORY,
     HEADER_SIZE,
@@ -61,7 +65,7 @@ from murmur.kvcore.storage import AppendFile, Problem, Storage, cannot_prealloca
 __all__ = ["ADMITTED", "BATCH", "PARKED", "Log", "TornTail"]
 
 SEGMENT_BYTES = 64 << 20
-RESERVE = 16 << 10  # preallocated beyond what is used, for deletions on a full disk
+RESERVED_BYTES = 16 << 10  # held for deletions on a full disk
 RENEWED = 64  # a segment that is filled to a smaller part than 1/64 is not worth another file
 LONGEST_WAIT = 0.005  # seconds
 PREALLOCATED = 64 << 10  # at first; then twice what is used
@@ -90,6 +94,7 @@ class Log:
         self._group = 1  # how many shared the last sync
         self._durable = segments[-1].end
         self._preallocates = storage.preallocates
+        self._reserve = Reserve(storage, RESERVE)
         # One tuple, replaced as a whole: closed segments, and who appends to the open one.
         self._state: tuple[tuple[Segment, ...], Appender] = (
             segments[:-1],
@@ -99,6 +104,7 @@ class Log:
         self._rolling = False  # the open segment is to be closed before anything is appended
         self._poison: str | None = None
         self._closed = False
+        self._hold_reserve()
 
     @classmethod
     def open(
@@ -162,18 +168,12 @@ class Log:
         with self._writing:
             if self._closed or self._poison is not None:
                 self._check_usable()
-            end = self._try_append(kind, records)
-            if end < 0:
-                size = sum(map(len, records)) + FRAME_SIZE * len(records)
-                try:
-                    self._make_room(size)
-                except OSError as error:
-                    if not deleting or error.errno not in FULL or not self._holds(size):
-                        raise
-                    return self._append_to_reserve(kind, records)
-                end = self._try_append(kind, records)
-                assert end >= 0, "there is room now"
-            return end
+            try:
+                return self._append(kind, records, deleting=deleting)
+            except OSError as error:
+                if not deleting or error.errno not in FULL or not self._reserve.give_up():
+                    raise
+                return self._append(kind, records, deleting=deleting)
 
     def sync(self, position: int | None = None) -> int:
         """Wait until all before a position (default: the end) is durable; returns how much is.
@@ -227,9 +227,10 @@ class Log:
                 self._state = (closed[len(gone) :], appender)
                 for segment in gone:
                     self._storage.remove(segment.name)
+            self._hold_reserve()
 
     def give_back(self) -> None:
-        """Let go of preallocated room, the reserve too: somebody needs it who makes more."""
+        """Let go of preallocated room: somebody needs it who makes more."""
         with self._writing:
             self._check_usable()
             appender = self._state[1]
@@ -374,31 +375,27 @@ class Log:
                 return
             time.sleep(0)
 
+    def _append(self, kind: int, records: Sequence[bytes], *, deleting: bool) -> int:
+        end = self._try_append(kind, records)
+        if end < 0:
+            if not deleting and not self._hold_reserve():
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._storage.path)
+            self._make_room(sum(map(len, records)) + FRAME_SIZE * len(records))
+            end = self._try_append(kind, records)
+            assert end >= 0, "there is room now"
+        return end
+
+    def _hold_reserve(self) -> bool:
+        """Whether it is held, or never was needed: what it gave is for deletions."""
+        self._reserve.hold(min(RESERVED_BYTES, self._segment_bytes))
+        return not self._reserve.spent
+
     def _try_append(self, kind: int, records: Sequence[bytes]) -> int:
         try:
             return self._state[1].append(kind, records)
         except OSError:
             self._cut()
             raise
-
-    def _holds(self, size: int) -> bool:
-        """Whether the open segment has so much room, the reserve included."""
-        appender = self._state[1]
-        if not self._preallocates or self._rolling or appender.limit < appender.segment.start:
-            return False
-        segment = appender.segment
-        return appender.file.size() >= segment.end + segment.shift + size
-
-    def _append_to_reserve(self, kind: int, records: Sequence[bytes]) -> int:
-        appender = self._state[1]
-        limit, appender.limit = appender.limit, appender.file.size() - appender.segment.shift
-        try:
-            end = self._try_append(kind, records)
-        finally:
-            if appender is self._state[1]:  # else it was cut off, and a new one was begun
-                appender.limit = limit
-        assert end >= 0, "there is room in reserve"
-        return end
 
     def _make_room(self, size: int) -> None:
         """See to it that this many bytes can be appended, if need be to another segment."""
@@ -418,15 +415,14 @@ class Log:
         used = segment.end + segment.shift
         room = min(max(PREALLOCATED, 2 * used), HEADER_SIZE + self._segment_bytes)
         room = max(room, needed + segment.shift)
-        reserve = min(RESERVE, self._segment_bytes)
         try:
             try:
-                appender.file.preallocate(room + reserve)
+                appender.file.preallocate(room)
             except OSError as error:
                 if error.errno not in FULL:
                     raise
                 room = needed + segment.shift
-                appender.file.preallocate(room + reserve)
+                appender.file.preallocate(room)
         except OSError as error:
             if not cannot_preallocate(error):
                 raise
@@ -438,7 +434,7 @@ class Log:
             self._state[1].limit = max(needed, segment.start + self._segment_bytes)
             appender.file.close()
         else:
-            appender.map(max(room, HEADER_SIZE + self._segment_bytes) + reserve)
+            appender.map(max(room, HEADER_SIZE + self._segment_bytes))
             appender.limit = room - segment.shift
 
     def _appender(self, file: AppendFile, segment: Segment) -> Appender:

@@ -190,6 +190,11 @@ def digest(record: bytes) -> bytes:
     return hashlib.blake2b(record, digest_size=HASH_BYTES).digest()
 
 
+def deletes(operations: Sequence[Operation]) -> bool:
+    """Whether they only take away: then they are written even on a full disk."""
+    return all(operation.kind in (DELETE, REMOVE) for operation in operations)
+
+
 def decode_head(record: bytes) -> tuple[Transaction, int]:
     """The transaction of an admitted record without its operations, and how many they are."""
     _, replica, seq, stamp, previous = _HEADER.unpack_from(record)

@@ -36,6 +36,7 @@ from murmur.kvcore.lineage import CLEAN_FILE, REPLICA_FILE
 from murmur.kvcore.manifest import Manifest, decode_manifest
 from murmur.kvcore.options import Options
 from murmur.kvcore.repair_log import SavedLog, save_log
+from murmur.kvcore.reserve import RESERVE
 from murmur.kvcore.segment import DIRECTORY as LOG
 from murmur.kvcore.segment import create_segment
 from murmur.kvcore.storage import DiskStorage, ReadFile, Storage, read_whole
@@ -51,7 +52,7 @@ from murmur.kvcore.store import (
 from murmur.kvcore.version import Version
 
 PIECE_BYTES = 1 << 20  # copied at once
-LEFT_OUT = ("LOCK",)
+LEFT_OUT = ("LOCK", RESERVE)
 
 Handle = tuple[int, int, int]
 Range = tuple[bytes, bytes]

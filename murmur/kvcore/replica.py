@@ -46,7 +46,7 @@ from murmur.kvcore.causality import VersionVector, dominates
 from murmur.kvcore.clock import LAST_STAMP, MAX_SKEW_MS, Clock, HybridClock, SystemClock
 from murmur.kvcore.derivation import Derivation
 from murmur.kvcore.lineage import close_lineage, open_lineage
-from murmur.kvcore.log import ADMITTED, PARKED, Log, TornTail
+from murmur.kvcore.log import ADMITTED, FULL, PARKED, Log, TornTail
 from murmur.kvcore.mark import NO_TIP, Mark, Tip, decode_mark, encode_mark
 from murmur.kvcore.parking import ParkedRecord, Parking, Waiting
 from murmur.kvcore.record import (
@@ -56,6 +56,7 @@ from murmur.kvcore.record import (
     Malformed,
     Operation,
     decode,
+    deletes,
     digest,
     encode,
     stamp_of,
@@ -317,7 +318,7 @@ class Replica:
         """Commit blind puts and deletes of registers, covering all that is there; the dot."""
         self._usable()
         with self._lock:
-            self._enter()
+            self._enter(deleting=deletes(operations))
             position, dot = self._commit(operations, self._published.vector)
             self._leave()
         self._acknowledge(position)
@@ -331,7 +332,7 @@ class Replica:
             return None
         self._usable()
         with self._lock:
-            self._enter()
+            self._enter(deleting=deletes(operations))
             if snapshot.sequence < self._forgotten and not transaction.blind:
                 raise Conflict(
                     "too much was committed since this transaction began to tell whether it "
@@ -412,7 +413,7 @@ class Replica:
         self._usable()
         with self._lock:
             self._enter()
-            self._tree.flush(self._mark())
+            self._flush()
 
     def backup(self, directory: str, label: str = "") -> Generation:
         """Add all that was admitted to the backups in a directory, relative to this or absolute.
@@ -476,7 +477,7 @@ class Replica:
                 self._take_over()
                 self._settle()
                 self.log.sync()  # first: on a full disk the flush fails, and nothing is lost by it
-                self._tree.flush(self._mark())
+                self._flush()
                 end = self.log.end
                 self._advance_durable()
                 self._tree.close()
@@ -510,12 +511,21 @@ class Replica:
                 "open it in this process, after the other has closed it"
             )
 
-    def _enter(self) -> None:
+    def _enter(self, *, deleting: bool = False) -> None:
         self._usable()
         self._take_over()
         self._settle()
         if self._tree.full():
-            self._tree.rotate(self._mark())
+            self._tree.rotate(self._mark(), deleting=deleting)
+
+    def _flush(self) -> None:
+        try:
+            self._tree.flush(self._mark())
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            self.log.give_back()  # what was deleted may make a flush smaller than that
+            self._tree.flush(self._mark())
 
     def _write_register(self, key: bytes, value: bytes | None) -> None:
         kind = PUT if value is not None else DELETE
@@ -654,11 +664,21 @@ class Replica:
         batch += self.parking.entries(group.park, group.records)
         self._in_flight = self.log.end, batch
         if group.records:
-            self.log.append(ADMITTED, group.records)
+            self._append(group)
         if group.park:
             self.log.append(PARKED, group.park)
         self._publish(group, batch, state, self.log.end)
         self._in_flight = None
+
+    def _append(self, group: Group) -> None:
+        """Write the group to the log. Deletions make the room that they lack."""
+        try:
+            self.log.append(ADMITTED, group.records, deleting=group.deleting)
+        except OSError as error:
+            if not group.deleting or error.errno not in FULL:
+                raise
+            self._flush()
+            self.log.append(ADMITTED, group.records, deleting=True)
 
     def _publish(
         self,

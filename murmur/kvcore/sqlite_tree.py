@@ -271,7 +271,7 @@ class SqliteTree:
         """Whether the memtable has reached its budget and should be rotated."""
         return self._state.memtable.bytes >= self._memtable_bytes
 
-    def rotate(self, mark: bytes) -> None:
+    def rotate(self, mark: bytes, *, deleting: bool = False) -> None:
         """Make room in the memtable: `flush`, which here nobody does in the background."""
         self.flush(mark)
 

@@ -187,6 +187,11 @@ def write_atomically(storage: Storage, name: str, data: bytes) -> None:
 
 def replace(storage: Storage, name: str, data: bytes) -> None:
     """`write_atomically` but for the last step: until `sync_directory`, a crash may undo it."""
+    storage.rename(write_beside(storage, name, data), name)
+
+
+def write_beside(storage: Storage, name: str, data: bytes) -> str:
+    """Write what is to replace a file, durably, under the name that is returned."""
     temporary = name + TEMPORARY
     if storage.exists(temporary):  # of a writer that did not live to rename it
         storage.remove(temporary)
@@ -199,7 +204,7 @@ def replace(storage: Storage, name: str, data: bytes) -> None:
         raise
     finally:
         file.close()
-    storage.rename(temporary, name)
+    return temporary
 
 
 def cannot_preallocate(error: OSError) -> bool:

@@ -3,13 +3,14 @@
     tree/MANIFEST      what there is
     tree/000017.sst    table number 17
     tree/000018.val    value file number 18; tables and value files share the numbers
+    tree/RESERVE       room for a flush or merge that frees more (reserve.py)
 
     write a file, sync it -> sync the directory -> replace the manifest (`install`)
 
 Up to the last step the old manifest holds, and a new file is an orphan, removed at the next
 opening. After it, what only the old version needed is obsolete: it is removed once no reader is
-left on it. When the replacement of the manifest fails, either may be what a power cut leaves, so
-the files of both stay until one succeeds.
+left on it. When the last step, a rename and its sync, fails, either manifest may be what a power
+cut leaves, so the files of both stay until one succeeds.
 
 Invariant: every file that a manifest on the disk names is there.
 """
@@ -25,11 +26,22 @@ from typing import NamedTuple, TypeVar
 from murmur.errors import Corruption, InvalidInput
 from murmur.kvcore.kernel import BlockCache, Table, TableInfo, ValueFile
 from murmur.kvcore.manifest import EMPTY, Manifest, decode_manifest, encode_manifest
-from murmur.kvcore.storage import AppendFile, Problem, Storage, read_whole, write_atomically
-from murmur.kvcore.version import Version
+from murmur.kvcore.reserve import Reserve
+from murmur.kvcore.storage import (
+    AppendFile,
+    Problem,
+    Storage,
+    read_whole,
+    write_atomically,
+    write_beside,
+)
+from murmur.kvcore.version import Version, size_of
 
 DIRECTORY = "tree"
 MANIFEST = f"{DIRECTORY}/MANIFEST"
+RESERVE = f"{DIRECTORY}/RESERVE"
+LEAST_RESERVE = 64 << 10  # bytes
+RESERVED = 64  # one part in so many of the tree
 TABLE_SUFFIX = ".sst"
 VALUES_SUFFIX = ".val"
 
@@ -50,6 +62,7 @@ class Store:
         """Open the directory, or make it: afterwards `version` is what the manifest says."""
         self.storage = storage
         self.cache = BlockCache(cache_bytes)
+        self.reserve = Reserve(storage, RESERVE)
         self._mmap = mmap
         self._path = f"{storage.path}/{MANIFEST}"
         self._numbering = threading.Lock()
@@ -111,9 +124,11 @@ class Store:
         """Make a version the durable one, its files and its mark together."""
         kept = set(names_of(version))
         self.storage.sync_directory(DIRECTORY)
+        temporary = write_beside(self.storage, MANIFEST, self._encode(version))
         self._unsure |= kept & self._unfinished
         self._unfinished -= kept
-        write_atomically(self.storage, MANIFEST, self._encode(version))
+        self.storage.rename(temporary, MANIFEST)
+        self.storage.sync_directory(DIRECTORY)
         for file in files_of(self.version):
             if file.name not in kept:
                 self._obsolete[file.name] = weakref.ref(file)
@@ -135,6 +150,12 @@ class Store:
                 del self._obsolete[name]
                 removed += 1
         return removed
+
+    def hold_reserve(self, most: int) -> None:
+        """Hold as much room as the tree is large enough for, and no more than `most` bytes."""
+        held = size_of(self.version.tables()) + sum(f.size for f in self.version.values.values())
+        if held:
+            self.reserve.hold(min(max(LEAST_RESERVE, held // RESERVED), most))
 
     def checkpoint(self, version: Version, directory: str) -> None:
         """Make another tree of a version, in an empty directory, that shares its files."""

@@ -266,11 +266,9 @@ class Tree:
     def flush(self, mark: bytes) -> None:
         """Rotate and wait until it is installed; an OSError if the disk is full, and try again."""
         self._usable()
-        state = self._head.state
-        empty = not state.frozen and not any(memtable.bytes for memtable in state.memtables())
-        if empty and mark == state.version.mark:
+        if mark == self.mark and self._is_flushed():
             return
-        self._upkeep.wait_for(self._upkeep.rotate(mark))
+        self._upkeep.wait_for(self._upkeep.rotate(mark, waiting=True))
 
     def compact(self) -> None:
         """Merge what was flushed into one level without tombstones."""
@@ -333,6 +331,7 @@ class Tree:
             "frozen_memtables": len(state.frozen),
             "unflushed_bytes": sum(memtable.bytes for memtable in state.memtables()),
             "pressure": self._brake.pressure(state.memtable.bytes)[0],
+            "reserve_bytes": self._store.reserve.bytes,
             **census(state.version, self.options, self._store.cache),
             **self._work.figures.summary(),
         }
@@ -372,6 +371,10 @@ class Tree:
         self, prefix: bytes, *, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
         return self._pinned_scan(prefix, after_prefix(prefix), reverse=reverse)
+
+    def _is_flushed(self) -> bool:
+        state = self._head.state
+        return not state.frozen and not any(memtable.bytes for memtable in state.memtables())
 
     def _is_large(self, batch: Sequence[Entry]) -> bool:
         """Whether a batch weighs a quarter of the memtable, by every sixteenth of its entries."""

@@ -1,7 +1,8 @@
 """Upkeep: the threads that flush frozen memtables, merge, and remove files; and waiting for them.
 
     murmur-flush        a frozen memtable: flush the oldest, unless level 0 is full
-    murmur-merge-1..    somebody waits in compact(): merge everything
+    murmur-merge-1..    range tombstones hide whole tables: drop those
+                        somebody waits in compact(): merge everything
                         a compaction is due that disturbs none that runs: do it
                         obsolete files that nobody reads: remove them
                         else wait
@@ -11,10 +12,12 @@ more. Native merges run without the interpreter's lock, so that they cost writer
 
 When the disk is full, or there is no memory, nothing is lost: the memtables stay frozen and
 readable, whoever waits gets the OSError or MemoryError, and the next rotate, flush or compact tries
-again, with all that is frozen as one: what was deleted since then takes no room. Writers go on
-until as much is unflushed as ever may be, and one memtable more for those who delete. Any other
-failure ends the threads and poisons the tree: every later write raises `Poisoned` with the failure
-as its cause, for what is on the disk is now uncertain; opening the tree again finds out.
+again, with all that is frozen as one: what was deleted since then takes no room. What brings
+deletions may use the room that is held in reserve (reserve.py), and level 0 is merged before its
+turn if it brings little else. Writers go on until as much is unflushed as ever may be, and two
+memtables more for those who delete. Any other failure ends the threads and poisons the tree: every
+later write raises `Poisoned` with the failure as its cause, for what is on the disk is now
+uncertain; opening the tree again finds out.
 
 Invariants:
     1. Memtables are flushed in their order, by one thread.
@@ -32,12 +35,13 @@ from functools import partial
 from typing import TypeVar
 
 from murmur.errors import Closed, Poisoned
-from murmur.kvcore.compaction import Plan, everything, pick
+from murmur.kvcore.compaction import Plan, clearing, everything, pick
 from murmur.kvcore.ingest import Source
 from murmur.kvcore.options import Options
 from murmur.kvcore.pressure import STOP, Pace
 from murmur.kvcore.state import Frozen, Head
 from murmur.kvcore.store import Store
+from murmur.kvcore.version import Version
 from murmur.kvcore.work import NotCopied, Work
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -77,11 +81,15 @@ class Upkeep:
         self._exclusive = False  # everything is being merged
         self._ingesting: _Ingesting | None = None
         self._sweeping = False
+        self._dropping = False  # hidden tables are looked for, and no plan may begin
+        self._examined = -1  # the edition without hidden tables, but for what was being merged
         self._compact_wanted = False
         self._flush_full: OSError | MemoryError | None = None
         self._compaction_full: OSError | MemoryError | None = None
+        self._sweep_full: OSError | MemoryError | None = None
         self._full_at = 0  # the sequence of what last found no room to be flushed
         self._tight = False  # the last flush found no room
+        self._crowded = False  # something found no room, and the reserve was not held since
         self.failure: BaseException | None = None
         self.clear = True  # a writer need not look any closer: no failure, and no ingest under way
         self._stopping = False
@@ -100,16 +108,17 @@ class Upkeep:
                 f"the tree's background work failed ({self.failure!r}); close it and open it again"
             ) from self.failure
 
-    def rotate(self, mark: bytes, *, deleting: bool = False) -> Frozen:
-        """Freeze the memtable, when there is room for one more."""
+    def rotate(self, mark: bytes, *, deleting: bool = False, waiting: bool = False) -> Frozen:
+        """Freeze the memtable, when there is room for one more, or for who waits for its flush."""
         head, pending = self._head, self._options.pending_memtables
-        most = (pending + 1 + deleting) * self._options.memtable_bytes
+        most = (pending + 1 + 2 * deleting) * self._options.memtable_bytes
 
         def attempt() -> Frozen | None:
-            if len(head.state.frozen) >= pending:
-                return None
-            if self._tight and sum(memtable.bytes for memtable in head.state.memtables()) > most:
-                return None
+            if not waiting:
+                if len(head.state.frozen) >= pending:
+                    return None
+                if self._tight and sum(one.bytes for one in head.state.memtables()) > most:
+                    return None
             frozen = head.rotate(mark)
             self._work.look()
             return frozen
@@ -139,15 +148,18 @@ class Upkeep:
         self._retry()
         self._start(MERGE)
         self._until(lambda: not self._compact_wanted or None)
-        if self._compaction_full is not None:
-            raise self._compaction_full
+        error = self._compaction_full or self._sweep_full
+        if error is not None:
+            raise _bare(error)
 
     def settle(self) -> None:
         """Return when nothing is left to flush, to merge or to remove, for tests and benchmarks."""
         self._retry()
         self._start(FLUSH)
         self._start(MERGE)
-        self._until(lambda: (self._compaction_full is not None or self._idle()) or None)
+        self._until(
+            lambda: (self._compaction_full or self._sweep_full) is not None or self._idle() or None
+        )
 
     def ingest(self, sources: Sequence[Source]) -> int:
         """Let tables from elsewhere in, when all is flushed; the sequence they are published at.
@@ -193,12 +205,13 @@ class Upkeep:
             or self._running
             or self._sweeping
             or self._compact_wanted
+            or self._to_examine()
             or pick(self._head.state.version, self._options)
         )
 
     def _retry(self) -> None:
         with self._head.lock:
-            self._flush_full = self._compaction_full = None
+            self._flush_full = self._compaction_full = self._sweep_full = None
             self._head.notify()
 
     def _until(self, attempt: Callable[[], T | None], *, stalls: bool = False) -> T:
@@ -212,7 +225,7 @@ class Upkeep:
                     if self._stopping:
                         raise Closed("the tree is closed")
                     if self._flush_full is not None:
-                        raise self._flush_full
+                        raise _bare(self._flush_full)
                     waiter = self._head.waiter()
                     if not cause:
                         began = self._pace.now_ns()
@@ -283,19 +296,20 @@ class Upkeep:
         )
 
     def _flush(self, frozen: Frozen) -> None:
-        try:
-            self._work.flush(frozen, self._leave_off)
-            self._tight = False
-        except (OSError, MemoryError) as error:
-            if not _passing(error):
-                raise
-            with self._head.lock:
-                self._flush_full, self._full_at, self._tight = error, frozen.sequence, True
+        error = self._attempt(
+            partial(self._work.flush, frozen, self._leave_off),
+            in_need=lambda: self._work.deletes(frozen, self._leave_off),
+        )
+        with self._head.lock:
+            self._tight = error is not None
+            if error is not None:
+                self._flush_full, self._full_at = error, frozen.sequence
                 self._head.join()
                 self._head.notify()
         if MERGE not in self._threads:
             with self._head.lock:
-                due = pick(self._head.state.version, self._options) or self._store.sweepable()
+                version = self._head.state.version
+                due = self._due(version) or self._to_examine() or self._store.sweepable()
             if due:
                 self._start(MERGE)
 
@@ -307,7 +321,7 @@ class Upkeep:
         except (OSError, MemoryError) as error:
             if not _passing(error):
                 raise
-            ingesting.error = error
+            ingesting.error = _bare(error)
         with self._head.lock:
             self._ingesting, self.clear = None, True
             self._head.notify()
@@ -330,23 +344,52 @@ class Upkeep:
     def _merge_or_sweep(self) -> Job | None:
         if self._stopping or self.failure is not None:
             return None
-        if self._alone or self._exclusive or self._ingesting is not None:
+        if self._alone or self._exclusive or self._dropping or self._ingesting is not None:
             return None
         version = self._head.state.version
+        if self._compaction_full is None and self._to_examine():
+            self._dropping = True
+            return self._drop
         if self._compact_wanted:
             if self._running or self._sweeping:
                 return None
             self._exclusive = True
             return self._merge_everything
         if self._compaction_full is None:
-            plan = pick(version, self._options, self._running)
+            plan = self._due(version)
             if plan is not None:
                 self._running.append(plan)
                 return partial(self._merge, plan)
-            if not self._sweeping and self._store.sweepable():
-                self._sweeping = True
-                return self._sweep
+        if not self._sweeping and self._sweep_full is None and self._store.sweepable():
+            self._sweeping = True
+            return self._sweep
         return None
+
+    def _due(self, version: Version) -> Plan | None:
+        """What is to be merged next; on a full disk what clears it, too."""
+        plan = pick(version, self._options, self._running)
+        if plan is None and self._crowded and not self._running:
+            return clearing(version, self._options)
+        return plan
+
+    def _to_examine(self) -> bool:
+        """Whether there may be hidden tables."""
+        return self._examined != self._work.edition and any(
+            table.info.ranges for table in self._head.state.version.tables()
+        )
+
+    def _drop(self) -> None:
+        try:
+            self._compacting(self._examine, in_need=lambda: True)
+        finally:
+            with self._head.lock:
+                self._dropping = False
+                self._head.notify()
+
+    def _examine(self) -> None:
+        edition = self._work.edition  # before the version is looked at, which is no older then
+        self._work.drop(lambda: self._running)
+        self._examined = edition
 
     def _start_another(self) -> None:
         """One more thread, if there may be, and there is something for it."""
@@ -367,16 +410,21 @@ class Upkeep:
                 self._running.append(plan)
                 self._merge(plan)
                 del plan  # it holds tables that are to be removed
-            self._room_permitting(self._work.sweep)
+            self._sweep()
         finally:
             with self._head.lock:
                 self._exclusive = self._compact_wanted = False
                 self._head.notify()
 
     def _merge(self, plan: Plan) -> None:
+        def merge(plan: Plan) -> None:
+            self._work.merge(plan, self._leave_off, self._rearranging)
+
         try:
-            self._room_permitting(
-                partial(self._work.merge, plan, self._leave_off, self._rearranging)
+            self._compacting(
+                partial(merge, plan),
+                in_need=lambda: any(t.info.tombstones or t.info.ranges for t in plan.inputs),
+                again=partial(merge, plan._replace(relocate=frozenset())),
             )
         finally:
             with self._head.lock:
@@ -392,20 +440,60 @@ class Upkeep:
 
     def _sweep(self) -> None:
         try:
-            self._room_permitting(self._work.sweep)
+            error = self._attempt(self._work.sweep)
+            with self._head.lock:
+                self._sweep_full = error
         finally:
             with self._head.lock:
                 self._sweeping = False
                 self._head.notify()
 
-    def _room_permitting(self, job: Job) -> None:
-        try:
-            job()
-        except (OSError, MemoryError) as error:
-            if not _passing(error):
-                raise
+    def _compacting(
+        self, job: Job, *, in_need: Callable[[], bool], again: Job | None = None
+    ) -> None:
+        error = self._attempt(job, in_need=in_need, again=again)
+        if error is not None:
             with self._head.lock:
                 self._compaction_full = error
+
+    def _attempt(
+        self,
+        job: Job,
+        *,
+        in_need: Callable[[], bool] = lambda: False,
+        again: Job | None = None,
+    ) -> OSError | MemoryError | None:
+        """Do something; the error if there was no room for it, or no memory.
+
+        What finds the disk full is done again without the reserve, if it is `in_need`.
+        """
+        error, pending = _without_room(job), self._options.pending_memtables
+        if isinstance(error, OSError):
+            self._crowded = True
+            if self._store.reserve.bytes and in_need() and self._store.reserve.give_up():
+                error = _without_room(again or job)
+        self._store.hold_reserve((pending + 2) * self._options.memtable_bytes)
+        if error is None and self._store.reserve.bytes:
+            self._crowded = False
+        return error
+
+
+def _without_room(job: Job) -> OSError | MemoryError | None:
+    """Do something; the error if there was no room on the disk, or no memory."""
+    try:
+        job()
+    except (OSError, MemoryError) as error:
+        if not _passing(error):
+            raise
+        return _bare(error)
+    return None
+
+
+def _bare(error: OSError | MemoryError) -> OSError | MemoryError:
+    """The error without its traceback, whose frames keep files that are to be removed."""
+    if isinstance(error, MemoryError):
+        return MemoryError(*error.args)
+    return OSError(error.errno, error.strerror, error.filename)
 
 
 def _passing(error: OSError | MemoryError) -> bool:

@@ -147,6 +147,12 @@ class Version:
             levels[target] = sorted([*levels[target], *outputs], key=_first)
         return Version(levels, self.mark, self.last_sequence, self._with(values))
 
+    def without(self, tables: Collection[Table]) -> Version:
+        """The version after these tables are gone, and what only they referred to."""
+        gone = set(tables)
+        levels = [[table for table in level if table not in gone] for level in self.levels]
+        return Version(levels, self.mark, self.last_sequence, self.values)
+
     def ingested(self, placed: Sequence[tuple[int, Table]], last_sequence: int) -> Version:
         """The version with further tables, newer than all there is, each in the level it names."""
         depth = max(len(self.levels), *(level + 1 for level, _ in placed))

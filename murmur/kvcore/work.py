@@ -2,6 +2,7 @@
 
     flush      before_install(mark) -> files -> manifest with the mark -> readers
     merge      files -> manifest -> readers; or the manifest alone, where tables only move
+    drop       the manifest alone, without tables that range tombstones hide
     ingest     likewise, with files that were written elsewhere
 
 Who does it and when is the affair of upkeep.py; here it is done, in whatever thread. Files are
@@ -16,13 +17,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Sequence
 
-from murmur.kvcore.compaction import Plan, arranged
+from murmur.kvcore.compaction import Plan, arranged, hidden
 from murmur.kvcore.figures import Figures
 from murmur.kvcore.ingest import Source, copy_table, place
-from murmur.kvcore.kernel import Output, Table, TableInfo, ValueFile, write_tables
+from murmur.kvcore.kernel import Memtable, Output, Table, TableInfo, ValueFile, write_tables
 from murmur.kvcore.options import Options
 from murmur.kvcore.pressure import LEVEL0, NAP_S, UNFLUSHED, Brake, Bucket, Pace
 from murmur.kvcore.state import Frozen, Head
+from murmur.kvcore.storage import AppendFile
 from murmur.kvcore.store import Store, Writing
 from murmur.kvcore.version import Version, size_of
 
@@ -48,6 +50,7 @@ class Work:
         self.figures = Figures()
         self.brake = Brake(options)
         self.installing = threading.Lock()  # held while manifest and state change together
+        self.edition = 0  # how often a version was installed; guarded by the head's lock
         self._head = head
         self._store = store
         self._options = options
@@ -69,13 +72,11 @@ class Work:
         self._before_install(frozen.mark)
         leave_off()
         started = self._pace.now_ns()
+        memtables = _ready(frozen)
         with self._store.writing() as writing:
             table: Table | None = None
             values: list[ValueFile] = []
             size = 0
-            for memtable in frozen.memtables:
-                memtable.freeze(frozen.sequence)
-            memtables = [memtable for memtable in frozen.memtables if memtable.bytes]
             if memtables:
                 output = self._output(writing, 0, frozen.sequence, leave_off, urgent=True)
                 tables, values = self._open(write_tables(memtables, output), output)
@@ -95,6 +96,26 @@ class Work:
             self.figures.flushes.record(spent)
             self._expansion = frozen.bytes / table.info.size
             self.brake.drained(UNFLUSHED, frozen.bytes, spent)
+
+    def deletes(self, frozen: Frozen, leave_off: Callable[[], None]) -> bool:
+        """Whether a flush of these brings deletions: found out by one that writes nothing down."""
+
+        def create() -> tuple[int, AppendFile]:
+            return 0, _Nowhere()
+
+        memtables = _ready(frozen)
+        if not memtables:
+            return False
+        output = self._output(Writing(create, create), 0, frozen.sequence, leave_off, urgent=True)
+        output.pause = lambda written: leave_off()
+        infos = write_tables(memtables, output)
+        return any(info.tombstones or info.ranges for info in infos)
+
+    def drop(self, running: Callable[[], Collection[Plan]]) -> None:
+        """Install the version without hidden tables, if there are any. No plan begins meanwhile."""
+        if gone := hidden(self._head.state.version, running()):
+            self.install(lambda version: version.without(gone))
+            self.figures.counts.tables_dropped += len(gone)
 
     def merge(
         self,
@@ -175,6 +196,7 @@ class Work:
             self._store.install(version)
             with self._head.lock:
                 self._head.install(version, flushed, sequence)
+                self.edition += 1
                 self.look()
 
     def sweep(self) -> None:
@@ -209,6 +231,43 @@ class Work:
     ) -> tuple[list[Table], list[ValueFile]]:
         values = [self._store.open_values(number, size) for number, size in output.value_files]
         return [self._store.open(info) for info in infos], values
+
+
+def _ready(frozen: Frozen) -> list[Memtable]:
+    """The memtables to flush, newest first, frozen."""
+    for memtable in frozen.memtables:
+        memtable.freeze(frozen.sequence)
+    return [memtable for memtable in frozen.memtables if memtable.bytes]
+
+
+class _Nowhere:
+    """A file that keeps nothing."""
+
+    name = "nowhere"
+
+    def __init__(self) -> None:
+        self._size = 0
+
+    def write(self, data: bytes) -> None:
+        self._size += len(data)
+
+    def tell(self) -> int:
+        return self._size
+
+    def size(self) -> int:
+        return self._size
+
+    def preallocate(self, size: int) -> None:
+        assert size >= 0
+
+    def sync(self) -> None:
+        assert self._size
+
+    def truncate(self, size: int) -> None:
+        self._size = size
+
+    def close(self) -> None:
+        self._size = 0
 
 
 def _sizes(values: Sequence[ValueFile]) -> int:

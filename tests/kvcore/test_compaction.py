@@ -23,9 +23,20 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from murmur.kvcore.compaction import OLD, Plan, arranged, capacity, everything, pick, scores
+from murmur.kvcore.compaction import (
+    OLD,
+    Plan,
+    arranged,
+    capacity,
+    clearing,
+    everything,
+    hidden,
+    pick,
+    scores,
+)
 from murmur.kvcore.ingest import place
-from murmur.kvcore.kernel import Table, TableInfo, ValueFile
+from murmur.kvcore.kernel import Ranges, Table, TableInfo, ValueFile
+from murmur.kvcore.kernel.pure.ranges import join
 from murmur.kvcore.options import Options
 from murmur.kvcore.version import Version, size_of
 
@@ -46,10 +57,10 @@ class FakeTable:
         references: tuple[tuple[int, int], ...] = (),
     ) -> None:
         self.entries = dict(sorted(entries.items()))
-        self.ranges = sorted(ranges)
+        self.pairs = sorted(ranges)
         keys = list(self.entries)
-        first = min([*keys[:1], *(start for start, _ in self.ranges[:1])])
-        last = max([*keys[-1:], *(stop for _, stop in self.ranges)])
+        first = min([*keys[:1], *(start for start, _ in self.pairs[:1])])
+        last = max([*keys[-1:], *(stop for _, stop in self.pairs)])
         dead = sum(value is None for value in entries.values())
         self.info = TableInfo(
             number,
@@ -65,11 +76,15 @@ class FakeTable:
         )
         self.name = f"{number}"
 
+    def ranges(self) -> Ranges:
+        """Its range tombstones."""
+        return join(self.pairs)
+
     def find(self, key: bytes) -> Value | bool:
         """The value, None if it is deleted here, False if older tables know."""
         if key in self.entries:
             return self.entries[key]
-        return None if any(start <= key < stop for start, stop in self.ranges) else False
+        return None if any(start <= key < stop for start, stop in self.pairs) else False
 
 
 class FakeFile:
@@ -198,6 +213,22 @@ def test_a_range_tombstone_counts_as_many() -> None:
     many = {b"%03d" % number: b"v" for number in range(100)}
     hides = cast("Table", FakeTable(2, many, [(b"a", b"z")]))
     assert numbers(pick(version([], [hides], [table(1, "b", size=5000)]), SMALL)) == [2, 1]
+
+
+def test_what_newer_ranges_hide_whole_is_dropped_unless_it_is_being_merged() -> None:
+    hides = cast("Table", FakeTable(9, {}, [(b"b", b"e"), (b"m", b"p")]))
+    older = [table(8, "b", "d"), table(7, "b", "e"), hides, table(6, "c")]
+    below = [table(5, "a", "c"), table(4, "d"), table(3, "m", "o"), table(2, "o~", "p")]
+    assert hidden(version(older, below)) == [older[3], below[1], below[2]]
+    running = Plan([[below[1]]], 1, 2, b"d", b"d")
+    assert hidden(version(older, below), [running]) == [older[3], below[2]]
+    assert hidden(version([table(1, "a")], below)) == []
+
+
+def test_level_0_is_cleared_if_it_brings_mostly_deletions() -> None:
+    below = [table(1, "a", "z")]
+    assert clearing(version([table(2, "a")], below), SMALL) is None
+    assert numbers(clearing(version([table(3, "a"), dead(2, "b")], below), SMALL)) == [3, 2, 1]
 
 
 def test_tombstones_with_nothing_below_are_rewritten_where_they_are() -> None:
@@ -352,6 +383,17 @@ class CompactionMachine(RuleBasedStateMachine):
             self.version = arranged(self.version, self.options)
         self.running.remove(plan)
 
+    @rule()
+    def drop(self) -> None:
+        self.version = self.version.without(hidden(self.version, self.running))
+
+    @precondition(lambda self: not self.running)
+    @rule()
+    def clear(self) -> None:
+        plan = clearing(self.version, self.options)
+        if plan is not None:
+            self.running.append(plan)
+
     @rule(seed=st.integers(0, 999), count=st.integers(3, 9))
     def flush_often(self, seed: int, count: int) -> None:
         rng = Random(seed)
@@ -380,7 +422,7 @@ class CompactionMachine(RuleBasedStateMachine):
                 for key, value in table.entries.items():
                     if key not in hidden:
                         entries.setdefault(key, value)
-            ranges += [one for table in tables for one in table.ranges]
+            ranges += [one for table in tables for one in table.pairs]
         if plan.drop_tombstones:
             entries = {key: value for key, value in entries.items() if value is not None}
             ranges = []

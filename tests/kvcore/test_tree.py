@@ -183,7 +183,7 @@ def test_orphans_go_and_strangers_stay(storage: Storage) -> None:
     for name in ("tree/000099.sst", "tree/notes.txt", "000098.sst"):
         storage.create(name).close()
     tree = open_tree(storage)
-    assert storage.list("tree") == ["000001.sst", "MANIFEST", "notes.txt"]
+    assert storage.list("tree") == ["000001.sst", "MANIFEST", "RESERVE", "notes.txt"]
     assert storage.exists("000098.sst")
     storage.create("tree/000097.sst").close()
     assert [problem.path.rsplit("/", 1)[1] for problem in tree.check()] == ["000097.sst"]
