@@ -25,10 +25,10 @@ from murmur.catalog.ddl import (
     rename_column,
     rename_table,
 )
+from murmur.catalog.decoding import Row, atoms_getter, row_decoder, row_reader
 from murmur.catalog.derivation import CatalogDerivation
 from murmur.catalog.generated import IntegerIds, Uuid7
 from murmur.catalog.keyspace import prefix_range, row_prefix
-from murmur.catalog.layout import Row, atoms_getter, row_decoder
 from murmur.catalog.ranges import Bound, index_bounds, row_bounds
 from murmur.catalog.rows import (
     Increment,
@@ -48,10 +48,12 @@ from murmur.catalog.schema import (
     Column,
     ColumnDefinition,
     Default,
+    ExpressionDefinition,
     ForeignKey,
     ForeignKeyDefinition,
     Index,
     IndexColumn,
+    RowExpression,
     Table,
     TableDefinition,
     UniqueDefinition,
@@ -70,6 +72,7 @@ __all__ = [
     "Conflict",
     "Default",
     "Dispute",
+    "ExpressionDefinition",
     "ForeignKey",
     "ForeignKeyDefinition",
     "Increment",
@@ -80,6 +83,7 @@ __all__ = [
     "Reset",
     "Row",
     "RowCheck",
+    "RowExpression",
     "SqlType",
     "StatementChecks",
     "Table",
@@ -116,6 +120,7 @@ __all__ = [
     "row_bounds",
     "row_decoder",
     "row_prefix",
+    "row_reader",
     "scan_index",
     "scan_rows",
     "table_of",

@@ -13,6 +13,9 @@ which a name was given:
     two indexes of one name         as tables
     index or CHECK over columns     asleep: kept, not enforced, awake again with its columns
     that are not shown
+    index or generated column of    likewise; such a column reads NULL
+    an expression that this
+    release cannot read
     foreign key whose parent, or    likewise
     the parent's key, is not there
 
@@ -40,6 +43,7 @@ from murmur.catalog.definitions import (
     TableRecord,
     read_table,
 )
+from murmur.catalog.expressions import Compile, compiled, compiled_index, no_compiler
 from murmur.catalog.kv_definitions import kv_problem
 from murmur.catalog.schema import Check, Column, ForeignKey, Index, Table
 from murmur.catalog.views import SqlView, ViewRecord, read_view
@@ -77,6 +81,7 @@ class _Settled:
     referencing: Mapping[int, tuple[ForeignKey, ...]]
     disputes: tuple[Dispute, ...]
     version: int
+    compile: Compile
 
 
 class Catalog:
@@ -148,12 +153,13 @@ class Catalog:
         self, records: Mapping[int, TableRecord], views: Mapping[int, ViewRecord], tick: int
     ) -> Catalog:
         """This catalog with these definitions; tables that did not change stay the same objects."""
-        return Catalog(_settle(records, views, self._settled.by_id, tick), self.touched)
+        known, compile_text = self._settled.by_id, self._settled.compile
+        return Catalog(_settle(records, views, known, tick, compile_text), self.touched)
 
 
-def empty_catalog(version: int = 0) -> Catalog:
-    """A catalog without tables."""
-    return Catalog(_settle({}, {}, {}, version), {})
+def empty_catalog(version: int = 0, compile_text: Compile = no_compiler) -> Catalog:
+    """A catalog without tables; `compile_text` reads the expressions of those to come."""
+    return Catalog(_settle({}, {}, {}, version, compile_text), {})
 
 
 def read_definitions(
@@ -199,10 +205,11 @@ def _settle(
     view_records: Mapping[int, ViewRecord],
     known: Mapping[int, Table],
     version: int,
+    compile_text: Compile,
 ) -> _Settled:
     disputes: list[Dispute] = []
     live = [_over_kv(record, disputes) for record in records.values() if record.dropped is None]
-    shown = {record.id: _shown_columns(record) for record in live}
+    shown = {record.id: _computing(record, compile_text, disputes) for record in live}
     whole = []
     for record in live:
         reason = _missing(record, shown[record.id])
@@ -218,7 +225,7 @@ def _settle(
     for record in whole:
         disputes += _column_disputes(record, names[record.id], shown[record.id])
         disputes += _record_disputes(record, names[record.id])
-    awake, index_names = _indexes(whole, names, shown, disputes)
+    awake, index_names = _indexes(whole, names, shown, compile_text, disputes)
     by_id: dict[int, Table] = {}
     for record in whole:
         columns = shown[record.id]
@@ -260,6 +267,7 @@ def _settle(
         referencing={parent: tuple(keys) for parent, keys in referencing.items()},
         disputes=tuple(sorted(disputes, key=lambda each: each[:3])),
         version=version,
+        compile=compile_text,
     )
 
 
@@ -276,6 +284,7 @@ def _shown_columns(record: TableRecord) -> tuple[Column, ...]:
             nullable=column.nullable and column.id not in record.primary_key,
             default=column.default,
             position=position,
+            generated=column.generated,
         )
         for position, column in enumerate(ordered)
     )
@@ -294,18 +303,45 @@ def _missing(record: TableRecord, columns: tuple[Column, ...]) -> str | None:
 
 def _over_kv(record: TableRecord, disputes: list[Dispute]) -> TableRecord:
     """The record; without what a table over KV keys cannot have, if some peer gave it that."""
-    if record.kv is None or not (record.indexes or record.checks or record.foreign_keys):
+    generated = [column for column in record.columns if column.generated is not None]
+    others = record.indexes or record.checks or record.foreign_keys
+    if record.kv is None or not (generated or others):
         return record
-    named = [each.index.name for each in record.indexes]
+    named = [f"generated column {column.name}" for column in generated]
+    named += [each.index.name for each in record.indexes]
     named += [check.name for check in record.checks]
     named += [foreign_key.name for foreign_key in record.foreign_keys]
     disputes += [_asleep(record.name, name, "the table is over KV keys") for name in named]
-    return replace(record, indexes=(), checks=(), foreign_keys=())
+    columns = tuple(replace(column, generated=None) for column in record.columns)
+    return replace(record, columns=columns, indexes=(), checks=(), foreign_keys=())
+
+
+def _computing(
+    record: TableRecord, compile_text: Compile, disputes: list[Dispute]
+) -> tuple[Column, ...]:
+    """The shown columns, the generated ones compiled."""
+    columns = _shown_columns(record)
+    if all(column.generated is None for column in columns):
+        return columns
+    stored = {column.id: column for column in columns if column.generated is None}
+    computing = []
+    for column in columns:
+        written = column.generated
+        if written is not None:
+            expression = compiled(written, stored, compile_text)
+            if expression is not None:
+                column = replace(column, generated=expression)
+            else:
+                what = f"generated column {column.name}"
+                reason = f"its expression cannot be read: {written.text}"
+                disputes.append(_asleep(record.name, what, reason))
+        computing.append(column)
+    return tuple(computing)
 
 
 def _keys(columns: Iterable[Column]) -> set[int]:
     """The columns that can stand in keys; others are there only if a peer wrote nonsense."""
-    return {column.id for column in columns if column.type.can_be_key}
+    return {column.id for column in columns if column.type.can_be_key and column.generated is None}
 
 
 def _column_order(record: TableRecord, column: ColumnRecord) -> tuple[bool, Rank, int]:
@@ -364,21 +400,33 @@ def _indexes(
     records: Iterable[TableRecord],
     names: Mapping[int, str],
     shown: Mapping[int, tuple[Column, ...]],
+    compile_text: Compile,
     disputes: list[Dispute],
 ) -> tuple[dict[int, list[IndexRecord]], dict[int, str]]:
     awake: dict[int, list[IndexRecord]] = {}
     claims = []
     for record in records:
-        keys = _keys(shown[record.id])
+        columns = {column.id: column for column in shown[record.id]}
         awake[record.id] = []
         for each in record.indexes:
-            if keys.issuperset(each.index.column_ids):
-                awake[record.id].append(each)
+            index = _awake_index(each.index, columns, compile_text)
+            if isinstance(index, Index):
+                awake[record.id].append(IndexRecord(index, each.rank))
                 claims.append(_Claim(each.rank, each.index.id, each.index.name, names[record.id]))
             else:
-                what, reason = f"index {each.index.name}", "a column of it is not shown"
-                disputes.append(_asleep(names[record.id], what, reason))
+                disputes.append(_asleep(names[record.id], f"index {each.index.name}", index))
     return awake, _names("index", claims, disputes)
+
+
+def _awake_index(index: Index, columns: Mapping[int, Column], compile_text: Compile) -> Index | str:
+    """The index, its expressions compiled; or why it is not in force."""
+    if not columns.keys() >= set(index.input_ids):
+        return "a column of it is not shown"
+    plain = [columns[each.column_id].type for each in index.columns if each.expression is None]
+    computed = [each.expression.type for each in index.columns if each.expression is not None]
+    if not all(sql_type.can_be_key for sql_type in (*plain, *computed)):
+        return "a column of it cannot be a key"
+    return compiled_index(index, columns, compile_text) or "an expression of it cannot be read"
 
 
 def _awake_checks(
@@ -421,7 +469,7 @@ def resolve_parent(foreign_key: ForeignKey, parent: Table) -> ForeignKey | None:
     if wanted == sorted(parent.primary_key):
         return replace(foreign_key, parent_index_id=None)
     for index in sorted(parent.indexes, key=lambda index: index.id):
-        if index.unique and wanted == sorted(index.column_ids):
+        if index.unique and index.plain and wanted == sorted(index.column_ids):
             return replace(foreign_key, parent_index_id=index.id)
     return None
 

@@ -36,7 +36,14 @@ from murmur.catalog.derivation import source_of
 from murmur.catalog.keyspace import ROW_PREFIX_BYTES, prefix_range, row_prefix
 from murmur.catalog.kv_keys import show_key
 from murmur.catalog.kv_tables import misfits
-from murmur.catalog.layout import Layout, key_text, layout_of, readable, value_text
+from murmur.catalog.layout import (
+    Layout,
+    claim_text,
+    key_text,
+    layout_of,
+    readable,
+    value_text,
+)
 from murmur.catalog.rows import scan_rows
 from murmur.catalog.schema import Column, ForeignKey, Index, Table
 from murmur.errors import DataError, InvalidInput
@@ -229,7 +236,7 @@ def _claims(view: View, table: Table, index: Index) -> Iterator[Conflict]:
         _, first_key, first = ranked[0]
         winner = _row_key(table, first_key, first)
         for rank, key, fields in ranked[1:]:
-            value = key_text(table, index.column_ids, fields)
+            value = claim_text(table, index, fields)
             yield Conflict(
                 kind="unique",
                 table=table.name,
@@ -341,7 +348,8 @@ def _claim_rank(view: View, table: Table, key: bytes) -> Rank:
     assert cell is not None
     unique = [index for index in table.indexes if index.unique]
     return _written_at(
-        decode_record(cell)[0], [column for index in unique for column in index.column_ids]
+        decode_record(cell)[0],
+        table.stored_ids(column for index in unique for column in index.input_ids),
     )
 
 
@@ -362,7 +370,7 @@ def _row_key(table: Table, key: bytes, fields: Mapping[int, Atom]) -> str:
 
 def _row_text(columns: Sequence[Column], fields: Mapping[int, Atom]) -> str:
     return ", ".join(
-        f"{column.name}={_brief(readable(fields.get(column.id, column.missing), column))}"
+        f"{column.name}={_brief(readable(column.atom(fields), column))}"
         for column in columns
         if column.type.name != "COUNTER"
     )

@@ -20,10 +20,11 @@ from typing import TypeAlias
 
 from murmur.catalog import keyspace
 from murmur.catalog.catalog import Catalog
+from murmur.catalog.decoding import Row
 from murmur.catalog.derivation import Source, source_of, values_encoder
 from murmur.catalog.keycode import atom_encoder
 from murmur.catalog.keyspace import prefix_range
-from murmur.catalog.layout import Fields, Layout, Row, key_text, layout_of, value_text
+from murmur.catalog.layout import Fields, Layout, claim_text, key_text, layout_of, value_text
 from murmur.catalog.schema import Check, ForeignKey, Index, Table
 from murmur.errors import ConstraintViolation
 from murmur.kvcore import Atom, Transaction, View, visible_fields
@@ -253,7 +254,10 @@ def unique_violation(
 ) -> ConstraintViolation:
     """The error for a value that another row holds; without an index, the primary key."""
     name = table.primary_key_name if index is None else index.name
-    key = key_text(table, table.primary_key if index is None else index.column_ids, fields)
+    if index is None:
+        key = key_text(table, table.primary_key, fields)
+    else:
+        key = claim_text(table, index, fields)
     return ConstraintViolation(
         f'duplicate key value violates unique constraint "{name}" of table "{table.name}": '
         f"Key {key} already exists."
@@ -263,9 +267,10 @@ def unique_violation(
 def check_new_unique(tx: Transaction, index: Index) -> None:
     """A unique index that has just been defined holds over the rows that are there."""
     table = _defined(tx, index.table_id)
+    index = next(each for each in table.indexes if each.id == index.id)
     prefix = keyspace.entry_prefix(index.id, unique=True)
     for _, fields in duplicate_claims(tx, table, index, prefix):
-        key = key_text(table, index.column_ids, fields)
+        key = claim_text(table, index, fields)
         raise ConstraintViolation(
             f'could not create unique index "{index.name}" of table "{table.name}": '
             f"Key {key} is duplicated."

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from murmur.catalog import keyspace
@@ -36,17 +37,20 @@ from murmur.catalog.drafts import (
     draft_check,
     draft_column,
     draft_foreign_key,
+    draft_generated,
     draft_index,
     draft_table,
     no_table,
 )
 from murmur.catalog.kv_definitions import check_kv_column
+from murmur.catalog.layout import layout_of
 from murmur.catalog.rows import scan_rows
 from murmur.catalog.schema import (
     Check,
     CheckDefinition,
     Column,
     ColumnDefinition,
+    ExpressionDefinition,
     ForeignKey,
     ForeignKeyDefinition,
     Index,
@@ -55,7 +59,7 @@ from murmur.catalog.schema import (
 )
 from murmur.catalog.views import SqlView, view_fields
 from murmur.errors import ConstraintViolation, InvalidInput
-from murmur.kvcore import Transaction
+from murmur.kvcore import Transaction, visible_fields
 
 Holds = Callable[[tuple[Any, ...]], bool | None]
 
@@ -169,8 +173,13 @@ def add_column(
                 f'column "{column.name}" of table "{table_name}" is NOT NULL without a constant '
                 "default, and the table has rows, which would hold NULL there"
             )
+    if column.generated is not None:
+        by_name = {each.name: each for each in table.columns}
+        new = replace(new, generated=draft_generated(table_name, column.generated, by_name))
     with _whole(tx):
         _write_column(tx, table.id, new)
+        if new.generated is not None:
+            _check_computed(tx, table.id)
     return True
 
 
@@ -209,9 +218,12 @@ def drop_column(tx: Transaction, table_name: str, name: str, *, if_exists: bool 
     for foreign_key in catalog.referencing(table.id):
         if column.id in foreign_key.parent_column_ids:
             raise InvalidInput(f'foreign key "{foreign_key.name}" depends on column "{name}"')
+    for other in table.columns:
+        if other.generated is not None and column.id in other.generated.column_ids:
+            raise InvalidInput(f'generated column "{other.name}" depends on column "{name}"')
     with _whole(tx):
         for index in table.indexes:
-            if column.id in index.column_ids:
+            if column.id in index.input_ids:
                 tx.remove(keyspace.item_key(table.id, keyspace.INDEX, index.id))
         for check in table.checks:
             if column.id in check.column_ids:
@@ -227,25 +239,33 @@ def drop_column(tx: Transaction, table_name: str, name: str, *, if_exists: bool 
 def create_index(
     tx: Transaction,
     table_name: str,
-    columns: Sequence[tuple[str, bool]],
+    columns: Sequence[tuple[str | ExpressionDefinition, bool]],
     *,
     name: str = "",
     unique: bool = False,
     constraint: bool = False,
+    predicate: ExpressionDefinition | None = None,
     if_not_exists: bool = False,
 ) -> bool:
-    """CREATE [UNIQUE] INDEX over (column, descending) pairs; or UNIQUE, with `constraint`."""
+    """CREATE [UNIQUE] INDEX over (column or expression, descending) pairs; `constraint`: UNIQUE.
+
+    With a `predicate` it holds the rows for which that is TRUE.
+    """
     catalog = _catalog(tx)
     table = _table(catalog, table_name)
     if name and catalog.index(name) is not None:
         if if_not_exists:
             return False
         raise InvalidInput(f'index "{name}" already exists')
-    index = draft_index(catalog, table, columns, name, unique=unique, constraint=constraint)
+    index = draft_index(
+        catalog, table, columns, name, unique=unique, constraint=constraint, predicate=predicate
+    )
     with _whole(tx):
-        if unique:
+        if unique or not index.plain:
             tx.guard_range(*keyspace.prefix_range(keyspace.row_prefix(table.id)))
         _write_index(tx, index)
+        if not index.plain:
+            _check_computed(tx, table.id)
         if unique:
             check_new_unique(tx, index)
     return True
@@ -355,6 +375,17 @@ def _column_called(catalog: Catalog, table: Table, name: str) -> int:
         if record.id not in shown and suffixed(record.name, record.id) == name:
             return record.id
     raise InvalidInput(f'column "{name}" of table "{table.name}" does not exist')
+
+
+def _check_computed(tx: Transaction, table_id: int) -> None:
+    """What has just been defined can be computed of every row; DataError otherwise."""
+    table = _catalog(tx).table_by_id(table_id)
+    assert table is not None
+    layout = layout_of(table)
+    rows = keyspace.prefix_range(keyspace.row_prefix(table_id))
+    tx.guard_range(*rows)
+    for _, cell in tx.scan(*rows):
+        layout.check_computed(layout.readable(visible_fields(cell)))
 
 
 def _write_column(tx: Transaction, table_id: int, column: Column) -> None:

@@ -8,14 +8,18 @@ thing apart. Field numbers:
     table        3 generation  4 primary key: column id u32*  5 its name
                  20 prefix of KV keys  21 how values hold columns: "whole" or "json"
     column       3 type as text  4 nullable  5 position
-                 6 default's kind  7 default's value  8 default's text
+                 6 default's kind  7 default's value  8 default's text  9 generated as: expression
     index        3 unique  4 constraint  5 columns: (column id u32 | descending u8)*
+                 6 predicate: expression  16, 17, ... expressions that stand in its columns
     foreign key  3 columns: u32*  4 parent table: u64  5 parent columns: u32*  6 on delete
     check        3 text  4 columns: u32*  5 their names in the text, each followed by 00
     view         3 text  4 names of its columns, each followed by 00
 
     note (id UUID PRIMARY KEY)  ->  02 01 9c..|00       {1: "note", 3: 1, 4: 1f.., 5: "note_pkey"}
                                     02 01 9c..|01|1f..  {1: "id", 3: "UUID", 4: False, 5: 0}
+
+An expression is text: the SQL, its type, and name and id in hexadecimal of each column that it
+reads, each part followed by 00.
 
 A table or column is dropped by an edit, not removed, because rows that mention it stay: `dropped`
 holds the version vector that the dropper had seen, (replica 8s | seq u64)*. A life made by a CREATE
@@ -44,6 +48,7 @@ from murmur.catalog.schema import (
     Index,
     IndexColumn,
     KvPrefix,
+    RowExpression,
     Table,
 )
 from murmur.catalog.types import SqlType, parse_type
@@ -57,7 +62,9 @@ TABLE_GENERATION, TABLE_KEY, TABLE_KEY_NAME = 3, 4, 5
 TABLE_KV_PREFIX, TABLE_KV_VALUES = 20, 21
 COLUMN_TYPE, COLUMN_NULLABLE, COLUMN_POSITION = 3, 4, 5
 DEFAULT_KIND, DEFAULT_VALUE, DEFAULT_TEXT = 6, 7, 8
-INDEX_UNIQUE, INDEX_CONSTRAINT, INDEX_COLUMNS = 3, 4, 5
+COLUMN_GENERATED = 9
+INDEX_UNIQUE, INDEX_CONSTRAINT, INDEX_COLUMNS, INDEX_PREDICATE = 3, 4, 5, 6
+INDEX_EXPRESSION = 16  # the first; the others follow
 CHILD_COLUMNS, PARENT_TABLE, PARENT_COLUMNS, ON_DELETE = 3, 4, 5, 6
 CHECK_TEXT, CHECK_COLUMNS, CHECK_NAMES = 3, 4, 5
 VIEW_TEXT, VIEW_COLUMNS = 3, 4
@@ -109,6 +116,7 @@ class ColumnRecord:
     default: Default | None
     position: int
     rank: Rank
+    generated: RowExpression | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,12 +185,14 @@ def column_fields(column: Column) -> Fields:
         fields[DEFAULT_KIND] = column.default.kind
         fields[DEFAULT_VALUE] = column.default.value
         fields[DEFAULT_TEXT] = column.default.text
+    if column.generated is not None:
+        fields[COLUMN_GENERATED] = pack_expression(column.generated)
     return fields
 
 
 def index_fields(index: Index) -> Fields:
     """The record of an index."""
-    return {
+    fields: Fields = {
         NAME: index.name,
         INDEX_UNIQUE: index.unique,
         INDEX_CONSTRAINT: index.constraint,
@@ -190,6 +200,11 @@ def index_fields(index: Index) -> Fields:
             _INDEX_COLUMN.pack(column.column_id, column.descending) for column in index.columns
         ),
     }
+    if index.predicate is not None:
+        fields[INDEX_PREDICATE] = pack_expression(index.predicate)
+    for at, each in enumerate(part.expression for part in index.columns if part.expression):
+        fields[INDEX_EXPRESSION + at] = pack_expression(each)
+    return fields
 
 
 def foreign_key_fields(foreign_key: ForeignKey) -> Fields:
@@ -211,6 +226,29 @@ def check_fields(check: Check) -> Fields:
         CHECK_COLUMNS: pack_ids(check.column_ids),
         CHECK_NAMES: "".join(name + "\0" for name in check.column_names),
     }
+
+
+def pack_expression(expression: RowExpression) -> str:
+    """An expression as a field."""
+    columns = zip(expression.column_names, expression.column_ids, strict=True)
+    named = (part for name, column_id in columns for part in (name, f"{column_id:08x}"))
+    return "".join(part + "\0" for part in (expression.text, str(expression.type), *named))
+
+
+def unpack_expression(fields: Mapping[int, Atom], field: int) -> RowExpression:
+    """What pack_expression packed; InvalidInput if it is not that."""
+    parts = typed(fields, field, str).split("\0")
+    if len(parts) < 3 or len(parts) % 2 == 0 or parts[-1]:
+        raise InvalidInput(f"field {field} of a definition is not an expression")
+    ids = tuple(int(part, 16) for part in parts[3:-1:2])
+    return RowExpression(parts[0], parse_type(parts[1]), ids, tuple(parts[2:-1:2]))
+
+
+def expression_id(table_id: int, expression: RowExpression) -> int:
+    """The id under which an index of the table has the expression."""
+    return keyspace.expression_id(
+        table_id, expression.text, str(expression.type), expression.column_ids
+    )
 
 
 def pack_vector(vector: Mapping[bytes, int]) -> bytes:
@@ -364,15 +402,30 @@ def _column(column_id: int, fields: Fields, rank: Rank) -> ColumnRecord:
         default=default,
         position=typed(fields, COLUMN_POSITION, int),
         rank=rank,
+        generated=unpack_expression(fields, COLUMN_GENERATED)
+        if fields.get(COLUMN_GENERATED) is not None
+        else None,
     )
 
 
 def _index(table_id: int, index_id: int, fields: Fields) -> Index:
     packed = typed(fields, INDEX_COLUMNS, bytes)
-    columns = tuple(IndexColumn(*each) for each in _INDEX_COLUMN.iter_unpack(packed))
+    expressions: dict[int, RowExpression] = {}
+    while fields.get(INDEX_EXPRESSION + len(expressions)) is not None:
+        expression = unpack_expression(fields, INDEX_EXPRESSION + len(expressions))
+        expressions[expression_id(table_id, expression)] = expression
+    columns = tuple(
+        IndexColumn(column_id, descending, expressions.get(column_id))
+        for column_id, descending in _INDEX_COLUMN.iter_unpack(packed)
+    )
+    where = None
+    if fields.get(INDEX_PREDICATE) is not None:
+        where = unpack_expression(fields, INDEX_PREDICATE)
     name, unique = name_of(fields), typed(fields, INDEX_UNIQUE, bool)
     pairs = [(column.column_id, column.descending) for column in columns]
-    if not columns or keyspace.index_id(table_id, name, pairs, unique=unique) != index_id:
+    predicate = None if where is None else expression_id(table_id, where)
+    known = keyspace.index_id(table_id, name, pairs, unique=unique, predicate=predicate)
+    if not columns or known != index_id:
         raise InvalidInput("not the index that its id names")  # two must not share their entries
     return Index(
         id=index_id,
@@ -381,6 +434,7 @@ def _index(table_id: int, index_id: int, fields: Fields) -> Index:
         columns=columns,
         unique=unique,
         constraint=typed(fields, INDEX_CONSTRAINT, bool),
+        predicate=where,
     )
 
 
@@ -496,6 +550,7 @@ _FIELD_NAMES: Mapping[str, Mapping[int, str]] = {
         DEFAULT_KIND: "default's kind",
         DEFAULT_VALUE: "default's value",
         DEFAULT_TEXT: "default",
+        COLUMN_GENERATED: "generated as",
     },
     "index": {NAME: "name", INDEX_CONSTRAINT: "constraint"},
     "foreign key": {NAME: "name", ON_DELETE: "on delete"},

@@ -30,9 +30,10 @@ from typing import TypeAlias
 from murmur.catalog import keyspace
 from murmur.catalog.catalog import Catalog, empty_catalog, read_definitions
 from murmur.catalog.definitions import read_table
+from murmur.catalog.expressions import Compile, no_compiler
 from murmur.catalog.keycode import NOT_OF_TYPE, ColumnEncoder, atom_encoder
 from murmur.catalog.keyspace import CATALOG, ROW_PREFIX_BYTES, ROWS
-from murmur.catalog.schema import Table
+from murmur.catalog.schema import IndexColumn, RowExpression, Table
 from murmur.catalog.views import read_view
 from murmur.kvcore import Atom, CellChange, View, visible_fields
 
@@ -56,22 +57,45 @@ class Source:
     __slots__ = ("column_ids", "entry", "prefix", "spec", "values")
 
     def __init__(
-        self, table: Table, prefix: bytes, columns: Sequence[tuple[int, bool]], *, nulls: bool
+        self,
+        table: Table,
+        prefix: bytes,
+        columns: Sequence[IndexColumn],
+        *,
+        nulls: bool,
+        predicate: RowExpression | None = None,
     ) -> None:
-        asked = [(table.column_by_id(column_id), descending) for column_id, descending in columns]
-        parts = [
-            (column.id, column.missing, atom_encoder(column.type, descending=descending))
-            for column, descending in asked
-        ]
+        parts: list[Part] = []
+        computed: list[tuple[int, RowExpression]] = []
+        described = []
+        for part in columns:
+            sql_type, missing, expression = table.type_of(part), None, part.expression
+            if expression is None:
+                column = table.column_by_id(part.column_id)
+                missing, expression = column.missing, column.generated
+            if expression is not None:
+                computed.append((part.column_id, expression))
+            encode = atom_encoder(sql_type, descending=part.descending)
+            parts.append((part.column_id, missing, encode))
+            described.append((part.column_id, missing, sql_type, part.descending, expression))
+        plain = [part.column_id for part in columns if part.expression is None]
+        inputs = [part.expression for part in columns if part.expression is not None]
+        inputs += [predicate] if predicate is not None else []
+        plain += [column_id for expression in inputs for column_id in expression.column_ids]
         self.prefix = prefix
-        self.column_ids = frozenset(column.id for column, _ in asked)
-        self.spec = (
-            prefix,
-            nulls,
-            tuple((each.id, each.missing, each.type, descending) for each, descending in asked),
+        # On which fields of a record the entry depends.
+        self.column_ids = frozenset(table.stored_ids(plain))
+        of_inputs = tuple(
+            (each.id, each.missing, each.type, each.generated)
+            for each in map(table.column_by_id, sorted({*plain, *self.column_ids}))
         )
+        self.spec = (prefix, nulls, tuple(described), predicate, of_inputs if inputs else ())
         self.values = values_encoder(prefix, parts)
         self.entry = _entry(prefix, parts) if nulls else _entry_without_nulls(self.values)
+        if computed or predicate is not None:
+            prepare = _preparing(computed, predicate)
+            self.values = _values_of_prepared(self.values, prepare)
+            self.entry = _entry_of_prepared(self.entry, prepare)
 
 
 def sources_of(table: Table) -> tuple[Source, ...]:
@@ -106,12 +130,19 @@ def values_encoder(prefix: bytes, parts: Sequence[Part]) -> Callable[[Fields], b
 
 
 class CatalogDerivation:
-    """The catalog's side of kvcore's Derivation; its state is the Catalog."""
+    """The catalog's side of kvcore's Derivation; its state is the Catalog.
+
+    `compile_text` reads the expressions of indexes and generated columns (expressions.py).
+    """
+
+    def __init__(self, compile_text: Compile = no_compiler) -> None:
+        self._compile = compile_text
 
     def load(self, view: View) -> Catalog:
         """The catalog of this keyspace."""
         tables, views = read_definitions(view.scan(*keyspace.prefix_range(CATALOG)))
-        return empty_catalog().redefined(tables, views, _tick())
+        empty = empty_catalog(compile_text=self._compile)
+        return empty.redefined(tables, views, _tick())
 
     def derive(
         self, state: object, changes: Sequence[CellChange], before: View
@@ -270,11 +301,10 @@ def _between(changes: Sequence[CellChange], bounds: tuple[bytes, bytes]) -> Sequ
 def _compile(table: Table) -> Iterator[Source]:
     for index in table.indexes:
         prefix = keyspace.entry_prefix(index.id, unique=index.unique)
-        columns = [(column.column_id, column.descending) for column in index.columns]
-        yield Source(table, prefix, columns, nulls=True)
+        yield Source(table, prefix, index.columns, nulls=True, predicate=index.predicate)
     for foreign_key in table.foreign_keys:
         prefix = keyspace.child_prefix(foreign_key.id)
-        columns = [(column_id, False) for column_id in foreign_key.column_ids]
+        columns = [IndexColumn(column_id) for column_id in foreign_key.column_ids]
         yield Source(table, prefix, columns, nulls=False)
 
 
@@ -312,6 +342,41 @@ def _entry(prefix: bytes, parts: Sequence[Part]) -> Callable[[Fields, bytes], by
             return prefix + encode(None) + primary_key
 
     return entry_of_one
+
+
+def _preparing(
+    computed: Sequence[tuple[int, RowExpression]], predicate: RowExpression | None
+) -> Callable[[Fields], Fields | None]:
+    """Fields to those of an entry, the computed ones among them; None: the row has no entry."""
+
+    def prepare(fields: Fields) -> Fields | None:
+        if predicate is not None and predicate.atom(fields) is not True:
+            return None
+        if not computed:
+            return fields
+        return {**fields, **{field: expression.atom(fields) for field, expression in computed}}
+
+    return prepare
+
+
+def _values_of_prepared(
+    values: Callable[[Fields], bytes | None], prepare: Callable[[Fields], Fields | None]
+) -> Callable[[Fields], bytes | None]:
+    def prepared_values(fields: Fields) -> bytes | None:
+        prepared = prepare(fields)
+        return None if prepared is None else values(prepared)
+
+    return prepared_values
+
+
+def _entry_of_prepared(
+    entry: Callable[[Fields, bytes], bytes | None], prepare: Callable[[Fields], Fields | None]
+) -> Callable[[Fields, bytes], bytes | None]:
+    def prepared_entry(fields: Fields, primary_key: bytes) -> bytes | None:
+        prepared = prepare(fields)
+        return None if prepared is None else entry(prepared, primary_key)
+
+    return prepared_entry
 
 
 def _entry_without_nulls(

@@ -16,16 +16,19 @@ from itertools import count
 
 from murmur.catalog import keyspace
 from murmur.catalog.catalog import Catalog, resolve_parent
+from murmur.catalog.definitions import expression_id
 from murmur.catalog.kv_definitions import check_kv_definition, refuse_kv
 from murmur.catalog.schema import (
     Check,
     CheckDefinition,
     Column,
     ColumnDefinition,
+    ExpressionDefinition,
     ForeignKey,
     ForeignKeyDefinition,
     Index,
     IndexColumn,
+    RowExpression,
     Table,
     TableDefinition,
 )
@@ -57,6 +60,13 @@ def draft_table(catalog: Catalog, definition: TableDefinition) -> Table:
     columns = [
         replace(column, nullable=column.nullable and column.id not in key_columns)
         for column in columns
+    ]
+    by_name = {column.name: column for column in columns}
+    columns = [
+        column
+        if each.generated is None
+        else replace(column, generated=draft_generated(definition.name, each.generated, by_name))
+        for column, each in zip(columns, definition.columns, strict=True)
     ]
     ids = {column.name: column.id for column in columns}
     key_name = definition.primary_key_name or f"{definition.name}_pkey"
@@ -104,22 +114,38 @@ def draft_column(
     )
 
 
+def draft_generated(
+    table_name: str, definition: ExpressionDefinition, columns: Mapping[str, Column]
+) -> RowExpression:
+    """What a generated column is computed of: the table's other columns."""
+    ids = []
+    for name in definition.columns:
+        column = columns.get(name)
+        if column is None:
+            raise InvalidInput(f'column "{name}" of table "{table_name}" does not exist')
+        if column.generated is not None:
+            raise _computed_twice(table_name, name)
+        ids.append(column.id)
+    return RowExpression(definition.text, definition.type, tuple(ids), definition.columns)
+
+
 def draft_index(
     catalog: Catalog,
     table: Table,
-    columns: Sequence[tuple[str, bool]],
+    columns: Sequence[tuple[str | ExpressionDefinition, bool]],
     name: str,
     *,
     unique: bool,
     constraint: bool,
+    predicate: ExpressionDefinition | None = None,
 ) -> Index:
-    """An index over (column, descending) pairs; an empty name is filled in."""
+    """An index over (column or expression, descending) pairs; an empty name is filled in."""
     types = {column.name: column.type for column in table.columns}
-    names = [column for column, _ in columns]
-    if not names:
+    if not columns:
         raise InvalidInput(f'an index of table "{table.name}" has no columns')
     refuse_kv(table.kv, table.name, "UNIQUE" if constraint else "an index")
-    _check_key(table.name, names, types)
+    _check_key(table.name, [each for each, _ in columns if isinstance(each, str)], types)
+    names = [each if isinstance(each, str) else "expr" for each, _ in columns]
     taken = {index.name for index in table.indexes}
     if name and (name in taken or catalog.index(name) is not None):
         raise InvalidInput(f'index "{name}" already exists')
@@ -129,19 +155,42 @@ def draft_index(
         for each in _numbered("_".join((table.name, *names, ending)))
         if each not in taken and catalog.index(each) is None
     )
-    pairs = []
-    for column_name, descending in columns:
-        column = table.column(column_name)
-        assert column is not None
-        pairs.append((column.id, descending))
-    return Index(
-        id=keyspace.index_id(table.id, name, pairs, unique=unique),
-        name=name,
-        table_id=table.id,
-        columns=tuple(IndexColumn(column_id, descending) for column_id, descending in pairs),
+    parts = []
+    for each, descending in columns:
+        if isinstance(each, str):
+            parts.append(IndexColumn(_column(table, each).id, descending))
+            continue
+        expression = _indexed(table, each)
+        if not expression.type.can_be_key or _is_free_decimal(expression.type):
+            cast = "; cast it to a DECIMAL(p,s)" if _is_free_decimal(expression.type) else ""
+            raise InvalidInput(
+                f"the expression {expression.text} is {expression.type}, which cannot be a key"
+                + cast
+            )
+        parts.append(IndexColumn(expression_id(table.id, expression), descending, expression))
+    where = None if predicate is None else _indexed(table, predicate)
+    identity = keyspace.index_id(
+        table.id,
+        name,
+        [(part.column_id, part.descending) for part in parts],
         unique=unique,
-        constraint=constraint,
+        predicate=None if where is None else expression_id(table.id, where),
     )
+    return Index(identity, name, table.id, tuple(parts), unique, constraint, where)
+
+
+def _indexed(table: Table, definition: ExpressionDefinition) -> RowExpression:
+    columns = [_column(table, name) for name in definition.columns]
+    if not columns:
+        raise InvalidInput(f"{definition.text} reads no column: it is the same for every row")
+    if any(column.type.name == "COUNTER" for column in columns):
+        raise InvalidInput(f"{definition.text} reads a COUNTER, which cannot be indexed")
+    ids = tuple(column.id for column in columns)
+    return RowExpression(definition.text, definition.type, ids, definition.columns)
+
+
+def _is_free_decimal(sql_type: SqlType) -> bool:
+    return sql_type.name == "DECIMAL" and sql_type.precision is None
 
 
 def draft_foreign_key(
@@ -154,6 +203,8 @@ def draft_foreign_key(
     refuse_kv(table.kv, table.name, "REFERENCES")
     refuse_kv(parent.kv, parent.name, "rows that others reference")
     children = [_column(table, name) for name in definition.columns]
+    if any(child.generated is not None for child in children):
+        raise InvalidInput(f'a generated column of table "{table.name}" cannot be a reference')
     if definition.parent_columns:
         parents = [_column(parent, name) for name in definition.parent_columns]
     else:
@@ -242,6 +293,20 @@ def _check_columns(definition: TableDefinition) -> None:
         seen.add(column.name)
     types = {column.name: column.type for column in definition.columns}
     _check_key(definition.name, definition.primary_key, types)
+    generated = {each.name: each.generated for each in definition.columns if each.generated}
+    for name, expression in generated.items():
+        if name in definition.primary_key:
+            raise InvalidInput(f'column "{name}" is generated, and cannot be a primary key')
+        for read in expression.columns:
+            if read in generated:
+                raise _computed_twice(definition.name, read)
+
+
+def _computed_twice(table: str, column: str) -> InvalidInput:
+    return InvalidInput(
+        f'column "{column}" of table "{table}" is generated: '
+        "another generated column cannot be computed of it"
+    )
 
 
 def _check_key(table: str, names: Sequence[str], types: Mapping[str, SqlType]) -> None:

@@ -20,7 +20,8 @@ Ids are BLAKE2b hashes, 8 bytes each, column ids 4 (they are field numbers of th
     table        name, generation, primary key (names and types); over KV keys also ("kv" and the
                  form of values, prefix in hexadecimal)
     column       table id, name, type, generation
-    index        table id, name, unique, columns with direction
+    index        table id, name, unique, columns with direction; of a partial one the predicate too
+    expression   table id, text, type, columns; 4 bytes, it stands for a column in an index
     foreign key  table id, columns, parent table id, parent columns
     check        table id, name, text
     view         name
@@ -78,9 +79,23 @@ def column_id(table: int, name: str, type_text: str, generation: int) -> int:
     return _hash(4, "column", table, name, type_text, generation)
 
 
-def index_id(table: int, name: str, columns: Iterable[tuple[int, bool]], *, unique: bool) -> int:
-    """`columns` is (column id, descending) in index order."""
-    return _hash(8, "index", table, name, unique, *(part for pair in columns for part in pair))
+def index_id(
+    table: int,
+    name: str,
+    columns: Iterable[tuple[int, bool]],
+    *,
+    unique: bool,
+    predicate: int | None = None,
+) -> int:
+    """`columns` is (column id, descending) in index order; `predicate` an expression's id."""
+    where = () if predicate is None else ("where", predicate)
+    pairs = (part for pair in columns for part in pair)
+    return _hash(8, "index", table, name, unique, *pairs, *where)
+
+
+def expression_id(table: int, text: str, type_text: str, columns: Iterable[int]) -> int:
+    """Expressions of one table that say the same are one; in an index it is a column's id."""
+    return _hash(4, "expression", table, text, type_text, *columns)
 
 
 def foreign_key_id(

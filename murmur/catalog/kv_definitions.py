@@ -55,6 +55,7 @@ def check_kv_definition(definition: TableDefinition) -> None:
             (definition.checks, "CHECK"),
             (definition.foreign_keys, "REFERENCES"),
             ([c for c in columns if not c.nullable and c.name not in key], "NOT NULL"),
+            ([c for c in columns if c.generated is not None], "generated columns"),
         ]
         for parts, name in names:
             if parts:
@@ -73,6 +74,8 @@ def check_kv_column(table: Table, column: ColumnDefinition) -> None:
         raise InvalidInput(f'table "{table.name}" over KV keys: {problem}')
     if not column.nullable:
         refuse_kv(table.kv, table.name, "NOT NULL")
+    if column.generated is not None:
+        refuse_kv(table.kv, table.name, "generated columns")
 
 
 def refuse_kv(kv: KvPrefix | None, table: str, what: str) -> None:

@@ -24,11 +24,12 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from murmur.catalog.constraints import unique_violation
+from murmur.catalog.decoding import Row, atoms_decoder
 from murmur.catalog.keycode import NOT_OF_TYPE
 from murmur.catalog.keyspace import after_prefix
 from murmur.catalog.kv_keys import MAX_KEY_BYTES, MAX_VALUE_BYTES, TEXT_KEYS, show_key
 from murmur.catalog.kv_values import ValueForm, form_of
-from murmur.catalog.layout import Fields, Row, atoms_decoder, layout_of, null_violation, same_atom
+from murmur.catalog.layout import Fields, layout_of, null_violation, same_atom
 from murmur.catalog.schema import Column, KvPrefix, Table
 from murmur.catalog.types import Value
 from murmur.errors import DataError

@@ -7,7 +7,9 @@
 A row's record holds every column of the table as it was when the row was inserted, NULLs too, in
 order of column ids; primary key columns stand both in the key and among the fields, because taking
 them from a dictionary is quicker than decoding the key. A field that is missing belongs to a column
-that came later, and reads its constant default. Fields that no visible column has are kept.
+that came later, and reads its constant default. Fields that no visible column has are kept. A
+generated column has no field: its value is computed of the others by whoever reads the row
+(decoding.py), so that no merge of edits can leave it behind.
 
 Columns that must agree with one another, those of one CHECK, UNIQUE or foreign key, form a *unit*:
 an edit of one writes them all, so that two concurrent edits never mix (DESIGN section 5).
@@ -16,26 +18,25 @@ an edit of one writes them all, so that two concurrent edits never mix (DESIGN s
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from decimal import Decimal
-from operator import is_, itemgetter
+from collections.abc import Callable, Iterable, Mapping
+from operator import is_
 from typing import Any, NamedTuple
 
 from murmur.catalog import keyspace
-from murmur.catalog.atoms import decoder, encoder, from_atom
+from murmur.catalog.atoms import encoder, from_atom
+from murmur.catalog.decoding import atoms_getter, row_decoder, row_reader
 from murmur.catalog.derivation import Source, source_of
 from murmur.catalog.fields import field_of
 from murmur.catalog.keycode import NOT_OF_TYPE, ColumnEncoder, atom_encoder
-from murmur.catalog.schema import Column, Index, Table
+from murmur.catalog.schema import Column, Index, RowExpression, Table
 from murmur.catalog.soundness import mender
 from murmur.catalog.types import Value
 from murmur.catalog.values import checker
-from murmur.errors import ConstraintViolation, InternalError
-from murmur.kvcore import Atom, visible_fields
+from murmur.errors import ConstraintViolation, InternalError, InvalidInput
+from murmur.kvcore import Atom
 from murmur.kvcore.kernel import NATIVE
-from murmur.kvcore.kernel.records import KeyCodec, RowReader
+from murmur.kvcore.kernel.records import KeyCodec
 
-Row = tuple[Any, ...]
 Fields = dict[int, Atom]
 
 _ABSENT: Any = object()
@@ -68,7 +69,9 @@ class Layout:
         "_key_parts",
         "_mended",
         "_plan",
+        "_stored",
         "claims",
+        "computed",
         "decode",
         "digest_key",
         "intakes",
@@ -82,11 +85,13 @@ class Layout:
         self.table = table
         self.prefix = keyspace.row_prefix(table.id)
         self.digest_key = keyspace.digest_key(table.id)
-        self.decode = row_decoder(table, table.columns)
-        self.read = row_reader(table, table.columns)
-        self._atoms = atoms_getter(table.columns)
-        self._mended = mender(table.columns)
-        self.intakes = {column.id: _intake(table, column) for column in table.columns}
+        self.decode = row_decoder(table.columns)
+        self.read = row_reader(table.columns)
+        self._stored = [column for column in table.columns if column.generated is None]
+        self._atoms = atoms_getter(self._stored)
+        self._mended = mender(self._stored)
+        self.computed = _computed(table)
+        self.intakes = {column.id: _intake(table, column) for column in self._stored}
         by_id = sorted(self.intakes.items())  # records keep fields in order of their ids
         self._plan = tuple(
             (column_id, each.check, each.encode, each.column, _left_out(each.column))
@@ -117,6 +122,8 @@ class Layout:
     def intake(self, values: Mapping[int, object]) -> tuple[Fields, dict[int, int]]:
         """A new row's fields and counters, from the values that a statement gives."""
         fields: Fields = {}
+        if len(self._stored) < len(self.table.columns):
+            self.check_given(values)
         get = values.get
         for column_id, check, encode, column, left_out in self._plan:
             value = get(column_id, _ABSENT)
@@ -135,6 +142,21 @@ class Layout:
         return fields, {
             column_id: check(get(column_id)) or 0 for column_id, check in self._counters
         }
+
+    def check_given(self, column_ids: Iterable[int]) -> None:
+        """Refuse values for generated columns."""
+        for column_id in column_ids:
+            if column_id not in self.intakes:
+                column = self.table.column_by_id(column_id)
+                raise InvalidInput(
+                    f'column "{column.name}" of table "{self.table.name}" is generated: '
+                    "it takes no value but DEFAULT"
+                )
+
+    def check_computed(self, fields: Mapping[int, Atom]) -> None:
+        """Compute all that the table computes of a row; DataError where that is not possible."""
+        for expression in self.computed:
+            expression.compute(fields)
 
     def key(self, fields: Mapping[int, Atom], row_id: bytes | None = None) -> bytes:
         """The key of the row with these fields."""
@@ -161,7 +183,7 @@ class Layout:
         held = self._mended(atoms)
         if all(map(is_, held, atoms)):
             return fields
-        whole = zip(self.table.columns, held, strict=True)
+        whole = zip(self._stored, held, strict=True)
         return {**fields, **{column.id: atom for column, atom in whole}}
 
     def unreadable(self, fields: Mapping[int, Atom]) -> list[Column]:
@@ -169,9 +191,7 @@ class Layout:
         atoms = self._atoms(fields)
         return [
             column
-            for column, atom, held in zip(
-                self.table.columns, atoms, self._mended(atoms), strict=True
-            )
+            for column, atom, held in zip(self._stored, atoms, self._mended(atoms), strict=True)
             if held is not atom
         ]
 
@@ -204,70 +224,6 @@ def layout_of(table: Table) -> Layout:
     return layout
 
 
-def row_decoder(table: Table, columns: Sequence[Column]) -> Callable[[Mapping[int, Atom]], Row]:
-    """Fields to a tuple of values of these columns; what is no value of its column reads NULL."""
-    atoms = atoms_getter(columns)
-    mended = mender(columns)
-    decode = atoms_decoder(columns)
-    return lambda fields: decode(mended(atoms(fields)))
-
-
-def row_reader(table: Table, columns: Sequence[Column]) -> Callable[[bytes], Row]:
-    """As `row_decoder`, from a record's bytes. Raises Corruption when they are no record."""
-    read = RowReader([field_of(column) for column in columns])
-    decode = atoms_decoder(columns)
-    decode_fields = row_decoder(table, columns)
-
-    def read_row(cell: bytes) -> Row:
-        atoms = read(cell)
-        return decode_fields(visible_fields(cell)) if atoms is None else decode(atoms)
-
-    return read_row
-
-
-def atoms_decoder(columns: Sequence[Column]) -> Callable[[tuple[Atom, ...]], Row]:
-    """Atoms that these columns can hold to values."""
-    decoders: list[tuple[int, Callable[[Any], Any]]] = []
-    for at, column in enumerate(columns):
-        # What `decoder` makes sure of besides is known of an atom that is held.
-        decode = Decimal if column.type.name == "DECIMAL" else decoder(column.type)
-        if decode is not None:
-            decoders.append((at, decode))
-    if not decoders:
-        return lambda atoms: atoms
-
-    def decode_atoms(atoms: tuple[Atom, ...]) -> Row:
-        row: list[Any] = list(atoms)
-        for at, decode in decoders:
-            atom = row[at]
-            if atom is not None:
-                row[at] = decode(atom)
-        return tuple(row)
-
-    return decode_atoms
-
-
-def atoms_getter(columns: Sequence[Column]) -> Callable[[Mapping[int, Atom]], tuple[Atom, ...]]:
-    """Fields to a tuple of atoms of these columns."""
-    ids = tuple(column.id for column in columns)
-    missing = tuple(column.missing for column in columns)
-    if len(ids) < 2:
-
-        def few(fields: Mapping[int, Atom]) -> tuple[Atom, ...]:
-            return tuple(map(fields.get, ids, missing))
-
-        return few
-    present = itemgetter(*ids)
-
-    def atoms(fields: Mapping[int, Atom]) -> tuple[Atom, ...]:
-        try:
-            return present(fields)  # type: ignore[no-any-return]
-        except KeyError:
-            return tuple(map(fields.get, ids, missing))
-
-    return atoms
-
-
 def same_atom(left: Atom, right: Atom) -> bool:
     """Whether writing one over the other would change nothing."""
     if left != right or type(left) is not type(right):
@@ -281,10 +237,22 @@ def key_text(table: Table, column_ids: Iterable[int], fields: Mapping[int, Atom]
     """Names and values as PostgreSQL's messages show them: (a, b)=(1, x)."""
     columns = [table.column_by_id(column_id) for column_id in column_ids]
     names = ", ".join(column.name for column in columns)
-    values = ", ".join(
-        value_text(readable(fields.get(column.id, column.missing), column)) for column in columns
-    )
+    values = ", ".join(value_text(readable(column.atom(fields), column)) for column in columns)
     return f"({names})=({values})"
+
+
+def claim_text(table: Table, index: Index, fields: Mapping[int, Atom]) -> str:
+    """`key_text` of what an index has of a row: (lower(a), b)=(x, 1)."""
+    names, values = [], []
+    for part in index.columns:
+        if part.expression is not None:
+            names.append(part.expression.text)
+            values.append(value_text(from_atom(part.expression.atom(fields), part.expression.type)))
+        else:
+            column = table.column_by_id(part.column_id)
+            names.append(column.name)
+            values.append(value_text(readable(column.atom(fields), column)))
+    return f"({', '.join(names)})=({', '.join(values)})"
 
 
 def value_text(value: object) -> str:
@@ -321,6 +289,13 @@ def _intake(table: Table, column: Column) -> Intake:
     return Intake(column, check, encoder(column.type))
 
 
+def _computed(table: Table) -> tuple[RowExpression, ...]:
+    """What has to have a value when a row is written."""
+    generated = [column.generated for column in table.columns if column.generated is not None]
+    indexed = [each for index in table.indexes for each in index.expressions]
+    return (*generated, *indexed)
+
+
 def _left_out(column: Column) -> Any:
     """What an INSERT that leaves the column out stores; _ABSENT when the caller must say."""
     if column.default is not None and column.default.kind == "function":
@@ -335,10 +310,10 @@ def _units(table: Table) -> dict[int, tuple[int, ...]]:
     units: list[set[int]] = []
     for bound in (
         *(check.column_ids for check in table.checks),
-        *(index.column_ids for index in table.indexes if index.unique),
+        *(index.input_ids for index in table.indexes if index.unique),
         *(foreign_key.column_ids for foreign_key in table.foreign_keys),
     ):
-        unit = set(bound) - fixed
+        unit = set(table.stored_ids(bound)) - fixed
         for other in [other for other in units if other & unit]:
             units.remove(other)
             unit |= other

@@ -49,9 +49,7 @@ def index_bounds(
     upper: Bound | None = None,
 ) -> Bounds:
     """start and stop for scan_index."""
-    columns = [
-        (table.column_by_id(column.column_id).type, column.descending) for column in index.columns
-    ]
+    columns = [(table.type_of(column), column.descending) for column in index.columns]
     prefix = keyspace.entry_prefix(index.id, unique=index.unique)
     return _bounds(prefix, columns, equal, lower, upper)
 

@@ -32,6 +32,7 @@ from murmur.catalog.constraints import (
     claim_holder,
     unique_violation,
 )
+from murmur.catalog.decoding import Row, row_reader
 from murmur.catalog.keycode import NOT_OF_TYPE, column_encoder
 from murmur.catalog.keyspace import (
     ROW_ID_BYTES,
@@ -48,14 +49,7 @@ from murmur.catalog.kv_tables import (
     scan_kv_rows,
     update_kv_row,
 )
-from murmur.catalog.layout import (
-    Fields,
-    Layout,
-    Row,
-    layout_of,
-    row_reader,
-    same_atom,
-)
+from murmur.catalog.layout import Fields, Layout, layout_of, same_atom
 from murmur.catalog.schema import ForeignKey, Index, Table
 from murmur.catalog.types import Value, integer_bounds
 from murmur.errors import DataError
@@ -140,7 +134,7 @@ def scan_rows(
     if columns is None:
         read = layout_of(table).read
     else:
-        read = row_reader(table, [table.column_by_id(column_id) for column_id in columns])
+        read = row_reader([table.column_by_id(column_id) for column_id in columns])
     pairs = view.scan(start or first, last if stop is None else stop, reverse=reverse)
     return ((key, read(cell)) for key, cell in pairs)
 
@@ -231,6 +225,8 @@ def insert_row(
     key = layout.key(fields, row_id)
     if tx.get(key) is not None:
         raise unique_violation(table, None, fields)
+    if layout.computed:
+        layout.check_computed({**fields, **counters})
     if table.checks:
         assert len(checks) == len(table.checks)
         check_row(table, checks, layout.decode({**fields, **counters}))
@@ -270,6 +266,8 @@ def update_row(
     after = {**fields, **edits}
     for column_id, count in counts.items():
         after[column_id] = _counted(layout, column_id, fields, count)
+    if layout.computed:
+        layout.check_computed(after)
     if table.checks:
         assert len(checks) == len(table.checks)
         check_row(table, checks, layout.decode(after))
@@ -351,6 +349,7 @@ def _intake_changes(
     """What differs from the row's fields: edits of plain columns, counts of counters."""
     edits: Fields = {}
     counts: dict[int, Increment | Reset] = {}
+    layout.check_given(changes)
     for column_id, value in changes.items():
         intake = layout.intakes[column_id]
         column = intake.column

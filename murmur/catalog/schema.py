@@ -18,10 +18,12 @@ Invariants of a Table that a Catalog hands out:
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from murmur.catalog.types import SqlType
+from murmur.errors import DatabaseError
 from murmur.kvcore import Atom
 
 Action = Literal["NO ACTION", "RESTRICT", "CASCADE", "SET NULL"]
@@ -42,9 +44,38 @@ class Default:
     text: str
 
 
+def _unread(fields: Mapping[int, Atom]) -> Atom:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class RowExpression:
+    """SQL over one row, as text: what an index or a generated column is made of.
+
+    The text's names stand for ids, so renaming a column does not touch it. `compute` gives its
+    value for the fields of a record, as an atom of `type`, and raises DatabaseError where it has
+    none; a catalog hands out expressions in which it is compiled (expressions.py).
+    """
+
+    text: str
+    type: SqlType
+    column_ids: tuple[int, ...]
+    column_names: tuple[str, ...]  # as the text writes them, pairwise with column_ids
+    compute: Callable[[Mapping[int, Atom]], Atom] = field(
+        default=_unread, compare=False, repr=False
+    )
+
+    def atom(self, fields: Mapping[int, Atom]) -> Atom:
+        """Its value; None where it has none, because what was written apart does not fit."""
+        try:
+            return self.compute(fields)
+        except DatabaseError:
+            return None
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One visible column."""
+    """One visible column. A generated one has no field in records: it is computed by readers."""
 
     id: int
     name: str
@@ -52,6 +83,13 @@ class Column:
     nullable: bool = True
     default: Default | None = None
     position: int = 0  # index into Table.columns, and into a row tuple
+    generated: RowExpression | None = None
+
+    def atom(self, fields: Mapping[int, Atom]) -> Atom:
+        """What it holds in the row with these fields, in stored form."""
+        if self.generated is not None:
+            return self.generated.atom(fields)
+        return fields.get(self.id, self.missing)
 
     @property
     def missing(self) -> Atom:
@@ -63,15 +101,22 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class IndexColumn:
-    """One column of an index, and its direction."""
+    """One column of an index, or an expression in the place of one, and its direction.
+
+    An expression's `column_id` is its own (keyspace.expression_id): no column has it.
+    """
 
     column_id: int
     descending: bool = False
+    expression: RowExpression | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """A secondary index. A unique one holds claims: one live row for each value without NULLs."""
+    """A secondary index. A unique one holds claims: one live row for each value without NULLs.
+
+    A partial one has entries of the rows for which its predicate is TRUE, and of no others.
+    """
 
     id: int
     name: str
@@ -79,11 +124,30 @@ class Index:
     columns: tuple[IndexColumn, ...]
     unique: bool = False
     constraint: bool = False  # it came from UNIQUE in a table, not from CREATE INDEX
+    predicate: RowExpression | None = None
 
     @property
     def column_ids(self) -> tuple[int, ...]:
-        """The ids of its columns, in index order."""
+        """The ids of its columns and expressions, in index order."""
         return tuple(column.column_id for column in self.columns)
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is over columns alone, and of all rows."""
+        return self.predicate is None and all(each.expression is None for each in self.columns)
+
+    @property
+    def expressions(self) -> tuple[RowExpression, ...]:
+        """What has to be computed of a row for its entry, the predicate last."""
+        found = [each.expression for each in self.columns if each.expression is not None]
+        return (*found, self.predicate) if self.predicate is not None else tuple(found)
+
+    @property
+    def input_ids(self) -> tuple[int, ...]:
+        """The ids of all columns that an entry depends on, each once."""
+        plain = [each.column_id for each in self.columns if each.expression is None]
+        inputs = [column_id for each in self.expressions for column_id in each.column_ids]
+        return tuple(dict.fromkeys([*plain, *inputs]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +215,26 @@ class Table:
         by_id: dict[int, Column] = self._by_id  # type: ignore[attr-defined]
         return by_id[column_id]
 
+    def type_of(self, part: IndexColumn) -> SqlType:
+        """The type of the values that an index has of this column or expression."""
+        if part.expression is not None:
+            return part.expression.type
+        return self.column_by_id(part.column_id).type
+
+    def text_of(self, part: IndexColumn) -> str:
+        """What an index calls this column or expression."""
+        if part.expression is not None:
+            return part.expression.text
+        return self.column_by_id(part.column_id).name
+
+    def stored_ids(self, column_ids: Iterable[int]) -> tuple[int, ...]:
+        """The columns with fields that these are: themselves, or what they are computed of."""
+        found: dict[int, None] = {}
+        for column_id in column_ids:
+            generated = self.column_by_id(column_id).generated
+            found |= dict.fromkeys((column_id,) if generated is None else generated.column_ids)
+        return tuple(found)
+
     def index(self, name: str) -> Index | None:
         """The index of this exact name."""
         return next((index for index in self.indexes if index.name == name), None)
@@ -168,6 +252,16 @@ class ColumnDefinition:
     type: SqlType
     nullable: bool = True
     default: Default | None = None
+    generated: ExpressionDefinition | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExpressionDefinition:
+    """SQL over one row; `columns` are the names that the text uses."""
+
+    text: str
+    type: SqlType
+    columns: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from murmur.catalog import Catalog, Check, Column, ForeignKey, Index, Table
+    from murmur.catalog import (
+        Catalog,
+        Check,
+        Column,
+        ForeignKey,
+        Index,
+        IndexColumn,
+        RowExpression,
+        Table,
+    )
 
 GENERATED_ID = "generated id"  # the default of a key that fills itself: sql/generate.py
 
@@ -121,6 +130,8 @@ def _column(table: Table, column: Column, *, inline: bool) -> str:
         parts.append("PRIMARY KEY")
     elif not column.nullable and not is_key:
         parts.append("NOT NULL")
+    if column.generated is not None:
+        parts.append(f"GENERATED ALWAYS AS ({_expression(table, column.generated)}) STORED")
     if column.default is not None:
         if column.default.text != GENERATED_ID:
             parts.append(f"DEFAULT {column.default.text}")
@@ -131,22 +142,35 @@ def _column(table: Table, column: Column, *, inline: bool) -> str:
 
 def _create_index(table: Table, index: Index) -> str:
     columns = ", ".join(
-        quote(table.column_by_id(column.column_id).name) + (" DESC" if column.descending else "")
+        _index_part(table, column) + (" DESC" if column.descending else "")
         for column in index.columns
     )
     unique = "UNIQUE " if index.unique else ""
-    return f"CREATE {unique}INDEX {quote(index.name)} ON {quote(table.name)} ({columns});"
+    where = ""
+    if index.predicate is not None:
+        where = f" WHERE {_expression(table, index.predicate)}"
+    return f"CREATE {unique}INDEX {quote(index.name)} ON {quote(table.name)} ({columns}){where};"
+
+
+def _index_part(table: Table, part: IndexColumn) -> str:
+    if part.expression is not None:
+        return f"({_expression(table, part.expression)})"
+    return quote(table.column_by_id(part.column_id).name)
 
 
 def _check(table: Table, check: Check) -> str:
+    return f"CONSTRAINT {quote(check.name)} CHECK ({_expression(table, check)})"
+
+
+def _expression(table: Table, stored: Check | RowExpression) -> str:
+    """A stored expression with today's names of its columns."""
     new = {
         old: table.column_by_id(column_id).name
-        for old, column_id in zip(check.column_names, check.column_ids, strict=True)
+        for old, column_id in zip(stored.column_names, stored.column_ids, strict=True)
     }
-    text = check.text
-    if any(old != name for old, name in new.items()):
-        text = _NAME.sub(lambda match: _renamed(match, new), text)
-    return f"CONSTRAINT {quote(check.name)} CHECK ({text})"
+    if all(old == name for old, name in new.items()):
+        return stored.text
+    return _NAME.sub(lambda match: _renamed(match, new), stored.text)
 
 
 def _renamed(match: re.Match[str], new: dict[str, str]) -> str:

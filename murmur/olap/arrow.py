@@ -46,7 +46,7 @@ import pyarrow.compute as pc
 from murmur.catalog.atoms import decoder, encoder
 from murmur.catalog.fields import field_of, type_field
 from murmur.catalog.kv_tables import scan_kv_columns
-from murmur.catalog.rows import scan_batches
+from murmur.catalog.rows import scan_batches, scan_rows
 from murmur.catalog.schema import Column, Table
 from murmur.catalog.types import (
     BIGINT,
@@ -166,14 +166,22 @@ def table_to_arrow(
     wanted = table.columns if columns is None else columns
     if table.kv is not None:
         return _kv_to_arrow(view, table, wanted, engine=engine)
-    batches = scan_batches(view, table, [field_of(column, raw=engine) for column in wanted])
-    arrays = [
-        pa.chunked_array(
+    stored = [column for column in wanted if column.generated is None]
+    batches = scan_batches(view, table, [field_of(column, raw=engine) for column in stored])
+    arrays = {
+        column.id: pa.chunked_array(
             [_labelled(pa.array(batch[at]), column.type, engine=engine) for batch in batches]
         )
-        for at, column in enumerate(wanted)
-    ]
-    return make_table([(column.name, column.type) for column in wanted], arrays)
+        for at, column in enumerate(stored)
+    }
+    computed = [column for column in wanted if column.generated is not None]
+    if computed:
+        ids = [column.id for column in computed]
+        values = list(zip(*(row for _, row in scan_rows(view, table, columns=ids)), strict=True))
+        for column, held in zip(computed, values or [()] * len(ids), strict=True):
+            arrays[column.id] = values_to_array(held, column.type, engine=engine, where=column.name)
+    columns_of = [(column.name, column.type) for column in wanted]
+    return make_table(columns_of, [arrays[column.id] for column in wanted])
 
 
 def _kv_to_arrow(view: View, table: Table, columns: Sequence[Column], *, engine: bool) -> pa.Table:

@@ -6,13 +6,12 @@
            primary_key=("id",), foreign_keys=(by -> author,), checks=("stars > 0",)))
 
 Constraints of a column and of the table are the same constraints. What PostgreSQL has and the
-catalog does not (partial indexes, expressions in an index, ON UPDATE CASCADE, DEFERRABLE, generated
-columns) is refused where it stands.
+catalog does not (ON UPDATE CASCADE, DEFERRABLE) is refused where it stands.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, TypeAlias, cast
 
@@ -26,14 +25,15 @@ from murmur.catalog.schema import (
     CheckDefinition,
     ColumnDefinition,
     Default,
+    ExpressionDefinition,
     ForeignKeyDefinition,
     TableDefinition,
     UniqueDefinition,
 )
-from murmur.catalog.types import SqlType
+from murmur.catalog.types import BOOLEAN, SqlType
 from murmur.catalog.values import check
-from murmur.errors import DatabaseError, ParseError
-from murmur.sql.binder import Binding, Scope
+from murmur.errors import DatabaseError
+from murmur.sql.binder import Binding, Scope, row_columns
 from murmur.sql.binder_expressions import bind_assignment, bind_type
 from murmur.sql.binder_keys import Parts, widen_keys
 from murmur.sql.binder_kv import bind_kv_prefix
@@ -67,7 +67,7 @@ from murmur.sql.ddl import (
     Step,
 )
 from murmur.sql.expressions import Column, Context, NeedsColumnar, is_constant
-from murmur.sql.parser import parse_expression
+from murmur.sql.row_expressions import bind_row_condition, define_expression, stored_text
 
 Tree: TypeAlias = Any  # sqlglot's
 
@@ -111,6 +111,7 @@ def _create_table(tree: Tree, binding: Binding) -> Step:
             _table_constraint(item, parts, "")
     widen_keys(parts)
     kv = bind_kv_prefix(tree, tuple(parts.columns.values()), parts.primary_key, binding.text)
+    _compute(parts)
     definition = TableDefinition(
         name=name,
         columns=tuple(parts.columns.values()),
@@ -161,6 +162,11 @@ def _column_constraint(name: str, node: Tree, parts: Parts, label: str) -> None:
             only(node, text, "this")
             default = _default(node.this, column, parts)
             parts.columns[name] = replace(column, default=default)
+        case exp.ComputedColumnConstraint() if not label:
+            only(node, text, "this")
+            parts.computed[name] = node.this
+        case exp.GeneratedAsIdentityColumnConstraint() if node.args.get("expression"):
+            raise unsupported("a generated column ends with STORED", node, text)
         case exp.GeneratedAsIdentityColumnConstraint() if not label:
             only(node, text, "this")
             parts.generated.add(name)
@@ -260,7 +266,7 @@ def _default(node: Tree, column: ColumnDefinition, parts: Parts) -> Default | No
     if node.find(exp.Placeholder) is not None:
         raise unbound("a parameter cannot stand in DEFAULT", node, text)
     if not is_constant(expr):
-        return Default("function", None, _stored_text(node, text))
+        return Default("function", None, stored_text(node, text))
     try:
         value = compile_expression(expr)((), Context())
         value = check(value, column.type, where=f"column {label}")
@@ -268,7 +274,28 @@ def _default(node: Tree, column: ColumnDefinition, parts: Parts) -> Default | No
         raise type(error)(pointing(f"DEFAULT: {error}", node, text)) from None
     if value is None:
         return None
-    return Default("constant", to_atom(value, column.type), _stored_text(node, text))
+    return Default("constant", to_atom(value, column.type), stored_text(node, text))
+
+
+def _compute(parts: Parts) -> None:
+    """Generated columns, which are computed of the others."""
+    text = parts.binding.text
+    fields = {
+        name: Column(i, name, column.type) for i, (name, column) in enumerate(parts.columns.items())
+    }
+    for name, node in parts.computed.items():
+        column = parts.columns[name]
+        if name in parts.primary_key:
+            raise unbound(f'generated column "{name}" cannot be a primary key', node, text)
+        if column.default is not None:
+            raise unbound(f'generated column "{name}" cannot have a DEFAULT', node, text)
+        if not column.nullable:
+            message = f'generated column "{name}": write CHECK ({name} IS NOT NULL) for NOT NULL'
+            raise unsupported(message, node, text)
+        if column.type.name == "COUNTER":
+            raise unbound(f'generated column "{name}" cannot be a COUNTER', node, text)
+        generated = define_expression(node, fields, text, "a generated column", result=column.type)
+        parts.columns[name] = replace(column, generated=generated)
 
 
 def _check(node: Tree, label: str, parts: Parts) -> CheckDefinition:
@@ -278,22 +305,7 @@ def _check(node: Tree, label: str, parts: Parts) -> CheckDefinition:
     }
     bind_check(node, fields, parts.binding.text)
     names = dict.fromkeys(fold(column.this) for column in node.find_all(exp.Column))
-    return CheckDefinition(_stored_text(node, parts.binding.text), tuple(names), label)
-
-
-def _stored_text(node: Tree, text: str) -> str:
-    """The expression as the catalog keeps it: it must read back as what it was."""
-    copy = node.copy()
-    for identifier in copy.find_all(exp.Identifier):
-        identifier.set("this", fold(identifier))
-    written: str = copy.sql(dialect="postgres", comments=False, normalize_functions="lower")
-    try:
-        same = parse_expression(written) == copy
-    except ParseError:
-        same = False
-    if not same:
-        raise unsupported("this expression cannot be stored", node, text)
-    return written
+    return CheckDefinition(stored_text(node, parts.binding.text), tuple(names), label)
 
 
 # Indexes -----------------------------------------------------------------------------------------
@@ -305,7 +317,7 @@ def _create_index(tree: Tree, binding: Binding) -> Step:
     index = tree.this
     only(index, text, "this", "table", "params")
     params = index.args["params"]
-    only(params, text, "columns", "using")
+    only(params, text, "columns", "using", "where")
     using = params.args.get("using")
     if using is not None and using.name.lower() != "btree":
         raise unsupported("indexes are ordered: USING btree", using, text)
@@ -315,19 +327,45 @@ def _create_index(tree: Tree, binding: Binding) -> Step:
     name = "" if index.this is None else fold(index.this)
     if name:
         check_reserved(name, index, binding.text)
-    columns = []
-    for ordered in params.args.get("columns") or ():
-        only(ordered, text, "this", "desc", "nulls_first")
-        if not isinstance(ordered.this, exp.Column) or ordered.this.args.get("table") is not None:
-            raise unsupported("an index is over columns, not expressions", ordered, text)
-        descending = bool(ordered.args.get("desc"))
-        if bool(ordered.args.get("nulls_first")) != descending:
-            message = "an index has NULLs last where it ascends, first where it descends"
-            raise unsupported(message, ordered, text)
-        columns.append((fold(ordered.this.this), descending))
     table = plain_name(index.args["table"], text)
-    action = CreateIndex(name, table, tuple(columns), bool(tree.args.get("unique")), exists)
+    fields = _row_fields(table, index.args["table"], binding)
+    columns = tuple(_index_part(each, fields, text) for each in params.args.get("columns") or ())
+    predicate = None
+    if (where := params.args.get("where")) is not None:
+        bind_row_condition(where.this, fields, text, "the WHERE of an index")
+        predicate = define_expression(
+            where.this, fields, text, "the WHERE of an index", result=BOOLEAN
+        )
+    unique = bool(tree.args.get("unique"))
+    action = CreateIndex(name, table, columns, unique, exists, predicate)
     return Step(action, start_of(index if name else index.args["table"]))
+
+
+def _index_part(
+    ordered: Tree, fields: Mapping[str, Column], text: str
+) -> tuple[str | ExpressionDefinition, bool]:
+    """A column or expression of an index, and whether it descends."""
+    only(ordered, text, "this", "desc", "nulls_first")
+    descending = bool(ordered.args.get("desc"))
+    if bool(ordered.args.get("nulls_first")) != descending:
+        message = "an index has NULLs last where it ascends, first where it descends"
+        raise unsupported(message, ordered, text)
+    node = ordered.this
+    while isinstance(node, exp.Paren):
+        node = node.this
+    if isinstance(node, exp.Column) and node.args.get("table") is None:
+        return fold(node.this), descending
+    if node.find(exp.Column) is None:
+        raise unbound("an index needs a column, or an expression of columns", ordered, text)
+    return define_expression(node, fields, text, "an index"), descending
+
+
+def _row_fields(table: str, node: Tree, binding: Binding) -> Mapping[str, Column]:
+    """The columns that an index can be over."""
+    known = binding.catalog.table(table)
+    if known is None:
+        raise unbound(f'table "{table}" does not exist', node, binding.text)
+    return {column.name: column for column in row_columns(known)}
 
 
 # DROP, ALTER -------------------------------------------------------------------------------------
@@ -434,6 +472,7 @@ def _add_column(table: str, node: Tree, binding: Binding) -> Step:
     _column(node, parts)
     parts.primary_key = ()
     widen_keys(parts)
+    _compute(parts)
     constraints = tuple(AddConstraint(table, each) for each in _constraints(parts))
     action = AddColumn(table, parts.columns[name], if_not_exists, constraints)
     return Step(action, start_of(node.this))

@@ -36,6 +36,7 @@ class Parts:
     primary_key: tuple[str, ...] = ()
     primary_key_name: str = ""
     generated: set[str] = field(default_factory=set)
+    computed: dict[str, Tree] = field(default_factory=dict)
     uniques: list[UniqueDefinition] = field(default_factory=list)
     foreign_keys: list[ForeignKeyDefinition] = field(default_factory=list)
     checks: list[tuple[Tree, str]] = field(default_factory=list)

@@ -23,9 +23,9 @@ from sqlglot import exp
 from murmur.catalog.atoms import from_atom
 from murmur.catalog.schema import Column as TableColumn
 from murmur.catalog.schema import Index, Table
-from murmur.errors import ParseError, Unsupported
+from murmur.errors import DatabaseError, ParseError, Unsupported
 from murmur.sql.binder import Binding, Scope, bind_items, row_columns
-from murmur.sql.binder_expressions import bind_assignment, bind_condition
+from murmur.sql.binder_expressions import bind_assignment, bind_condition, bind_expression
 from murmur.sql.binder_names import alias_of, fold, only, unbound, unsupported
 from murmur.sql.binder_targets import columnar_rows, qualifier_of, refuse_others, tree_amount
 from murmur.sql.engines import plan_query
@@ -41,6 +41,7 @@ from murmur.sql.expressions import (
 )
 from murmur.sql.folding import fold as fold_constants
 from murmur.sql.generate import GENERATED_ID, default_expression
+from murmur.sql.index_matching import conditions_of, key_fields, serves, with_key_fields
 from murmur.sql.plan import (
     Assignment,
     ColumnarQuery,
@@ -139,6 +140,9 @@ def _source(
         source.set("with_", with_.copy())
     query = plan_query(source, binding)
     width = _width(query)
+    for column in columns[: len(columns) if width is None else width]:
+        if column.generated is not None:
+            raise _generated(column, source, binding)
     if width is not None and width > len(columns):
         message = f"the query has {width} columns, the INSERT {len(columns)}"
         raise unbound(message, source, binding.text)
@@ -167,6 +171,8 @@ def _row(
     for column, value in zip(columns, values, strict=False):
         if is_default(value):
             exprs.append(None)
+        elif column.generated is not None:
+            raise _generated(column, value, binding)
         elif isinstance(value, exp.Placeholder):
             # The catalog checks what goes into a column; to check it here as well would cost.
             exprs.append(Parameter(int(value.this), None))
@@ -182,6 +188,11 @@ def is_default(node: Tree) -> bool:
     if isinstance(node, exp.Identifier):
         return not node.args.get("quoted") and node.name.upper() == "DEFAULT"
     return isinstance(node, exp.Var) and node.name.upper() == "DEFAULT"
+
+
+def _generated(column: TableColumn, node: Tree, binding: Binding) -> DatabaseError:
+    message = f'column "{column.name}" is generated: it takes no value but DEFAULT'
+    return unbound(message, node, binding.text)
 
 
 def _qualified(table: Table, column: TableColumn) -> str:
@@ -211,7 +222,16 @@ def _conflict(node: Tree, table: Table, name: str, binding: Binding) -> OnConfli
     text = binding.text
     if node.args.get("duplicate"):
         raise unsupported("ON DUPLICATE KEY is not PostgreSQL's; use ON CONFLICT", node, text)
-    only(node, text, "action", "conflict_keys", "constraint", "expressions", "where")
+    only(
+        node,
+        text,
+        "action",
+        "conflict_keys",
+        "constraint",
+        "expressions",
+        "index_predicate",
+        "where",
+    )
     target = _conflict_target(node, table, binding)
     if node.args.get("action") is None:
         raise unbound("ON CONFLICT needs DO NOTHING or DO UPDATE", node, text)
@@ -237,6 +257,7 @@ def _conflict(node: Tree, table: Table, name: str, binding: Binding) -> OnConfli
 
 
 def _conflict_target(node: Tree, table: Table, binding: Binding) -> Index | OneOf["any"] | None:
+    text = binding.text
     constraint = node.args.get("constraint")
     if constraint is not None:
         name = fold(constraint)
@@ -250,17 +271,24 @@ def _conflict_target(node: Tree, table: Table, binding: Binding) -> Index | OneO
     keys = node.args.get("conflict_keys")
     if not keys:
         return "any"
-    columns = set()
-    for key in keys:
-        column = key.this if isinstance(key, exp.Ordered) else key
-        if not isinstance(column, exp.Column) or column.args.get("table") is not None:
-            raise unsupported("ON CONFLICT takes column names", node, binding.text)
-        columns.add(binding.column(table, column.this).id)
-    if columns == set(table.primary_key):
-        return None
-    for index in table.indexes:
-        if index.unique and set(index.column_ids) == columns:
-            return index
+    scope = Scope(binding, (table.name, row_columns(table)))
+    try:
+        exprs = [bind_expression(k.this if isinstance(k, exp.Ordered) else k, scope) for k in keys]
+        where = node.args.get("index_predicate")
+        asked = () if where is None else conditions_of(bind_condition(where.this, scope))
+    except NeedsColumnar as reason:
+        raise unsupported(f"{reason.reason} cannot stand in ON CONFLICT", node, text) from None
+    fields = key_fields(table)
+    found = [with_key_fields(fields, expr) for expr in exprs]
+    positions = {field.index for field in found if isinstance(field, Column)}
+    if len(positions) == len(found) > 0:
+        key = {table.column_by_id(column_id).position for column_id in table.primary_key}
+        if positions == key:
+            return None
+        for index in table.indexes:
+            over = {position for position, _ in fields.of_index[index.id]}
+            if index.unique and over == positions and serves(fields, index, tuple(asked)):
+                return index
     message = "there is no unique constraint on the columns of ON CONFLICT"
     raise unbound(message, keys[0], binding.text)
 
@@ -331,7 +359,10 @@ def set_targets(
             column = binding.column(table, name.this)
             if any(column is other for other, _ in targets):
                 raise unbound(f'column "{column.name}" is set twice', name, binding.text)
-            targets.append((column, value))
+            if column.generated is None:
+                targets.append((column, value))
+            elif not is_default(value):
+                raise _generated(column, value, binding)
     return targets
 
 

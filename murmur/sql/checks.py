@@ -15,12 +15,10 @@ from typing import Any
 from murmur.catalog.constraints import RowCheck
 from murmur.catalog.schema import Column as TableColumn
 from murmur.catalog.schema import Table
-from murmur.catalog.types import SqlType
-from murmur.errors import BindError, Unsupported
-from murmur.sql.binder_expressions import bind_condition
 from murmur.sql.compile import compile_expression
-from murmur.sql.expressions import Call, Column, Context, Expr, NeedsColumnar, Parameter, walk
+from murmur.sql.expressions import Column, Context, Expr
 from murmur.sql.parser import parse_expression
+from murmur.sql.row_expressions import bind_row_condition
 
 Holds = Callable[[tuple[Any, ...]], bool | None]
 
@@ -55,31 +53,4 @@ def compile_check(text: str, columns: Mapping[str, TableColumn]) -> Holds:
 
 def bind_check(node: Any, fields: Mapping[str, Column], text: str) -> Expr:
     """Bind the condition of a CHECK; errors point into `text`."""
-    try:
-        expr = bind_condition(node, _RowScope(fields, text), clause="CHECK")
-    except NeedsColumnar as reason:
-        raise Unsupported(f"{reason.reason} cannot stand in CHECK") from None
-    for part in walk(expr):
-        if isinstance(part, Call) and part.function.stability != "immutable":
-            name = part.function.name
-            raise Unsupported(f"CHECK cannot use {name}(): its value changes from call to call")
-    return expr
-
-
-class _RowScope:
-    def __init__(self, fields: Mapping[str, Column], text: str) -> None:
-        self._fields = fields
-        self.text = text
-
-    def column(self, name: str, qualifier: str | None) -> Column | None:
-        """A column of the row, by its plain name."""
-        if qualifier is not None:
-            raise BindError("columns stand in CHECK without a table's name")
-        return self._fields.get(name)
-
-    def parameter(self, index: int) -> Parameter:
-        """There is none."""
-        raise BindError("a parameter cannot stand in CHECK")
-
-    def set_parameter_type(self, index: int, sql_type: SqlType) -> None:
-        """There is none."""
+    return bind_row_condition(node, fields, text, "CHECK")

@@ -18,6 +18,7 @@ from murmur.catalog.catalog import Catalog
 from murmur.catalog.schema import (
     CheckDefinition,
     ColumnDefinition,
+    ExpressionDefinition,
     ForeignKeyDefinition,
     Table,
     TableDefinition,
@@ -122,13 +123,14 @@ class DropConstraint:
 
 @dataclass(frozen=True, slots=True)
 class CreateIndex:
-    """CREATE INDEX; columns with whether they descend."""
+    """CREATE INDEX; columns and expressions, with whether they descend."""
 
     name: str
     table: str
-    columns: tuple[tuple[str, bool], ...]
+    columns: tuple[tuple[str | ExpressionDefinition, bool], ...]
     unique: bool
     if_not_exists: bool
+    predicate: ExpressionDefinition | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,9 +200,15 @@ def _run(tx: Transaction, action: Action) -> None:
             _add_constraint(tx, table, constraint)
         case DropConstraint(table, name, if_exists):
             ddl.drop_constraint(tx, table, name, if_exists=if_exists)
-        case CreateIndex(name, table, columns, unique, if_not_exists):
+        case CreateIndex(name, table, columns, unique, if_not_exists, predicate):
             ddl.create_index(
-                tx, table, columns, name=name, unique=unique, if_not_exists=if_not_exists
+                tx,
+                table,
+                columns,
+                name=name,
+                unique=unique,
+                predicate=predicate,
+                if_not_exists=if_not_exists,
             )
         case DropIndex(name, if_exists):
             ddl.drop_index(tx, name, if_exists=if_exists)
@@ -209,7 +217,7 @@ def _run(tx: Transaction, action: Action) -> None:
 def _add_constraint(tx: Transaction, table_name: str, constraint: Constraint) -> None:
     match constraint:
         case UniqueDefinition(columns, name):
-            pairs = [(column, False) for column in columns]
+            pairs: list[tuple[str | ExpressionDefinition, bool]] = [(c, False) for c in columns]
             ddl.create_index(tx, table_name, pairs, name=name, unique=True, constraint=True)
         case ForeignKeyDefinition():
             ddl.add_foreign_key(tx, table_name, constraint)

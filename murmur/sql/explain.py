@@ -15,7 +15,6 @@ import re
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
-from murmur.catalog.schema import Table
 from murmur.sql.ddl import (
     AddColumn,
     AddConstraint,
@@ -237,12 +236,12 @@ def _rows(rows: Rows, depth: int) -> Iterator[str]:
 def _access(rows: Rows) -> str:
     match rows:
         case KeyLookup(table, span):
-            return f"key lookup {table.name} ({_span(table, table.primary_key, span)})"
+            return f"key lookup {table.name} ({_span(table.names_of(table.primary_key), span)})"
         case KeyRange(table, span, reverse):
-            words = f"key range {table.name} ({_span(table, table.primary_key, span)})"
+            words = f"key range {table.name} ({_span(table.names_of(table.primary_key), span)})"
             return words + " backwards" * reverse
         case IndexRange(table, index, span, reverse):
-            spanned = _span(table, index.column_ids, span)
+            spanned = _span(list(map(table.text_of, index.columns)), span)
             words = f"index range {index.name} on {table.name}"
             return words + (f" ({spanned})" if spanned else "") + " backwards" * reverse
         case FullScan(table, reverse):
@@ -250,8 +249,7 @@ def _access(rows: Rows) -> str:
     raise AssertionError(rows)
 
 
-def _span(table: Table, column_ids: Sequence[int], span: Span) -> str:
-    names = table.names_of(tuple(column_ids))
+def _span(names: Sequence[str], span: Span) -> str:
     words = []
     for name, equal in zip(names, span.equal, strict=False):
         alternatives = [sql_of(each) for each in equal.alternatives]

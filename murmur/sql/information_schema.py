@@ -61,6 +61,7 @@ COLUMNS: Mapping[str, tuple[tuple[str, SqlType], ...]] = {
         ("udt_name", TEXT),
         ("is_identity", TEXT),
         ("is_generated", TEXT),
+        ("generation_expression", TEXT),
     ),
     PREFIX + "key_column_usage": (
         ("constraint_catalog", TEXT),
@@ -119,7 +120,8 @@ def _columns(catalog: Catalog) -> Iterator[Row]:
                 0 if kind.name == "DATE" else 6 if kind.is_temporal else None,
                 str(kind).lower(),
                 "NO",
-                "NEVER",
+                "NEVER" if column.generated is None else "ALWAYS",
+                None if column.generated is None else column.generated.text,
             )
 
 

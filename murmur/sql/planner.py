@@ -8,7 +8,9 @@
 
 Every key, the primary one and each index, is a candidate. It can use conjuncts `column = x`,
 `column IN (...)` and `column IS NULL` on its leading columns, then one range on the next; x may
-hold parameters and functions but no columns. The cheapest wins, by guesses that need only rank:
+hold parameters and functions but no columns. What an index computes counts as a column of the key,
+and a partial index is a candidate where its conditions are asked for (index_matching.py). The
+cheapest wins, by guesses that need only rank:
 
     column = x      leaves one row of 5,000             each bound of a range leaves a fifth
     a unique key    leaves one row                      a row through an index costs four rows
@@ -21,7 +23,7 @@ bound to one value do not count; NULLs stand where PostgreSQL puts them by defau
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 
 from murmur.catalog.schema import Index, Table
@@ -40,6 +42,7 @@ from murmur.sql.expressions import (
     columns_of,
     is_volatile,
 )
+from murmur.sql.index_matching import key_fields, serves, with_key_fields
 from murmur.sql.plan import (
     Access,
     Bound,
@@ -91,9 +94,19 @@ def plan_access(
 ) -> tuple[Rows, bool]:
     """The rows of a table for which the predicate is TRUE, and whether they come in order."""
     conjuncts = list(_conjuncts(predicate))
-    terms = [term for conjunct in conjuncts for term in _terms(conjunct)]
+    fields = key_fields(table)
+    terms = [
+        replace(term, conjunct=conjunct)
+        for conjunct in conjuncts
+        for term in _terms(with_key_fields(fields, conjunct))
+    ]
+    order = [replace(key, expr=with_key_fields(fields, key.expr)) for key in order]
     candidates = [_candidate(table, None, terms)]
-    candidates += [_candidate(table, index, terms) for index in table.indexes]
+    candidates += [
+        _candidate(table, index, terms)
+        for index in table.indexes
+        if serves(fields, index, conjuncts)
+    ]
     for candidate in candidates:
         _judge(table, candidate, order, limited=limited, filtered=len(conjuncts))
     best = min(candidates, key=lambda candidate: candidate.cost)
@@ -185,10 +198,7 @@ def _key_columns(table: Table, index: Index | None) -> list[tuple[int, bool]]:
     """(position, descending) of the columns that a key begins with."""
     if index is None:
         return [(table.column_by_id(column_id).position, False) for column_id in table.primary_key]
-    return [
-        (table.column_by_id(column.column_id).position, column.descending)
-        for column in index.columns
-    ]
+    return list(key_fields(table).of_index[index.id])
 
 
 def _candidate(table: Table, index: Index | None, terms: Sequence[_Term]) -> _Candidate:
@@ -222,7 +232,8 @@ def _candidate(table: Table, index: Index | None, terms: Sequence[_Term]) -> _Ca
             else:
                 continue
             rows *= _BOUND
-            if table.columns[position].type.name != "DECIMAL":
+            sql_type = key_fields(table).columns[position].type
+            if sql_type is not None and sql_type.name != "DECIMAL":
                 # A bound between two values of a DECIMAL column reads as none: test it as well.
                 used.append(term.conjunct)
         break
@@ -282,7 +293,7 @@ def _gives_order(
             return False, False
         reverse = key.descending != columns[at][1]
         nullable = (
-            table.columns[position].nullable
+            key_fields(table).columns[position].nullable
             and position not in equal
             and not (bounded and at == len(span.equal))
         )

@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
+from murmur.catalog.decoding import row_reader
 from murmur.catalog.keycode import NOT_OF_TYPE, column_encoder
 from murmur.catalog.keyspace import row_prefix
-from murmur.catalog.layout import row_reader
 from murmur.catalog.types import SqlType
 from murmur.sql.expressions import Column, Literal, Parameter
 from murmur.sql.parameter_values import parameter_checker
@@ -62,7 +62,7 @@ def compile_point(
         return kv_point_reader(
             table, columns, (index, literal), lambda given: check_all(arranged(given))
         )
-    read = row_reader(table, columns)
+    read = row_reader(columns)
     prefix = row_prefix(table.id)
     arrange, check = parameters.arrange, parameter_checker(types)
 

@@ -58,6 +58,7 @@ _COLUMNS = {
         ("column_default", TEXT),
         ("key_position", INTEGER),
         ("id", TEXT),
+        ("generated_as", TEXT),
     ),
     "murmur_views": (("name", TEXT), ("definition", TEXT), ("id", TEXT)),
     "murmur_indexes": (
@@ -67,6 +68,7 @@ _COLUMNS = {
         ("is_unique", BOOLEAN),
         ("is_constraint", BOOLEAN),
         ("id", TEXT),
+        ("predicate", TEXT),
     ),
 }
 
@@ -126,14 +128,22 @@ def _columns(table: Table) -> Iterator[Row]:
             None if column.default is None else column.default.text,
             keys.get(column.id),
             f"{column.id:08x}",
+            None if column.generated is None else column.generated.text,
         )
 
 
 def _indexes(table: Table) -> Iterator[Row]:
     for index in table.indexes:
         columns = [
-            table.column_by_id(column.column_id).name + (" DESC" if column.descending else "")
+            table.text_of(column) + (" DESC" if column.descending else "")
             for column in index.columns
         ]
-        unique, constraint = index.unique, index.constraint
-        yield index.name, table.name, ", ".join(columns), unique, constraint, f"{index.id:016x}"
+        yield (
+            index.name,
+            table.name,
+            ", ".join(columns),
+            index.unique,
+            index.constraint,
+            f"{index.id:016x}",
+            None if index.predicate is None else index.predicate.text,
+        )

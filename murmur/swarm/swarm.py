@@ -22,7 +22,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from murmur.catalog import CatalogDerivation
+from murmur.catalog import CatalogDerivation, SqlType
 from murmur.errors import BindError, Closed, Forked, InvalidInput
 from murmur.kvcore import (
     Clock,
@@ -136,7 +136,7 @@ class Swarm(Documents):
             storage,
             clock=self._clock,
             random_bytes=random_bytes,
-            derivation=CatalogDerivation(),
+            derivation=CatalogDerivation(_compile_row_expression),
             durability=durability,
             backend=backend,
         )
@@ -523,3 +523,12 @@ def _check_text(text: object, what: str) -> str:
     if len(text.encode(errors="replace")) > 255:
         raise InvalidInput(f"{what}: a name of at most 255 bytes is needed")
     return text
+
+
+def _compile_row_expression(
+    text: str, columns: Sequence[tuple[str, SqlType]], result: SqlType
+) -> Callable[[Sequence[Any]], Any]:
+    """What an index or a generated column computes; SQL is imported for the first of them."""
+    from murmur.sql.row_expressions import compile_row_expression
+
+    return compile_row_expression(text, columns, result)

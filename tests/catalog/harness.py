@@ -34,6 +34,7 @@ from murmur.kvcore import (
     Transaction,
     View,
 )
+from murmur.sql.row_expressions import compile_row_expression
 
 NOTE = TableDefinition(
     "note",
@@ -55,7 +56,7 @@ def open_replica(
         storage or MemoryStorage(),
         clock=clock or ManualClock(),
         random_bytes=Random(seed).randbytes,
-        derivation=CatalogDerivation(),
+        derivation=CatalogDerivation(compile_row_expression),
         durability="none",
     )
 

@@ -26,6 +26,7 @@ from murmur.catalog import (
 from murmur.catalog.catalog import Catalog
 from murmur.catalog.types import INTEGER, TEXT
 from murmur.kvcore import CellChange, Replica
+from murmur.sql.row_expressions import compile_row_expression
 from tests.catalog.harness import (
     apart,
     catalog_of,
@@ -55,7 +56,9 @@ def entries(replica: Replica, kind: bytes) -> list[bytes]:
 
 def check(replica: Replica) -> None:
     with replica.snapshot() as snapshot:
-        assert derived(snapshot) == dict(CatalogDerivation().rebuild(snapshot))
+        assert derived(snapshot) == dict(
+            CatalogDerivation(compile_row_expression).rebuild(snapshot)
+        )
 
 
 def found(replica: Replica, index: Index) -> list[Any]:
@@ -214,14 +217,14 @@ def test_a_transaction_sees_its_own_entries_and_takes_them_back() -> None:
         tx.rollback_to(savepoint)
         assert catalog_of(tx).index("down") is None
         assert len(list(scan_index(tx, table, index))) == 1
-        assert derived(tx) == dict(CatalogDerivation().rebuild(tx))
+        assert derived(tx) == dict(CatalogDerivation(compile_row_expression).rebuild(tx))
     assert found(replica, index) == [(1, "a")]
 
 
 def test_nothing_to_derive_leaves_the_catalog_as_it_is() -> None:
     replica = open_replica()
     define(replica, WORD)
-    derivation = CatalogDerivation()
+    derivation = CatalogDerivation(compile_row_expression)
     catalog = catalog_of(replica)
     with replica.snapshot() as view:
         changes = [CellChange(b"\x01\x01k", None, b"cell"), CellChange(b"\x02\x09k", None, b"c")]

@@ -20,6 +20,7 @@ from murmur.catalog import (
     CatalogDerivation,
     ColumnDefinition,
     Default,
+    ExpressionDefinition,
     ForeignKeyDefinition,
     Increment,
     Table,
@@ -38,9 +39,10 @@ from murmur.catalog import (
     scan_index,
     scan_rows,
 )
-from murmur.catalog.types import COUNTER, INTEGER, TEXT
+from murmur.catalog.types import BOOLEAN, COUNTER, INTEGER, TEXT
 from murmur.errors import DatabaseError
 from murmur.kvcore import Replica, Transaction
+from murmur.sql.row_expressions import compile_row_expression
 from tests.catalog.harness import (
     apart,
     catalog_of,
@@ -59,6 +61,7 @@ ID = ColumnDefinition("id", INTEGER)
 A = ColumnDefinition("a", INTEGER)
 TEXT_A = ColumnDefinition("a", TEXT)
 SEVEN = Default("constant", 7, "7")
+OF_A = ColumnDefinition("g", INTEGER, generated=ExpressionDefinition("12 / a", INTEGER, ("a",)))
 DEFINITIONS = [
     TableDefinition("t", (ID, A, ColumnDefinition("n", COUNTER)), ("id",)),
     TableDefinition("t", (ID, TEXT_A), ("id",), uniques=(UniqueDefinition(("a",)),)),
@@ -75,6 +78,7 @@ DEFINITIONS = [
         ("id",),
         foreign_keys=(ForeignKeyDefinition(("a",), "t", on_delete="SET NULL"),),
     ),
+    TableDefinition("t", (ID, A, OF_A), ("id",), uniques=(UniqueDefinition(("g",)),)),
     TableDefinition("t", (TEXT_A, ID), ("a",)),
 ]
 
@@ -84,7 +88,8 @@ Step = Callable[[Transaction], Any]
 def fitting(table: Table, key: int, seeds: list[int]) -> dict[str, Any]:
     """A row of the table, whatever its columns are by now."""
     found: dict[str, Any] = {}
-    for column, seed in zip(table.columns, cycle(seeds), strict=False):
+    stored = [column for column in table.columns if column.generated is None]
+    for column, seed in zip(stored, cycle(seeds), strict=False):
         number = key if column.id in table.primary_key else seed
         if column.type.name == "COUNTER":
             continue
@@ -142,6 +147,28 @@ def index_some(tx: Transaction, name: str, unique: bool, first: int, *descending
     create_index(tx, name, list(chosen), unique=unique)
 
 
+def index_computed(
+    tx: Transaction, name: str, unique: bool, at: int, kind: int, partial: bool
+) -> None:
+    """An index of an expression, or of a column where another has some value, or of both."""
+    columns = [column for column in table_of(tx, name).columns if column.type.can_be_key]
+    column, other = columns[at % len(columns)], columns[-1 - at % len(columns)]
+    text = column.type.name == "TEXT"
+    of_text = [("upper({})", TEXT), ("12 / (length({}) - 1)", INTEGER)]
+    of_number = [("{} % 3", INTEGER), ("12 / {}", INTEGER)]
+    sql, sql_type = (of_text if text else of_number)[kind % 2]
+    expression = ExpressionDefinition(sql.format(column.name), sql_type, (column.name,))
+    where = f"{other.name} < 'd'" if other.type.name == "TEXT" else f"12 / {other.name} <> 6"
+    predicate = ExpressionDefinition(where, BOOLEAN, (other.name,))
+    create_index(
+        tx,
+        name,
+        [(expression, partial)] if kind < 2 else [(column.name, partial), (expression, False)],
+        unique=unique,
+        predicate=predicate if partial else None,
+    )
+
+
 def drop_some_index(tx: Transaction, name: str, at: int) -> None:
     indexes = table_of(tx, name).indexes
     assert indexes, "no indexes"
@@ -169,7 +196,7 @@ numbers = st.integers(0, 3)
 keys = st.integers(0, 7)
 seeds = st.lists(numbers, min_size=3, max_size=3)
 added = st.sampled_from(
-    [A, TEXT_A, ColumnDefinition("c", INTEGER, default=SEVEN), ColumnDefinition("c", TEXT)]
+    [A, TEXT_A, OF_A, ColumnDefinition("c", INTEGER, default=SEVEN), ColumnDefinition("c", TEXT)]
 )
 
 row_steps = st.one_of(
@@ -190,6 +217,9 @@ schema_steps = st.one_of(
     make(drop_column, tables, columns),
     make(index_some, tables, st.booleans(), numbers, st.booleans()),
     make(index_some, tables, st.booleans(), numbers, st.booleans(), st.booleans()),
+    make(index_computed, tables, st.just(value=False), numbers, numbers, st.booleans()),
+    make(index_computed, tables, st.just(value=False), numbers, numbers, st.just(value=True)),
+    make(index_computed, tables, st.just(value=True), numbers, numbers, st.booleans()),
     make(drop_some_index, tables, numbers),
 )
 transactions = st.tuples(
@@ -207,7 +237,7 @@ histories = st.tuples(
 )
 History = tuple[list[tuple[TableDefinition, list[Step]]], list[tuple[int, list[Step] | None]]]
 
-derivation = CatalogDerivation()
+derivation = CatalogDerivation(compile_row_expression)
 
 
 def assert_derived(view: Any) -> None:

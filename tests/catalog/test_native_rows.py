@@ -10,12 +10,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from murmur.catalog import Table, add_column, parse_type, row_prefix, scan_rows
-from murmur.catalog import layout as layouts
+from murmur.catalog import Table, add_column, decoding, parse_type, row_prefix, scan_rows
 from murmur.catalog import rows as catalog_rows
 from murmur.catalog.atoms import to_atom
+from murmur.catalog.decoding import atoms_getter, row_decoder, row_reader
 from murmur.catalog.fields import field_of
-from murmur.catalog.layout import atoms_getter, layout_of, row_decoder, row_reader
+from murmur.catalog.layout import layout_of
 from murmur.catalog.rows import Increment, Reset, get_row, scan_batches, update_row
 from murmur.catalog.schema import ColumnDefinition, Default
 from murmur.errors import Corruption
@@ -81,7 +81,7 @@ def table() -> Table:
 @pytest.fixture(params=KERNELS, ids=lambda kernel: kernel.__name__.rpartition(".")[2])
 def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(catalog_rows, "ColumnReader", request.param.ColumnReader)
-    monkeypatch.setattr(layouts, "RowReader", request.param.RowReader)
+    monkeypatch.setattr(decoding, "RowReader", request.param.RowReader)
     return request.param
 
 
@@ -126,9 +126,9 @@ def test_columns_and_rows_say_what_the_decoder_says(
         (row_prefix(table.id) + bytes([at]), cell_of(table, values, lives=lives))
         for at, values in enumerate(given_rows)
     ]
-    decode = row_decoder(table, table.columns)
+    decode = row_decoder(table.columns)
     expected = [decode(visible_fields(cell)) for _, cell in pairs]
-    read = row_reader(table, table.columns)
+    read = row_reader(table.columns)
     assert list(map(repr, (read(cell) for _, cell in pairs))) == list(map(repr, expected))
     for view in (Held(pairs), Blocks(pairs)):
         assert arrow_rows(view, table) == expected
@@ -206,7 +206,7 @@ def test_lives_edits_and_counts_of_replicas_that_met(kernel: Any) -> None:
     for replica in (left, right):
         table = table_of(replica, "note")
         with replica.snapshot() as view:
-            decode = row_decoder(table, table.columns)
+            decode = row_decoder(table.columns)
             expected = [
                 decode(visible_fields(cell))
                 for _, cell in view.scan(row_prefix(table.id), row_prefix(table.id + 1))

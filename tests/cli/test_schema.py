@@ -34,6 +34,8 @@ DEFINITIONS = [
     "CREATE TABLE cfg (key TEXT PRIMARY KEY, value JSON) USING KV PREFIX 'it''s:'",
     "CREATE TABLE raw (k BLOB PRIMARY KEY, v BLOB) USING KV PREFIX x'00ff'",
     "CREATE TABLE s (key TEXT PRIMARY KEY, temp REAL DEFAULT 0.5) USING KV PREFIX '' VALUES JSON",
+    "ALTER TABLE note ADD COLUMN rated INT GENERATED ALWAYS AS (stars * 2 + length(body)) STORED",
+    "CREATE INDEX computed ON note (lower(body), (stars - 1) DESC) WHERE price > 1 AND stars <> 2",
     "ALTER TABLE note RENAME COLUMN stars TO points",
     'ALTER TABLE note RENAME COLUMN price TO "Price"',
     "ALTER TABLE pair RENAME TO couple",
@@ -41,6 +43,8 @@ DEFINITIONS = [
 
 
 def indexed(table: Table, index: Index) -> list[tuple[str, bool]]:
+    if not index.plain:  # what they read; the texts still have the names of old
+        return [(name, index.unique) for name in table.names_of(index.input_ids)]
     return [(table.column_by_id(each.column_id).name, each.descending) for each in index.columns]
 
 
@@ -62,7 +66,7 @@ def shape(swarm: murmur.Swarm) -> dict[str, object]:
     found: dict[str, object] = {}
     for table in catalog.tables:
         found[table.name] = (
-            [(c.name, c.type, c.nullable, c.default) for c in table.columns],
+            [(c.name, c.type, c.nullable, c.default, bool(c.generated)) for c in table.columns],
             (table.names_of(table.primary_key), table.primary_key_name),
             {(i.name, i.unique, i.constraint, *map(str, indexed(table, i))) for i in table.indexes},
             {

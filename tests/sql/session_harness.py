@@ -14,6 +14,7 @@ from murmur.sql.binder import Binding
 from murmur.sql.engines import plan_columnar
 from murmur.sql.parser import parse
 from murmur.sql.plan import ColumnarQuery, RowQuery
+from murmur.sql.row_expressions import compile_row_expression
 from murmur.sql.system import SystemRelations
 
 Row = tuple[Any, ...]
@@ -32,7 +33,10 @@ def open_session(
     clock, chance = ManualClock(), random.Random(seed).randbytes
     if replica is None:
         replica = Replica.open(
-            MemoryStorage(), clock=clock, random_bytes=chance, derivation=CatalogDerivation()
+            MemoryStorage(),
+            clock=clock,
+            random_bytes=chance,
+            derivation=CatalogDerivation(compile_row_expression),
         )
     engine = ENGINE if columnar else None
     return Session(replica, columnar=engine, system=system, clock=clock, random_bytes=chance)

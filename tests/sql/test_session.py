@@ -26,6 +26,7 @@ from murmur.errors import (
 from murmur.kvcore import ManualClock, MemoryStorage, Replica, Snapshot, View
 from murmur.sql import ResultColumn, Session, cache
 from murmur.sql import session as session_module
+from murmur.sql.row_expressions import compile_row_expression
 from tests.sql.session_harness import fetch, open_session, plan_of
 
 SECOND = "INSERT INTO t VALUES (2, 'two')"
@@ -551,7 +552,9 @@ def test_system_relations_are_relations() -> None:
 
 def test_sessions_of_one_replica_may_come_and_go() -> None:
     clock = ManualClock()
-    replica = Replica.open(MemoryStorage(), clock=clock, derivation=CatalogDerivation())
+    replica = Replica.open(
+        MemoryStorage(), clock=clock, derivation=CatalogDerivation(compile_row_expression)
+    )
     for i in range(3):
         session = open_session(replica=replica)
         session.execute("CREATE TABLE IF NOT EXISTS t (id INT PRIMARY KEY)")
