@@ -11,6 +11,17 @@ from murmur.sql.session import LARGE
 
 OWN = "(big < 5 OR big IS NULL)"  # the rows that both tables have
 QUERIES = [
+    (
+        f"SELECT sum(d * d - 1), min(d) FROM t WHERE {OWN} AND d BETWEEN 0.5 AND 1 + 1.25",
+        "columnar",
+    ),
+    (
+        f"SELECT sum(d) FROM t WHERE {OWN} AND day < DATE '2026-01-01' + INTERVAL '1 year'",
+        "columnar",
+    ),
+    (f"SELECT d * 2, 1 - d FROM t WHERE {OWN} AND d > 1 ORDER BY id", "columnar"),
+    (f"SELECT d * 2 FROM t WHERE {OWN} AND f > d ORDER BY id", "row"),
+    (f"SELECT d * d * d * d FROM t WHERE {OWN} ORDER BY id", "row"),
     (f"SELECT d / 3 FROM t WHERE {OWN} ORDER BY id", "row"),
     (f"SELECT round(f) FROM t WHERE {OWN} ORDER BY id", "row"),
     (f"SELECT s::varchar(1), substr(s, -1, 4) FROM t WHERE {OWN} ORDER BY id", "row"),
@@ -29,14 +40,18 @@ def swarm(tmp_path_factory: pytest.TempPathFactory) -> object:
         for name in ("small", "large"):
             swarm.sql(
                 f"CREATE TABLE {name} (id INTEGER PRIMARY KEY, s TEXT, f DOUBLE PRECISION, "
-                "d DECIMAL(10, 2), at TIMESTAMP, big BIGINT)"
+                "d DECIMAL(10, 2), at TIMESTAMP, big BIGINT, day DATE)"
             )
-        row = (None, None, None, None, None)
-        values = [("a", 2.5, "1.00", "2026-01-01T00:00:05.25", 1), ("b", 3.5, "2.50", None, 2), row]
+        row = (None, None, None, None, None, None)
+        values = [
+            ("a", 2.5, "1.00", "2026-01-01T00:00:05.25", 1, "2027-01-01"),
+            ("b", 3.5, "2.50", None, 2, "2026-12-31"),
+            row,
+        ]
         rows = [(n, *values[n % 3]) for n in range(10)]
-        swarm.execute_many("INSERT INTO small VALUES (?, ?, ?, ?::decimal, ?, ?)", rows)
-        more = [(n, "z", 1.0, "1.00", None, 9) for n in range(10, LARGE + 10)]
-        swarm.execute_many("INSERT INTO large VALUES (?, ?, ?, ?::decimal, ?, ?)", rows + more)
+        swarm.execute_many("INSERT INTO small VALUES (?, ?, ?, ?::decimal, ?, ?, ?)", rows)
+        more = [(n, "z", 1.0, "1.00", None, 9, None) for n in range(10, LARGE + 10)]
+        swarm.execute_many("INSERT INTO large VALUES (?, ?, ?, ?::decimal, ?, ?, ?)", rows + more)
         yield swarm
 
 
