@@ -150,6 +150,9 @@ class Corruption(InternalError):
         self.offset = offset
         self.reason = reason
 
+    def __reduce__(self) -> tuple[type[Corruption], tuple[str, int, str]]:
+        return type(self), (self.path, self.offset, self.reason)  # to be copied, or pickled
+
 
 class ChecksumMismatch(Corruption):
     """A block, frame or file does not have the checksum that it was written with."""

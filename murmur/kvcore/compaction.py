@@ -24,6 +24,9 @@ stays. A tombstone goes too, once no deeper level can hold what it hides. Beside
     hidden         tables whose every key a newer table's range tombstone deletes just go: nothing
                    is read or written for it
 
+    damage         a file that is known to be damaged is set aside: no merge takes it; what cannot
+                   go down for it stays above it, and level 0 is merged within itself to stay short
+
 Nothing here asks for snapshots: they keep the version they were taken on.
 
 Invariants:
@@ -36,8 +39,8 @@ After LevelDB's leveled compaction; RocksDB's dynamic level sizes and tombstone-
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import pairwise, takewhile
 from typing import NamedTuple
 
 from murmur.kvcore.kernel import Ranges, Table, TableInfo
@@ -70,15 +73,31 @@ class Plan(NamedTuple):
         return [table for tables in self.sources for table in tables]
 
 
-def pick(version: Version, options: Options, running: Collection[Plan] = ()) -> Plan | None:
-    """The most urgent compaction that is due and does not disturb those that are running."""
-    for plan in _due(version, options, running):
-        if not any(_disturbs(plan, other) for other in running):
-            return plan
+def pick(
+    version: Version,
+    options: Options,
+    running: Collection[Plan] = (),
+    aside: Collection[str] = (),
+) -> Plan | None:
+    """The most urgent compaction that is due and does not disturb those that are running.
+
+    It takes no file whose name is set `aside`.
+    """
+    for plan in _due(version, options, running, aside):
+        if not any(_disturbs(plan, other) for other in running) and not _takes(plan, aside):
+            return plan._replace(relocate=_sound(version, plan.relocate, aside))
     return None
 
 
-def everything(version: Version, options: Options) -> Plan | None:
+def pressing(version: Version, options: Options, aside: Collection[str] = ()) -> int:
+    """How many tables of level 0 are to be merged, which writers are slowed for."""
+    flushed = version.level(0)
+    if flushed and aside and _takes(_plan_level0(version, options), aside):
+        return len(_similar(_movable(flushed, aside)))
+    return len(flushed)
+
+
+def everything(version: Version, options: Options, aside: Collection[str] = ()) -> Plan | None:
     """The compaction of all there is into one level without tombstones, if it is not so already."""
     sources: list[Sequence[Table]] = [(table,) for table in version.level(0)]
     sources += [level for level in version.levels[1:] if level]
@@ -92,15 +111,24 @@ def everything(version: Version, options: Options) -> Plan | None:
     depth, size = 1, size_of(tables)
     while size > _base(options) * options.level_ratio ** (depth - 1):
         depth += 1
-    return _plan(version, options, sources, level, depth, drop_tombstones=True)
+    plan = _plan(version, options, sources, level, depth, drop_tombstones=True)
+    return plan._replace(relocate=_sound(version, plan.relocate, aside))
 
 
-def hidden(version: Version, running: Collection[Plan] = ()) -> list[Table]:
+def hidden(
+    version: Version, running: Collection[Plan] = (), aside: Collection[str] = ()
+) -> list[Table]:
     """The tables, of no running plan, that newer range tombstones hide whole.
 
     No plan may begin before they are gone: a tombstone that it drops may be what hides them. Reads
-    range tombstones from the disk; raises Corruption or OSError.
+    range tombstones from the disk, but not of what is set aside; raises Corruption or OSError.
     """
+
+    def ranges(tables: Iterable[Table]) -> Iterator[Ranges]:
+        for table in tables:
+            if table.info.ranges and table.name not in aside:
+                yield table.ranges()
+
     if not any(table.info.ranges for table in version.tables()):
         return []
     merging = {table for plan in running for table in plan.inputs}
@@ -114,15 +142,16 @@ def hidden(version: Version, running: Collection[Plan] = ()) -> list[Table]:
                 for table in tables
                 if table not in merging and covers_all(above, table.info.first, table.info.last)
             )
-            above = union((above, *(table.ranges() for table in tables if table.info.ranges)))
+            above = union((above, *ranges(tables)))
     return gone
 
 
-def clearing(version: Version, options: Options) -> Plan | None:
+def clearing(version: Version, options: Options, aside: Collection[str] = ()) -> Plan | None:
     """The merge of level 0, due or not, if it brings mostly deletions, which make room below."""
     flushed = version.level(0)
     if any(_deadness(table.info) >= options.tombstone_ratio for table in flushed):
-        return _plan_level0(version, options)
+        plan = _plan_level0(version, options)
+        return None if _takes(plan, aside) else plan
     return None
 
 
@@ -157,17 +186,22 @@ def scores(version: Version, options: Options) -> list[float]:
     ]
 
 
-def _due(version: Version, options: Options, running: Collection[Plan]) -> Iterator[Plan]:
+def _due(
+    version: Version, options: Options, running: Collection[Plan], aside: Collection[str]
+) -> Iterator[Plan]:
     """The compactions that are due, the most urgent first."""
     filled = scores(version, options)
     for level in sorted(range(len(filled)), key=lambda level: -filled[level]):
         if filled[level] >= 1:
             if level == 0:
-                yield _plan_level0(version, options)
+                plan = _plan_level0(version, options)
+                yield plan
+                if _takes(plan, aside):
+                    yield from _plans_within_level0(version, options, aside)
             else:
-                yield from _plans_of_level(version, options, level, running)
+                yield from _plans_of_level(version, options, level, running, bool(aside))
     yield from _plans_of_tombstones(version, options)
-    yield from _plans_of_garbage(version, options)
+    yield from _plans_of_garbage(version, options, aside)
 
 
 def _plan_level0(version: Version, options: Options) -> Plan:
@@ -190,6 +224,32 @@ def _plan_level0(version: Version, options: Options) -> Plan:
     return plan._replace(moved=moved)
 
 
+def _plans_within_level0(
+    version: Version, options: Options, aside: Collection[str]
+) -> Iterator[Plan]:
+    """What can be merged where level 0 cannot go down."""
+    similar = _similar(_movable(version.level(0), aside))
+    if len(similar) >= options.level0_tables:
+        yield _plan(version, options, [(table,) for table in similar], 0, 0)
+
+
+def _movable(flushed: Sequence[Table], aside: Collection[str]) -> Sequence[Table]:
+    """The tables of level 0 that are newer than any that is set aside."""
+    return tuple(takewhile(lambda table: table.name not in aside, flushed))
+
+
+def _takes(plan: Plan, aside: Collection[str]) -> bool:
+    """Whether it reads or moves what is set aside."""
+    return bool(aside) and any(table.name in aside for table in plan.inputs)
+
+
+def _sound(version: Version, numbers: frozenset[int], aside: Collection[str]) -> frozenset[int]:
+    """The value files that are not set aside."""
+    if not aside:
+        return numbers
+    return frozenset(number for number in numbers if version.values[number].name not in aside)
+
+
 def _similar(flushed: Sequence[Table]) -> Sequence[Table]:
     """The newest tables, up to one that is more than twice as large as all before it together."""
     size = 0
@@ -201,7 +261,7 @@ def _similar(flushed: Sequence[Table]) -> Sequence[Table]:
 
 
 def _plans_of_level(
-    version: Version, options: Options, level: int, running: Collection[Plan]
+    version: Version, options: Options, level: int, running: Collection[Plan], another: bool
 ) -> Iterator[Plan]:
     """The table that costs least to move; if something disturbs that, the next."""
 
@@ -212,7 +272,7 @@ def _plans_of_level(
 
     merging = {table for plan in running for table in plan.inputs}
     tables = [table for table in version.level(level) if table not in merging]
-    if not running:
+    if not running and not another:
         if tables:
             yield _plan_table(version, options, level, min(tables, key=cost))
     else:
@@ -242,8 +302,8 @@ def _plans_of_tombstones(version: Version, options: Options) -> Iterator[Plan]:
                     yield _plan_table(version, options, level, table)
 
 
-def _plans_of_garbage(version: Version, options: Options) -> Iterator[Plan]:
-    wasteful = version.garbage(options.garbage_ratio)
+def _plans_of_garbage(version: Version, options: Options, aside: Collection[str]) -> Iterator[Plan]:
+    wasteful = _sound(version, version.garbage(options.garbage_ratio), aside)
     if not wasteful:
         return
     for level, tables in enumerate(version.levels):

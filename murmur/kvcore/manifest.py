@@ -73,23 +73,34 @@ def encode_manifest(manifest: Manifest) -> bytes:
     return _HEADER.pack(MAGIC, VERSION, crc32(body), len(body)) + body
 
 
-def decode_manifest(path: str, data: bytes) -> Manifest:
-    """The manifest in these bytes of the file at `path`, which errors name."""
+def decode_manifest(path: str, data: bytes, *, whatever_version: bool = False) -> Manifest:
+    """The manifest in these bytes of the file at `path`, which errors name.
+
+    The version stands outside of the checksum. A manifest `whatever_version` is read as one of this
+    release's; UnknownFormat if it has its checksum and is not.
+    """
     if len(data) < _HEADER.size:
         raise Corruption(path, len(data), "the manifest ends within its header")
     magic, version, crc, length = _HEADER.unpack_from(data)
     if magic != MAGIC:
         raise Corruption(path, 0, "not a manifest: the magic bytes are missing")
-    if version != VERSION:
-        raise UnknownFormat(
-            path, len(MAGIC), f"manifest format {version}, this release reads {VERSION}"
-        )
+    unknown = UnknownFormat(
+        path, len(MAGIC), f"manifest format {version}, this release reads {VERSION}"
+    )
+    if version != VERSION and not whatever_version:
+        raise unknown
     body = data[_HEADER.size :]
     if len(body) != length:
         raise Corruption(path, len(data), f"{len(body)} bytes follow the header, not {length}")
     if crc32(body) != crc:
         raise ChecksumMismatch(path, _HEADER.size, "the manifest does not have its checksum")
-    return _decode_body(body)
+    try:
+        manifest, end = _decode_body(body)
+    except struct.error:
+        raise unknown from None
+    if end != len(body):
+        raise unknown
+    return manifest
 
 
 def _encode_table(level: int, info: TableInfo) -> bytes:
@@ -116,7 +127,7 @@ def _encode_table(level: int, info: TableInfo) -> bytes:
     )
 
 
-def _decode_body(body: bytes) -> Manifest:
+def _decode_body(body: bytes) -> tuple[Manifest, int]:
     next_number, last_sequence, length = _BODY.unpack_from(body)
     at = _BODY.size + length
     mark = body[_BODY.size : at]
@@ -139,8 +150,7 @@ def _decode_body(body: bytes) -> Manifest:
         )
     (count,) = _LENGTH.unpack_from(body, at)
     value_files, at = _decode_pairs(body, at + _LENGTH.size, count)
-    assert at == len(body), "its checksum is right, so it was written like this"
-    return Manifest(next_number, last_sequence, mark, levels, value_files)
+    return Manifest(next_number, last_sequence, mark, levels, value_files), at
 
 
 def _decode_pairs(body: bytes, at: int, count: int) -> tuple[tuple[tuple[int, int], ...], int]:

@@ -100,7 +100,8 @@ def repair(
     """Make a new directory of all that can be read in a damaged one, which nobody has open.
 
     Raises InvalidInput if the target holds a tree already, Locked if the directory is in use,
-    UnknownFormat if a newer release wrote it.
+    UnknownFormat if a newer release wrote it: then its manifest has another form, not only another
+    number.
     """
     source = directory if not isinstance(directory, str | os.PathLike) else DiskStorage(directory)
     made = target if not isinstance(target, str | os.PathLike) else DiskStorage(target)
@@ -182,7 +183,14 @@ class _Repair:
     def _manifest(self) -> Manifest:
         path = f"{self._source.path}/{MANIFEST}"
         try:
-            return decode_manifest(path, read_whole(self._source, MANIFEST))
+            data = read_whole(self._source, MANIFEST)
+            try:
+                return decode_manifest(path, data)
+            except UnknownFormat as error:
+                manifest = decode_manifest(path, data, whatever_version=True)
+                reason = f"{error.reason}; the rest is as this release writes it"
+                self._lose(path, error.offset, reason)
+                return manifest
         except UnknownFormat:
             raise  # nothing is damaged
         except Corruption as error:
@@ -209,8 +217,6 @@ class _Repair:
         name = file_name(number)
         try:
             return table_info(self._source, name)._replace(number=number, max_sequence=number)
-        except UnknownFormat:
-            raise
         except Corruption:
             file = self._source.open(name)
             size = file.size()

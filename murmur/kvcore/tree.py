@@ -271,7 +271,11 @@ class Tree:
         self._upkeep.wait_for(self._upkeep.rotate(mark, waiting=True))
 
     def compact(self) -> None:
-        """Merge what was flushed into one level without tombstones."""
+        """Merge what was flushed into one level without tombstones.
+
+        Raises OSError if the disk is too full, and Corruption where a file is damaged: it, and what
+        cannot be merged for it, stay as they are.
+        """
         self._usable()
         self._upkeep.compact()
 
@@ -332,6 +336,7 @@ class Tree:
             "unflushed_bytes": sum(memtable.bytes for memtable in state.memtables()),
             "pressure": self._brake.pressure(state.memtable.bytes)[0],
             "reserve_bytes": self._store.reserve.bytes,
+            "damaged": self._work.damaged(),
             **census(state.version, self.options, self._store.cache),
             **self._work.figures.summary(),
         }

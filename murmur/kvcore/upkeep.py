@@ -19,6 +19,9 @@ memtables more for those who delete. Any other failure ends the threads and pois
 later write raises `Poisoned` with the failure as its cause, for what is on the disk is now
 uncertain; opening the tree again finds out.
 
+Damage (Corruption) that a merge meets in what it reads is no such failure: the file is set aside,
+no merge takes it any more, and all else goes on. Readers of it hear of it, and so does `compact`.
+
 Invariants:
     1. Memtables are flushed in their order, by one thread.
     2. Plans that run at once are those that `pick` let stand beside each other; levels are
@@ -30,25 +33,26 @@ from __future__ import annotations
 import errno
 import threading
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from murmur.errors import Closed, Poisoned
+from murmur.errors import Closed, Corruption, Poisoned
 from murmur.kvcore.compaction import Plan, clearing, everything, pick
 from murmur.kvcore.ingest import Source
 from murmur.kvcore.options import Options
 from murmur.kvcore.pressure import STOP, Pace
 from murmur.kvcore.state import Frozen, Head
 from murmur.kvcore.store import Store
-from murmur.kvcore.version import Version
 from murmur.kvcore.work import NotCopied, Work
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
 FLUSH, MERGE = "murmur-flush", "murmur-merge"
 
 T = TypeVar("T")
-Job = Callable[[], None]
+E = TypeVar("E", bound=Exception)
+Job = Callable[[], object]
 
 
 class _Stopped(BaseException):
@@ -87,6 +91,8 @@ class Upkeep:
         self._flush_full: OSError | MemoryError | None = None
         self._compaction_full: OSError | MemoryError | None = None
         self._sweep_full: OSError | MemoryError | None = None
+        self._damage: Corruption | None = None  # met by the merge of everything
+        self._failed: Exception | None = None  # what became of that, for who waits
         self._full_at = 0  # the sequence of what last found no room to be flushed
         self._tight = False  # the last flush found no room
         self._crowded = False  # something found no room, and the reserve was not held since
@@ -148,9 +154,8 @@ class Upkeep:
         self._retry()
         self._start(MERGE)
         self._until(lambda: not self._compact_wanted or None)
-        error = self._compaction_full or self._sweep_full
-        if error is not None:
-            raise _bare(error)
+        if self._failed is not None:
+            raise _bare(self._failed)
 
     def settle(self) -> None:
         """Return when nothing is left to flush, to merge or to remove, for tests and benchmarks."""
@@ -206,8 +211,12 @@ class Upkeep:
             or self._sweeping
             or self._compact_wanted
             or self._to_examine()
-            or pick(self._head.state.version, self._options)
+            or self._pick()
         )
+
+    def _pick(self) -> Plan | None:
+        # The version is held by nobody who waits: it would keep files that are to be removed.
+        return pick(self._head.state.version, self._options, self._running, self._work.aside)
 
     def _retry(self) -> None:
         with self._head.lock:
@@ -292,7 +301,7 @@ class Upkeep:
         if len(version.level(0)) < STOP * self._options.level0_tables:
             return False
         return self._compaction_full is None and bool(
-            self._running or self._compact_wanted or pick(version, self._options)
+            self._running or self._compact_wanted or self._pick()
         )
 
     def _flush(self, frozen: Frozen) -> None:
@@ -308,8 +317,7 @@ class Upkeep:
                 self._head.notify()
         if MERGE not in self._threads:
             with self._head.lock:
-                version = self._head.state.version
-                due = self._due(version) or self._to_examine() or self._store.sweepable()
+                due = self._due() is not None or self._to_examine() or self._store.sweepable()
             if due:
                 self._start(MERGE)
 
@@ -346,7 +354,6 @@ class Upkeep:
             return None
         if self._alone or self._exclusive or self._dropping or self._ingesting is not None:
             return None
-        version = self._head.state.version
         if self._compaction_full is None and self._to_examine():
             self._dropping = True
             return self._drop
@@ -356,7 +363,7 @@ class Upkeep:
             self._exclusive = True
             return self._merge_everything
         if self._compaction_full is None:
-            plan = self._due(version)
+            plan = self._due()
             if plan is not None:
                 self._running.append(plan)
                 return partial(self._merge, plan)
@@ -365,11 +372,11 @@ class Upkeep:
             return self._sweep
         return None
 
-    def _due(self, version: Version) -> Plan | None:
+    def _due(self) -> Plan | None:
         """What is to be merged next; on a full disk what clears it, too."""
-        plan = pick(version, self._options, self._running)
+        plan = self._pick()
         if plan is None and self._crowded and not self._running:
-            return clearing(version, self._options)
+            return clearing(self._head.state.version, self._options, self._work.aside)
         return plan
 
     def _to_examine(self) -> bool:
@@ -387,6 +394,9 @@ class Upkeep:
                 self._head.notify()
 
     def _examine(self) -> None:
+        self._reading(self._drop_hidden)
+
+    def _drop_hidden(self) -> None:
         edition = self._work.edition  # before the version is looked at, which is no older then
         self._work.drop(lambda: self._running)
         self._examined = edition
@@ -396,32 +406,44 @@ class Upkeep:
         mergers = len(self._threads) - (FLUSH in self._threads)
         if mergers < self._options.compact_threads:
             with self._head.lock:
-                more = pick(self._head.state.version, self._options, self._running)
+                more = self._pick()
             if more is not None:
                 self._start(f"{MERGE}-{mergers + 1}")
 
     def _merge_everything(self) -> None:
+        failed: Exception | None = None
         try:
             with self._head.lock:
-                # What found no room before this began is not the answer to who waits for it.
-                self._compaction_full = None
-                plan = everything(self._head.state.version, self._options)
+                plan = self._everything()
             if plan is not None:
                 self._running.append(plan)
-                self._merge(plan)
+                failed = self._merge(plan)
                 del plan  # it holds tables that are to be removed
-            self._sweep()
+            failed = self._damage or self._sweep() or failed
         finally:
             with self._head.lock:
+                self._failed = failed
                 self._exclusive = self._compact_wanted = False
                 self._head.notify()
 
-    def _merge(self, plan: Plan) -> None:
+    def _everything(self) -> Plan | None:
+        # What found no room before this began is not the answer to who waits for it.
+        self._compaction_full = self._damage = None
+        aside = self._work.aside
+        plan = everything(self._head.state.version, self._options, aside)
+        if plan is not None:
+            for table in plan.inputs:
+                if table.name in aside:
+                    self._damage = Corruption(*aside[table.name])
+                    return None
+        return plan
+
+    def _merge(self, plan: Plan) -> OSError | MemoryError | None:
         def merge(plan: Plan) -> None:
-            self._work.merge(plan, self._leave_off, self._rearranging)
+            self._reading(lambda: self._work.merge(plan, self._leave_off, self._rearranging))
 
         try:
-            self._compacting(
+            return self._compacting(
                 partial(merge, plan),
                 in_need=lambda: any(t.info.tombstones or t.info.ranges for t in plan.inputs),
                 again=partial(merge, plan._replace(relocate=frozenset())),
@@ -432,17 +454,28 @@ class Upkeep:
                 self._alone = False
                 self._head.notify()
 
+    def _reading(self, job: Job) -> None:
+        """Do something that reads tables; what is damaged of them is set aside."""
+        try:
+            job()
+        except Corruption as error:
+            if not self._work.set_aside(error):
+                raise
+            if self._exclusive:
+                self._damage = _bare(error)
+
     def _rearranging(self) -> bool:
         """Whether a merge that is about to be installed may renumber the levels."""
         with self._head.lock:
             self._alone = len(self._running) == 1
             return self._alone
 
-    def _sweep(self) -> None:
+    def _sweep(self) -> OSError | MemoryError | None:
         try:
             error = self._attempt(self._work.sweep)
             with self._head.lock:
                 self._sweep_full = error
+            return error
         finally:
             with self._head.lock:
                 self._sweeping = False
@@ -450,11 +483,12 @@ class Upkeep:
 
     def _compacting(
         self, job: Job, *, in_need: Callable[[], bool], again: Job | None = None
-    ) -> None:
+    ) -> OSError | MemoryError | None:
         error = self._attempt(job, in_need=in_need, again=again)
         if error is not None:
             with self._head.lock:
                 self._compaction_full = error
+        return error
 
     def _attempt(
         self,
@@ -489,11 +523,11 @@ def _without_room(job: Job) -> OSError | MemoryError | None:
     return None
 
 
-def _bare(error: OSError | MemoryError) -> OSError | MemoryError:
+def _bare(error: E) -> E:
     """The error without its traceback, whose frames keep files that are to be removed."""
-    if isinstance(error, MemoryError):
-        return MemoryError(*error.args)
-    return OSError(error.errno, error.strerror, error.filename)
+    bare = copy(error)
+    bare.__traceback__ = bare.__context__ = bare.__cause__ = None
+    return bare
 
 
 def _passing(error: OSError | MemoryError) -> bool:

@@ -17,15 +17,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Sequence
 
-from murmur.kvcore.compaction import Plan, arranged, hidden
+from murmur.errors import Corruption
+from murmur.kvcore.compaction import Plan, arranged, hidden, pressing
 from murmur.kvcore.figures import Figures
 from murmur.kvcore.ingest import Source, copy_table, place
 from murmur.kvcore.kernel import Memtable, Output, Table, TableInfo, ValueFile, write_tables
 from murmur.kvcore.options import Options
 from murmur.kvcore.pressure import LEVEL0, NAP_S, UNFLUSHED, Brake, Bucket, Pace
 from murmur.kvcore.state import Frozen, Head
-from murmur.kvcore.storage import AppendFile
-from murmur.kvcore.store import Store, Writing
+from murmur.kvcore.storage import AppendFile, Problem
+from murmur.kvcore.store import Store, Writing, files_of, names_of
 from murmur.kvcore.version import Version, size_of
 
 WHOLE = 1 << 62  # the size of tables that are not to be cut
@@ -50,6 +51,7 @@ class Work:
         self.figures = Figures()
         self.brake = Brake(options)
         self.installing = threading.Lock()  # held while manifest and state change together
+        self.aside: dict[str, Problem] = {}  # files that no merge takes, by name; head's lock
         self.edition = 0  # how often a version was installed; guarded by the head's lock
         self._head = head
         self._store = store
@@ -65,7 +67,26 @@ class Work:
         state = self._head.state
         frozen = sum(old.bytes for old in state.frozen)
         frozen += sum(memtable.bytes for memtable in state.sealed)
-        self.brake.look(len(state.version.level(0)), len(state.frozen), frozen)
+        self.brake.look(
+            pressing(state.version, self._options, self.aside), len(state.frozen), frozen
+        )
+
+    def set_aside(self, error: Corruption) -> bool:
+        """Let no merge take the file that is damaged; False if the version has no such file."""
+        with self._head.lock:
+            for file in files_of(self._head.state.version):
+                if file.path == error.path:
+                    problem = Problem(error.path, error.offset, error.reason)
+                    self.aside = {**self.aside, file.name: problem}
+                    self.look()
+                    return True
+            return False
+
+    def damaged(self) -> list[Problem]:
+        """What was found wrong with files that are still needed."""
+        aside = self.aside
+        names = set(names_of(self._head.state.version)) if aside else ()
+        return [problem for name, problem in aside.items() if name in names]
 
     def flush(self, frozen: Frozen, leave_off: Callable[[], None]) -> None:
         """Make a table of memtables, newest first, and install it with their mark."""
@@ -113,7 +134,7 @@ class Work:
 
     def drop(self, running: Callable[[], Collection[Plan]]) -> None:
         """Install the version without hidden tables, if there are any. No plan begins meanwhile."""
-        if gone := hidden(self._head.state.version, running()):
+        if gone := hidden(self._head.state.version, running(), self.aside):
             self.install(lambda version: version.without(gone))
             self.figures.counts.tables_dropped += len(gone)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from random import Random
+from zlib import crc32
 
 import pytest
 
@@ -167,11 +169,32 @@ def test_without_a_manifest_the_numbers_tell_what_is_newer(how: str) -> None:
     tree.close()
 
 
-def test_a_newer_release_is_not_damage() -> None:
+def of_version(storage: MemoryStorage, version: int, body: bytes | None = None) -> None:
+    """Let the manifest say another version, and perhaps something else."""
+    data = storage.content("tree/MANIFEST")
+    body = data[18:] if body is None else body
+    header = struct.pack("<8sHII", data[:8], version, crc32(body), len(body))
+    storage.corrupt("tree/MANIFEST", header + body)
+
+
+@pytest.mark.parametrize("version", [0, 1, 3, 9, 0x8002])
+def test_a_version_that_was_damaged_costs_nothing(version: int) -> None:
+    storage, model = made()
+    of_version(storage, version)
+    report, found = repaired(storage)
+    assert found == model
+    assert [loss.path for loss in report.losses] == ["memory/tree/MANIFEST"]
+    assert f"manifest format {version}" in report.losses[0].reason
+    assert report.losses[0].offset == 8
+    tree = Tree.open(storage.at("new"), options=OPTIONS)
+    assert tree.mark
+    tree.close()
+
+
+@pytest.mark.parametrize("more", [b"", b"more and", bytes(100)])
+def test_a_newer_release_is_not_damage(more: bytes) -> None:
     storage, _ = made()
-    data = bytearray(storage.content("tree/MANIFEST"))
-    data[8] = 9
-    storage.corrupt("tree/MANIFEST", bytes(data))
+    of_version(storage, 9, storage.content("tree/MANIFEST")[18:-4] + more)
     with pytest.raises(UnknownFormat):
         repair(storage, storage.at("new"))
 
