@@ -7,6 +7,8 @@
     swarm.sql("SELECT ...").pl()                         SQL, as rows, Arrow or a dataframe
     swarm.connect_peer(ticket)                           others hold full copies; all converge
     con = murmur.connect("data/alice")                   PEP 249
+    murmur.aio.open("data/alice")                        the same, awaited
+    murmur.polars.scan(swarm, "note")                    a table as a lazy frame
     %load_ext murmur                                     %sql and %%sql in notebooks
 
 Importing the package loads none of SQL, DuckDB, Arrow, Polars or the network: names are found when
@@ -166,7 +168,12 @@ __all__ = [
 ]
 
 
+_MODULES = frozenset({"aio", "polars"})
+
+
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"murmur.{name}")
     module = _LAZY.get(name)
     if module is None:
         raise AttributeError(f"module 'murmur' has no attribute {name!r}")
@@ -176,4 +183,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_MODULES})

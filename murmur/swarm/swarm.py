@@ -42,7 +42,7 @@ from murmur.swarm.transaction import WAIT_TIMEOUT_S, Batch, SwarmTransaction, ch
 
 if TYPE_CHECKING:
     from murmur.kvcore import Generation
-    from murmur.sql import Session
+    from murmur.sql import Outcome, Session
     from murmur.swarm.engine import LazyEngine
     from murmur.swarm.system import SystemRelations
     from murmur.sync import Node, PeerInfo, PeerStatus
@@ -234,11 +234,11 @@ class Swarm(Documents):
             answer = self._answer_point(text, parameters)
             if answer is not None:
                 return answer
-        session = self.new_session()
-        try:
-            return result_of(session.execute(text, parameters, timeout_s=timeout))
-        finally:
-            _end(session, text)
+        return run_alone(
+            self.new_session(),
+            text,
+            lambda session: session.execute(text, parameters, timeout_s=timeout),
+        )
 
     def execute_many(
         self,
@@ -248,11 +248,11 @@ class Swarm(Documents):
         timeout: float | None = None,
     ) -> Result:
         """Run a statement that writes once for each row of parameters, in one transaction."""
-        session = self.new_session()
-        try:
-            return result_of(session.execute_many(text, rows, timeout_s=timeout))
-        finally:
-            _end(session, text)
+        return run_alone(
+            self.new_session(),
+            text,
+            lambda session: session.execute_many(text, rows, timeout_s=timeout),
+        )
 
     def new_session(self) -> Session:
         """A session of the SQL floor: a transaction of one's own. Its owner closes it."""
@@ -489,6 +489,14 @@ class Swarm(Documents):
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"replica {self.replica_id}"
         return f"<Swarm {self.name!r} at {self.path!r}, {state}>"
+
+
+def run_alone(session: Session, text: str, run: Callable[[Session], Outcome]) -> Result:
+    """The answer of one statement, in a session that it has for itself and that ends with it."""
+    try:
+        return result_of(run(session))
+    finally:
+        _end(session, text)
 
 
 def _end(session: Session, text: str) -> None:
