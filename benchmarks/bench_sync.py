@@ -23,7 +23,7 @@ VALUE = b"v" * 100
 
 MURMUR_PEER = """
 import sys, murmur
-with murmur.open(sys.argv[1], group="bench") as swarm:
+with murmur.open(sys.argv[1], group="bench", transport="quic") as swarm:
     print("ready", flush=True)
     swarm.connect_peer(sys.stdin.readline().strip())
     sys.stdin.readline()

@@ -23,7 +23,8 @@ from collections import deque
 
 from murmur.sync.transport import Data, Down, TransportEvent, Up
 
-READ_BYTES = 256 << 10  # asked of the system at once
+READ_BYTES = 128 << 10  # asked of the system at once
+WRITE_BYTES = 64 << 10  # small writes are joined up to here
 POLL_BYTES = 4 << 20  # taken from one link before others have their turn
 HALF_OPEN_MOST = 256
 HANDSHAKE_S = 10.0
@@ -217,25 +218,23 @@ class StreamTransport(ABC):
             self._end(link, _reason(error), result)
 
     def _read(self, link: StreamLink, result: list[TransportEvent]) -> None:
-        chunks: list[bytes] = []
         size = 0
-        try:
-            while size < POLL_BYTES:
-                chunk = link.socket.recv(READ_BYTES)
-                if not chunk:
-                    raise ConnectionError("the peer ended the connection")
-                chunks.append(chunk)
-                size += len(chunk)
-            # A TLS socket may hold bytes that no selector tells of.
-            self._unread.add(link)
-        finally:
-            if chunks and link.closing is None:
-                result.append(Data(link, b"".join(chunks)))
+        while size < POLL_BYTES:
+            chunk = link.socket.recv(READ_BYTES)
+            if not chunk:
+                raise ConnectionError("the peer ended the connection")
+            size += len(chunk)
+            if link.closing is None:
+                result.append(Data(link, chunk))
+        # A TLS socket may hold bytes that no selector tells of.
+        self._unread.add(link)
 
     def _write(self, link: StreamLink) -> None:
         pending = link.pending
         try:
             while pending:
+                if len(pending) > 1 and len(pending[0]) < WRITE_BYTES // 2:
+                    _gather(pending)
                 sent = link.socket.send(pending[0])
                 if sent == len(pending[0]):
                     pending.popleft()
@@ -268,6 +267,16 @@ class StreamTransport(ABC):
             pass  # it is not connected any more
         finally:
             link.socket.close()
+
+
+def _gather(pending: deque[memoryview]) -> None:
+    """Join small writes: each call of the system costs more than the copy."""
+    parts: list[memoryview] = []
+    size = 0
+    while pending and size + len(pending[0]) <= WRITE_BYTES:
+        size += len(pending[0])
+        parts.append(pending.popleft())
+    pending.appendleft(memoryview(b"".join(parts)))
 
 
 def _reason(error: OSError) -> str:
