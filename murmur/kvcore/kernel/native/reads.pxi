@@ -71,6 +71,25 @@ cdef extern from *:
     void sort_keys(const vector[Slice]&, cbool, vector[uint32_t]&) except + nogil
 
 
+cdef extern from *:
+    """
+    #include "scan.hpp"
+
+    /* The memory of the last scan's rows, for the next one. Under the interpreter's lock. */
+    static murmur::Rows spare_rows;
+    static const size_t KEPT_BYTES = 256 << 10;
+
+    static void take_spare(murmur::Rows& rows) { rows.swap(spare_rows); }
+    static void give_spare(murmur::Rows& rows) {
+      rows.clear();
+      if (rows.capacity() > spare_rows.capacity() && rows.capacity() <= KEPT_BYTES)
+        rows.swap(spare_rows);
+    }
+    """
+    void take_spare(CRows&) noexcept
+    void give_spare(CRows&) noexcept
+
+
 cdef enum:
     _FEW = 16  # entries of the first piece of a scan
     _MANY = 512  # of a late one
@@ -217,6 +236,10 @@ cdef class Pairs:
 
     def __cinit__(self):
         self.most = _FEW
+        take_spare(self.rows)
+
+    def __dealloc__(self):
+        give_spare(self.rows)
 
     def __iter__(self):
         return self

@@ -1,6 +1,7 @@
 #include "scan.hpp"
 
 #include <algorithm>
+#include <optional>
 
 namespace murmur {
 namespace {
@@ -49,7 +50,7 @@ void Rows::remove_last() {
 class Scan::Source {
  public:
   Source(unsigned age, const Memtable& memtable, uint64_t sequence)
-      : age(age), iterator_(std::make_unique<MemtableIterator>(memtable, sequence)) {}
+      : age(age), iterator_(&memtable_.emplace(memtable, sequence)) {}
   Source(unsigned age, const Run& run, size_t low, size_t high)
       : age(age), run_(&run), low_(low), high_(high) {}
 
@@ -101,8 +102,7 @@ class Scan::Source {
  private:
   void open(size_t at) {
     at_ = at;
-    iterator_.reset();
-    if (at < high_) iterator_ = std::make_unique<TableIterator>((*run_)[at]);
+    iterator_ = at < high_ ? &table_.emplace((*run_)[at]) : nullptr;
   }
 
   void skip_forward() {
@@ -119,7 +119,9 @@ class Scan::Source {
     }
   }
 
-  std::unique_ptr<EntryIterator> iterator_;  // none: there is no table to read
+  std::optional<MemtableIterator> memtable_;
+  std::optional<TableIterator> table_;
+  EntryIterator* iterator_ = nullptr;  // one of these; none: there is no table to read
   const Run* run_ = nullptr;
   size_t low_ = 0, high_ = 0, at_ = 0;
 };
@@ -197,6 +199,8 @@ Scan::~Scan() = default;
 
 void Scan::open() {
   unsigned age = 0;
+  sources_.reserve(reads_.memtables_.size() + reads_.runs_.size());
+  heap_.reserve(sources_.capacity());
   for (const Memtable* memtable : reads_.memtables_) {
     if (memtable->has_ranges()) covers_.push_back(std::make_unique<Cover>(age, *memtable, sequence_));
     add_source(std::make_unique<Source>(age++, *memtable, sequence_));
@@ -259,27 +263,42 @@ bool Scan::fill(Rows& rows, size_t most, size_t bytes) {
   if (!opened_) {
     opened_ = true;
     if (!bounded_ || start_ < stop_) open();
-    alone_ = heap_.size() == 1 && covers_.empty();
   }
   while (!heap_.empty()) {
     if (rows.count() >= most || rows.bytes() >= bytes) return true;
     Source& top = *heap_[0];
     const Slice key = top.key();
-    if (alone_ || first_ || key != last_.slice()) {
+    if (first_ || key != last_.slice()) {
       if (!within(key)) break;
-      if (!alone_) {
-        last_.assign(key);
-        first_ = false;
-        if (!covers_.empty() && hidden(top)) continue;
-      }
+      last_.assign(key);
+      first_ = false;
+      if (!covers_.empty() && hidden(top)) continue;
       take(top, rows);
     }
-    if (reverse_) top.prev();
-    else top.next();
-    if (!alone_ || !top.valid()) top_moved();
+    step(top);
+    if (covers_.empty()) take_alone(top, rows, most, bytes);
+    top_moved();
   }
   heap_.clear();
   return false;
+}
+
+// The entries of the source at the top that come before those of all others: nobody is asked.
+void Scan::take_alone(Source& source, Rows& rows, size_t most, size_t bytes) {
+  const Source* rival = heap_.size() > 1 ? heap_[1] : nullptr;
+  if (heap_.size() > 2 && before(heap_[2], rival)) rival = heap_[2];
+  while (source.valid() && rows.count() < most && rows.bytes() < bytes) {
+    const Slice key = source.key();
+    if (!within(key)) return;
+    if (rival && (reverse_ ? key <= rival->key() : key >= rival->key())) return;
+    take(source, rows);
+    step(source);
+  }
+}
+
+void Scan::step(Source& source) const {
+  if (reverse_) source.prev();
+  else source.next();
 }
 
 // Whether a range tombstone of a newer source hides the entry at hand: then it has been passed.
@@ -290,10 +309,8 @@ bool Scan::hidden(Source& source) {
     if (++source.hidden % PATIENCE == 0) {
       if (reverse_) source.seek_before(cover->from());
       else source.seek(cover->to());
-    } else if (reverse_) {
-      source.prev();
     } else {
-      source.next();
+      step(source);
     }
     top_moved();
     return true;

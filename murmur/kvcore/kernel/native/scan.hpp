@@ -49,6 +49,14 @@ class Rows {
   /* Adds a value that the caller fills in. */
   uint8_t* add(Slice key, size_t value_size);
   void remove_last();
+  void swap(Rows& other) noexcept {
+    std::swap(keys_, other.keys_);
+    std::swap(values_, other.values_);
+    key_ends_.swap(other.key_ends_);
+    value_ends_.swap(other.value_ends_);
+  }
+  /* Bytes of keys and values that there is memory for. */
+  size_t capacity() const { return keys_.capacity() + values_.capacity(); }
 
  private:
   ByteString keys_;
@@ -82,6 +90,8 @@ class Scan {
   void top_moved();
   bool hidden(Source& source);
   void take(const Source& source, Rows& rows);
+  void take_alone(Source& source, Rows& rows, size_t most, size_t bytes);
+  void step(Source& source) const;
   bool within(Slice key) const;
 
   const Reads& reads_;
@@ -89,9 +99,8 @@ class Scan {
   const bool bounded_, reverse_;
   const uint64_t sequence_;
   bool opened_ = false;
-  bool alone_ = false;  // only one source has anything
   bool first_ = true;  // no key was met yet
-  ByteString last_;    // the last key met
+  ByteString last_;    // the last key met that another source may have, too
   std::vector<std::unique_ptr<Source>> sources_;
   std::vector<std::unique_ptr<Cover>> covers_;  // newest first
   std::vector<Source*> heap_;
