@@ -87,6 +87,30 @@ def test_logs_are_equal_byte_for_byte(
     assert all(contents(storage) == contents(storages[0]) for storage in storages)
 
 
+def test_logs_are_equal_whether_much_or_little_is_synced_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The native one takes its file in large pieces while much is appended between two syncs."""
+    storages = [DiskStorage(tmp_path / name) for name in ("native", "pure")]
+    logs = [Log.open(storages[0], segment_bytes=4 << 20)]
+    monkeypatch.setattr("murmur.kvcore.log.Appender", pure.Appender)
+    logs.append(Log.open(storages[1], segment_bytes=4 << 20))
+    assert logs[0].append(BATCH, [b""]) == logs[1].append(BATCH, [b""])
+    assert logs[0].appender.mapped
+    rng = Random(5)
+    payloads = []
+    for count in (3, 200, 3, 3, 700, 3, 2000, 1):  # a kilobyte each, then a sync
+        payloads += [rng.randbytes(1024) for _ in range(count)]
+        for log in logs:
+            for payload in payloads[-count:]:
+                log.append(BATCH, [payload])
+            assert log.sync() == log.end
+    for log in logs:
+        assert [payload for _, _, payload in log.read(0)] == [b"", *payloads]
+        log.close()
+    assert contents(storages[0]) == contents(storages[1])
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_native_batches_are_those_of_python(seed: int, tmp_path: Path) -> None:
     rng = Random(seed)

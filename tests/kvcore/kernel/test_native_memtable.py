@@ -265,6 +265,22 @@ def test_long_keys_and_values(native: ModuleType) -> None:
     assert memtable.get(shared[:-1], 1000) is ABSENT
 
 
+def test_memtables_share_memory_one_after_the_other(native: ModuleType) -> None:
+    """What one has given back is the next one's, and nobody else's."""
+    rng = Random(3)
+    for _ in range(4):
+        two = [native.Memtable(0), native.Memtable(0)]
+        content: list[dict[bytes, bytes]] = [{}, {}]
+        for sequence in range(1, 40):
+            for memtable, values in zip(two, content, strict=True):
+                batch = [(b"%06d" % rng.randrange(10**6), rng.randbytes(900)) for _ in range(100)]
+                memtable.apply(sequence, batch)
+                values.update(batch)
+        for memtable, values in zip(two, content, strict=True):
+            assert memtable.bytes > 3 << 20
+            assert all(memtable.get(key, 99) == value for key, value in values.items())
+
+
 def test_readers_beside_a_writer_see_whole_batches(native: ModuleType) -> None:
     """Every batch gives the same value to keys that lie far apart, in front of a moving range."""
     memtable = native.Memtable(0)

@@ -45,6 +45,9 @@ class Mapping {
   size_t size() const { return size_; }
   /* False if the file has lost these bytes. */
   bool store(uint64_t offset, Slice bytes);
+  /* Whether much is stored between two syncs: then the system takes the file in large pieces, at a
+   * quarter of the cost; a sync writes each piece whole (0.5 ms for one frame in place of 0.08). */
+  void stream(bool much) noexcept;
 
  private:
   uint8_t* data_;
@@ -86,15 +89,17 @@ class Appender {
  public:
   /* `stop` is where the last block ends; the next one is closed when it has `block_bytes`. */
   Appender(uint64_t end, int64_t shift, uint64_t stop, uint64_t block_bytes, std::string path)
-      : end(end), limit(end), durable(0), shift_(shift), stop_(stop), block_bytes_(block_bytes),
+      : end(end), limit(end), shift_(shift), stop_(stop), block_bytes_(block_bytes),
         path_(std::move(path)) {}
 
   uint64_t end;      // behind the last frame
   uint64_t limit;    // there is room up to here
-  uint64_t durable;  // all before this position is on the disk, as far as frames tell
   Coverage coverage; // of the admitted records of the block at hand
   std::vector<Stretch> blocks;  // closed since
 
+  /* All before this position is on the disk, as far as frames tell. */
+  uint64_t durable() const { return durable_; }
+  void set_durable(uint64_t position) noexcept;
   bool has_room(uint64_t size) const { return limit >= end && size <= limit - end; }
   bool mapped() const { return mapping_ != nullptr; }
   /* Maps so many bytes of the file; the errno if that fails, or 0. */
@@ -121,7 +126,9 @@ class Appender {
   uint64_t stop_;
   const uint64_t block_bytes_;
   const std::string path_;
+  uint64_t durable_ = 0;
   std::unique_ptr<Mapping> mapping_;
+  bool streaming_ = false;
   ByteString scratch_;
   size_t filled_ = 0;
 };

@@ -41,7 +41,8 @@ cdef extern from "log.hpp" namespace "murmur" nogil:
         LogAppender(uint64_t, int64_t, uint64_t, uint64_t, string) except +
         uint64_t end
         uint64_t limit
-        uint64_t durable
+        uint64_t durable()
+        void set_durable(uint64_t) noexcept
         LogCoverage coverage
         vector[LogStretch] blocks
         cbool has_room(uint64_t)
@@ -80,7 +81,7 @@ cdef class Appender:
         self.shift = segment.shift
         self.core.reset(
             new LogAppender(end, self.shift, stop, block_bytes, _os.fsencode(file.name)))
-        self.core.get().durable = durable
+        self.core.get().set_durable(durable)
         self.core.get().coverage.reserve(len(tail))
         for replica, (first, last) in tail.items():
             origin = _origin(replica, first, last)
@@ -100,11 +101,11 @@ cdef class Appender:
 
     @property
     def durable(self):
-        return self.core.get().durable
+        return self.core.get().durable()
 
     @durable.setter
     def durable(self, uint64_t position):
-        self.core.get().durable = position
+        self.core.get().set_durable(position)
 
     @property
     def mapped(self):
