@@ -18,6 +18,7 @@ from murmur.catalog.ddl import (
     add_foreign_key,
     create_index,
     create_table,
+    create_trigram_index,
     drop_column,
     drop_constraint,
     drop_index,
@@ -56,6 +57,7 @@ from murmur.catalog.schema import (
     RowExpression,
     Table,
     TableDefinition,
+    TrigramIndex,
     UniqueDefinition,
 )
 from murmur.catalog.types import Interval, SqlType, Value, parse_type
@@ -88,6 +90,7 @@ __all__ = [
     "StatementChecks",
     "Table",
     "TableDefinition",
+    "TrigramIndex",
     "UniqueDefinition",
     "Uuid7",
     "Value",
@@ -101,6 +104,7 @@ __all__ = [
     "conflicts",
     "create_index",
     "create_table",
+    "create_trigram_index",
     "decoder",
     "delete_row",
     "drop_column",

@@ -41,11 +41,12 @@ from murmur.catalog.definitions import (
     IndexRecord,
     Rank,
     TableRecord,
+    TrigramRecord,
     read_table,
 )
 from murmur.catalog.expressions import Compile, compiled, compiled_index, no_compiler
 from murmur.catalog.kv_definitions import kv_problem
-from murmur.catalog.schema import Check, Column, ForeignKey, Index, Table
+from murmur.catalog.schema import Check, Column, ForeignKey, Index, Table, TrigramIndex
 from murmur.catalog.views import SqlView, ViewRecord, read_view
 
 
@@ -79,6 +80,7 @@ class _Settled:
     by_id: Mapping[int, Table]
     indexes: Mapping[str, Index]
     referencing: Mapping[int, tuple[ForeignKey, ...]]
+    trigrams: Mapping[str, TrigramIndex]
     disputes: tuple[Dispute, ...]
     version: int
     compile: Compile
@@ -125,6 +127,10 @@ class Catalog:
     def index(self, name: str) -> Index | None:
         """The index of this exact name."""
         return self._settled.indexes.get(name)
+
+    def trigram_index(self, name: str) -> TrigramIndex | None:
+        """The trigram index of this exact name."""
+        return self._settled.trigrams.get(name)
 
     def referencing(self, table_id: int) -> tuple[ForeignKey, ...]:
         """The foreign keys of which this table is the parent."""
@@ -242,6 +248,16 @@ def _settle(
             indexes=indexes,
             checks=tuple(_awake_checks(record, ids, names[record.id], disputes)),
             kv=record.kv,
+            trigrams=tuple(
+                sorted(
+                    (
+                        replace(each.index, name=index_names[each.index.id])
+                        for each in record.trigrams
+                        if each.index.id in index_names
+                    ),
+                    key=lambda index: index.name,
+                )
+            ),
         )
         by_id[record.id] = table
     by_id = {record.id: _with_foreign_keys(record, by_id, disputes) for record in whole}
@@ -264,6 +280,7 @@ def _settle(
         by_name={table.name: table for table in tables},
         by_id=by_id,
         indexes={index.name: index for table in tables for index in table.indexes},
+        trigrams={index.name: index for table in tables for index in table.trigrams},
         referencing={parent: tuple(keys) for parent, keys in referencing.items()},
         disputes=tuple(sorted(disputes, key=lambda each: each[:3])),
         version=version,
@@ -304,16 +321,17 @@ def _missing(record: TableRecord, columns: tuple[Column, ...]) -> str | None:
 def _over_kv(record: TableRecord, disputes: list[Dispute]) -> TableRecord:
     """The record; without what a table over KV keys cannot have, if some peer gave it that."""
     generated = [column for column in record.columns if column.generated is not None]
-    others = record.indexes or record.checks or record.foreign_keys
+    others = record.indexes or record.trigrams or record.checks or record.foreign_keys
     if record.kv is None or not (generated or others):
         return record
     named = [f"generated column {column.name}" for column in generated]
     named += [each.index.name for each in record.indexes]
+    named += [each.index.name for each in record.trigrams]
     named += [check.name for check in record.checks]
     named += [foreign_key.name for foreign_key in record.foreign_keys]
     disputes += [_asleep(record.name, name, "the table is over KV keys") for name in named]
     columns = tuple(replace(column, generated=None) for column in record.columns)
-    return replace(record, columns=columns, indexes=(), checks=(), foreign_keys=())
+    return replace(record, columns=columns, indexes=(), trigrams=(), checks=(), foreign_keys=())
 
 
 def _computing(
@@ -415,6 +433,10 @@ def _indexes(
                 claims.append(_Claim(each.rank, each.index.id, each.index.name, names[record.id]))
             else:
                 disputes.append(_asleep(names[record.id], f"index {each.index.name}", index))
+        claims += [
+            _Claim(trigram.rank, trigram.index.id, trigram.index.name, names[record.id])
+            for trigram in _awake_trigrams(record, names[record.id], shown[record.id], disputes)
+        ]
     return awake, _names("index", claims, disputes)
 
 
@@ -427,6 +449,18 @@ def _awake_index(index: Index, columns: Mapping[int, Column], compile_text: Comp
     if not all(sql_type.can_be_key for sql_type in (*plain, *computed)):
         return "a column of it cannot be a key"
     return compiled_index(index, columns, compile_text) or "an expression of it cannot be read"
+
+
+def _awake_trigrams(
+    record: TableRecord, table: str, columns: Iterable[Column], disputes: list[Dispute]
+) -> Iterator[TrigramRecord]:
+    texts = {column.id for column in columns if column.type.is_text}
+    for each in record.trigrams:
+        if each.index.column_id in texts:
+            yield each
+        else:
+            reason = "its column is not shown, or no text"
+            disputes.append(_asleep(table, f"index {each.index.name}", reason))
 
 
 def _awake_checks(

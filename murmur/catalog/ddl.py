@@ -30,6 +30,7 @@ from murmur.catalog.definitions import (
     index_fields,
     pack_vector,
     table_fields,
+    trigram_fields,
 )
 from murmur.catalog.drafts import (
     check_name,
@@ -40,6 +41,8 @@ from murmur.catalog.drafts import (
     draft_generated,
     draft_index,
     draft_table,
+    draft_trigram_index,
+    index_named,
     no_table,
 )
 from murmur.catalog.kv_definitions import check_kv_column
@@ -225,6 +228,9 @@ def drop_column(tx: Transaction, table_name: str, name: str, *, if_exists: bool 
         for index in table.indexes:
             if column.id in index.input_ids:
                 tx.remove(keyspace.item_key(table.id, keyspace.INDEX, index.id))
+        for trigrams in table.trigrams:
+            if column.id == trigrams.column_id:
+                tx.remove(keyspace.item_key(table.id, keyspace.TRIGRAM, trigrams.id))
         for check in table.checks:
             if column.id in check.column_ids:
                 tx.remove(keyspace.item_key(table.id, keyspace.CHECK, check.id))
@@ -253,7 +259,7 @@ def create_index(
     """
     catalog = _catalog(tx)
     table = _table(catalog, table_name)
-    if name and catalog.index(name) is not None:
+    if name and index_named(catalog, name) is not None:
         if if_not_exists:
             return False
         raise InvalidInput(f'index "{name}" already exists')
@@ -271,10 +277,37 @@ def create_index(
     return True
 
 
+def create_trigram_index(
+    tx: Transaction,
+    table_name: str,
+    column_name: str,
+    *,
+    name: str = "",
+    if_not_exists: bool = False,
+) -> bool:
+    """CREATE INDEX ... USING trigram, of one text column."""
+    catalog = _catalog(tx)
+    table = _table(catalog, table_name)
+    if name and index_named(catalog, name) is not None:
+        if if_not_exists:
+            return False
+        raise InvalidInput(f'index "{name}" already exists')
+    index = draft_trigram_index(catalog, table, column_name, name)
+    key = keyspace.item_key(table.id, keyspace.TRIGRAM, index.id)
+    with _whole(tx):
+        tx.insert(key, trigram_fields(index), replace=True)
+    return True
+
+
 def drop_index(tx: Transaction, name: str, *, if_exists: bool = False) -> bool:
     """DROP INDEX; one that UNIQUE made is dropped by drop_constraint."""
     catalog = _catalog(tx)
     index = catalog.index(name)
+    trigrams = catalog.trigram_index(name)
+    if trigrams is not None:
+        with _whole(tx):
+            tx.remove(keyspace.item_key(trigrams.table_id, keyspace.TRIGRAM, trigrams.id))
+        return True
     if index is None:
         if if_exists:
             return False

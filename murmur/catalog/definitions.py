@@ -13,6 +13,7 @@ thing apart. Field numbers:
                  6 predicate: expression  16, 17, ... expressions that stand in its columns
     foreign key  3 columns: u32*  4 parent table: u64  5 parent columns: u32*  6 on delete
     check        3 text  4 columns: u32*  5 their names in the text, each followed by 00
+    trigram      3 column: u32
     view         3 text  4 names of its columns, each followed by 00
 
     note (id UUID PRIMARY KEY)  ->  02 01 9c..|00       {1: "note", 3: 1, 4: 1f.., 5: "note_pkey"}
@@ -50,6 +51,7 @@ from murmur.catalog.schema import (
     KvPrefix,
     RowExpression,
     Table,
+    TrigramIndex,
 )
 from murmur.catalog.types import SqlType, parse_type
 from murmur.catalog.values import is_atom
@@ -67,6 +69,7 @@ INDEX_UNIQUE, INDEX_CONSTRAINT, INDEX_COLUMNS, INDEX_PREDICATE = 3, 4, 5, 6
 INDEX_EXPRESSION = 16  # the first; the others follow
 CHILD_COLUMNS, PARENT_TABLE, PARENT_COLUMNS, ON_DELETE = 3, 4, 5, 6
 CHECK_TEXT, CHECK_COLUMNS, CHECK_NAMES = 3, 4, 5
+TRIGRAM_COLUMN = 3
 VIEW_TEXT, VIEW_COLUMNS = 3, 4
 
 _ACTIONS: tuple[str, ...] = get_args(Action)
@@ -128,6 +131,14 @@ class IndexRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class TrigramRecord:
+    """A trigram index, whether or not its column is visible."""
+
+    index: TrigramIndex
+    rank: Rank
+
+
+@dataclass(frozen=True, slots=True)
 class Disputed:
     """A definition of which another version lost: `said` of the loser, and who said it."""
 
@@ -157,6 +168,7 @@ class TableRecord:
     disputed: tuple[Disputed, ...] = ()
     unreadable: tuple[bytes, ...] = ()  # keys of records that are not as this release writes them
     kv: KvPrefix | None = None
+    trigrams: tuple[TrigramRecord, ...] = ()
 
 
 def table_fields(table: Table) -> Fields:
@@ -205,6 +217,11 @@ def index_fields(index: Index) -> Fields:
     for at, each in enumerate(part.expression for part in index.columns if part.expression):
         fields[INDEX_EXPRESSION + at] = pack_expression(each)
     return fields
+
+
+def trigram_fields(index: TrigramIndex) -> Fields:
+    """The record of a trigram index."""
+    return {NAME: index.name, TRIGRAM_COLUMN: pack_ids((index.column_id,))}
 
 
 def foreign_key_fields(foreign_key: ForeignKey) -> Fields:
@@ -291,6 +308,7 @@ def read_table(table_id: int, records: Iterable[tuple[bytes, bytes]]) -> TableRe
     indexes: list[IndexRecord] = []
     foreign_keys: list[ForeignKey] = []
     checks: list[Check] = []
+    trigrams: list[TrigramRecord] = []
     disputed: list[Disputed] = []
     unreadable: list[bytes] = []
     for key, cell in records:
@@ -316,6 +334,8 @@ def read_table(table_id: int, records: Iterable[tuple[bytes, bytes]]) -> TableRe
                 foreign_keys.append(_foreign_key(table_id, item, fields))
             elif kind == keyspace.CHECK:
                 checks.append(_check(table_id, item, fields))
+            elif kind == keyspace.TRIGRAM:
+                trigrams.append(TrigramRecord(_trigram(table_id, item, fields), stands.rank))
             else:
                 raise InvalidInput("a view under the id of a table")
             disputed += disputes_of(_KIND_NAMES[kind], stands)
@@ -333,6 +353,7 @@ def read_table(table_id: int, records: Iterable[tuple[bytes, bytes]]) -> TableRe
         checks=tuple(sorted(checks, key=lambda each: (each.name, each.id))),
         disputed=tuple(disputed),
         unreadable=tuple(unreadable),
+        trigrams=tuple(trigrams),
     )
 
 
@@ -348,6 +369,7 @@ def _table(
     checks: tuple[Check, ...] = (),
     disputed: tuple[Disputed, ...] = (),
     unreadable: tuple[bytes, ...] = (),
+    trigrams: tuple[TrigramRecord, ...] = (),
 ) -> TableRecord:
     return TableRecord(
         id=table_id,
@@ -365,6 +387,7 @@ def _table(
         disputed=disputed,
         unreadable=unreadable,
         kv=_kv_prefix(fields),
+        trigrams=trigrams,
     )
 
 
@@ -460,6 +483,13 @@ def _foreign_key(table_id: int, foreign_key_id: int, fields: Fields) -> ForeignK
     )
 
 
+def _trigram(table_id: int, trigram_id: int, fields: Fields) -> TrigramIndex:
+    columns, name = _ids(fields, TRIGRAM_COLUMN), name_of(fields)
+    if len(columns) != 1 or keyspace.trigram_id(table_id, name, columns[0]) != trigram_id:
+        raise InvalidInput("not the trigram index that its id names")
+    return TrigramIndex(trigram_id, name, table_id, columns[0])
+
+
 def _check(table_id: int, check_id: int, fields: Fields) -> Check:
     columns = _ids(fields, CHECK_COLUMNS)
     names = tuple(typed(fields, CHECK_NAMES, str).split("\0")[:-1])
@@ -534,7 +564,7 @@ def typed(fields: Mapping[int, Atom], field: int, kind: type[T]) -> T:
     return value
 
 
-_KIND_NAMES = ("table", "column", "index", "foreign key", "check", "view")
+_KIND_NAMES = ("table", "column", "index", "foreign key", "check", "view", "trigram index")
 _FIELD_NAMES: Mapping[str, Mapping[int, str]] = {
     "table": {
         NAME: "name",
@@ -555,5 +585,6 @@ _FIELD_NAMES: Mapping[str, Mapping[int, str]] = {
     "index": {NAME: "name", INDEX_CONSTRAINT: "constraint"},
     "foreign key": {NAME: "name", ON_DELETE: "on delete"},
     "check": {NAME: "name"},
+    "trigram index": {NAME: "name"},
     "view": {NAME: "name", VIEW_TEXT: "text", VIEW_COLUMNS: "columns"},
 }

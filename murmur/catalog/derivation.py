@@ -3,7 +3,8 @@
     derive(catalog, changes, before)  ->  entries to write, next catalog
 
 kvcore calls it for every transaction, local or remote, and writes the entries in the same batch. A
-*source* is one index or foreign key of one visible table: it makes at most one entry of a row.
+*source* is one index or foreign key of one visible table: it makes at most one entry of a row, but
+for a trigram index, which makes many (trigrams.py).
 
     a row changed            for each source: the entry of the row before goes, the one after comes
     a definition changed     the catalog is settled again; sources that are new are filled from the
@@ -34,6 +35,7 @@ from murmur.catalog.expressions import Compile, no_compiler
 from murmur.catalog.keycode import NOT_OF_TYPE, ColumnEncoder, atom_encoder
 from murmur.catalog.keyspace import CATALOG, ROW_PREFIX_BYTES, ROWS
 from murmur.catalog.schema import IndexColumn, RowExpression, Table
+from murmur.catalog.trigrams import TrigramSource
 from murmur.catalog.views import read_view
 from murmur.kvcore import Atom, CellChange, View, visible_fields
 
@@ -98,9 +100,12 @@ class Source:
             self.entry = _entry_of_prepared(self.entry, prepare)
 
 
-def sources_of(table: Table) -> tuple[Source, ...]:
+AnySource: TypeAlias = Source | TrigramSource
+
+
+def sources_of(table: Table) -> tuple[AnySource, ...]:
     """The sources of a table, compiled once."""
-    sources: tuple[Source, ...] | None = table.compiled.get(Source)
+    sources: tuple[AnySource, ...] | None = table.compiled.get(Source)
     if sources is None:
         sources = table.compiled[Source] = tuple(_compile(table))
     return sources
@@ -108,7 +113,11 @@ def sources_of(table: Table) -> tuple[Source, ...]:
 
 def source_of(table: Table, prefix: bytes) -> Source:
     """The source whose entries begin with this prefix."""
-    return next(source for source in sources_of(table) if source.prefix == prefix)
+    return next(
+        source
+        for source in sources_of(table)
+        if isinstance(source, Source) and source.prefix == prefix
+    )
 
 
 def values_encoder(prefix: bytes, parts: Sequence[Part]) -> Callable[[Fields], bytes | None]:
@@ -174,7 +183,7 @@ def _follow(
     writes: list[Write] = []
     touched: list[int] = []
     prefix = b""
-    sources: tuple[Source, ...] = ()
+    sources: tuple[AnySource, ...] = ()
     for change in changes[first:] if first else changes:
         key = change[0]
         if key[:ROW_PREFIX_BYTES] != prefix:
@@ -190,13 +199,16 @@ def _follow(
     return writes, catalog.touching(touched, _tick()) if touched else catalog
 
 
-def _turn(sources: tuple[Source, ...], change: CellChange, writes: list[Write]) -> None:
+def _turn(sources: tuple[AnySource, ...], change: CellChange, writes: list[Write]) -> None:
     """Replace the entries of one row."""
     key, old, new = change
     primary_key = key[ROW_PREFIX_BYTES:]
     old_fields = visible_fields(old) if old is not None else None
     new_fields = visible_fields(new) if new is not None else None
     for source in sources:
+        if isinstance(source, TrigramSource):
+            writes.extend(source.changes(old_fields, new_fields, primary_key))
+            continue
         stale = source.entry(old_fields, primary_key) if old_fields is not None else None
         fresh = source.entry(new_fields, primary_key) if new_fields is not None else None
         if stale != fresh:
@@ -255,13 +267,17 @@ def _redefine(
     return list(writes.items()), redefined.touching(touched, _tick())
 
 
-def _fill(sources: tuple[Source, ...], rows: Iterable[Pair]) -> Iterator[Pair]:
+def _fill(sources: tuple[AnySource, ...], rows: Iterable[Pair]) -> Iterator[Pair]:
     """The entries of all these rows."""
     for key, cell in rows:
         fields = visible_fields(cell)
         primary_key = key[ROW_PREFIX_BYTES:]
         size = len(primary_key).to_bytes(2)
         for source in sources:
+            if isinstance(source, TrigramSource):
+                for posting in source.entries(fields, primary_key):
+                    yield posting, size
+                continue
             entry = source.entry(fields, primary_key)
             if entry is not None:
                 yield entry, size
@@ -298,7 +314,7 @@ def _between(changes: Sequence[CellChange], bounds: tuple[bytes, bytes]) -> Sequ
     return changes[start:stop]
 
 
-def _compile(table: Table) -> Iterator[Source]:
+def _compile(table: Table) -> Iterator[AnySource]:
     for index in table.indexes:
         prefix = keyspace.entry_prefix(index.id, unique=index.unique)
         yield Source(table, prefix, index.columns, nulls=True, predicate=index.predicate)
@@ -306,6 +322,9 @@ def _compile(table: Table) -> Iterator[Source]:
         prefix = keyspace.child_prefix(foreign_key.id)
         columns = [IndexColumn(column_id) for column_id in foreign_key.column_ids]
         yield Source(table, prefix, columns, nulls=False)
+
+    for trigram_index in table.trigrams:
+        yield TrigramSource(table, trigram_index)
 
 
 def _key_of(change: CellChange) -> bytes:

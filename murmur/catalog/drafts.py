@@ -31,6 +31,7 @@ from murmur.catalog.schema import (
     RowExpression,
     Table,
     TableDefinition,
+    TrigramIndex,
 )
 from murmur.catalog.types import SqlType
 from murmur.errors import InvalidInput
@@ -147,13 +148,14 @@ def draft_index(
     _check_key(table.name, [each for each, _ in columns if isinstance(each, str)], types)
     names = [each if isinstance(each, str) else "expr" for each, _ in columns]
     taken = {index.name for index in table.indexes}
-    if name and (name in taken or catalog.index(name) is not None):
+    taken |= {index.name for index in table.trigrams}
+    if name and (name in taken or index_named(catalog, name) is not None):
         raise InvalidInput(f'index "{name}" already exists')
     ending = "key" if constraint else "idx"
     name = name or next(
         each
         for each in _numbered("_".join((table.name, *names, ending)))
-        if each not in taken and catalog.index(each) is None
+        if each not in taken and index_named(catalog, each) is None
     )
     parts = []
     for each, descending in columns:
@@ -191,6 +193,24 @@ def _indexed(table: Table, definition: ExpressionDefinition) -> RowExpression:
 
 def _is_free_decimal(sql_type: SqlType) -> bool:
     return sql_type.name == "DECIMAL" and sql_type.precision is None
+
+
+def draft_trigram_index(
+    catalog: Catalog, table: Table, column_name: str, name: str
+) -> TrigramIndex:
+    """A trigram index of a text column; an empty name is filled in."""
+    refuse_kv(table.kv, table.name, "an index")
+    column = _column(table, column_name)
+    if not column.type.is_text:
+        raise InvalidInput(
+            f'column "{column_name}" of table "{table.name}" is {column.type}, and has no trigrams'
+        )
+    name = name or next(
+        each
+        for each in _numbered("_".join((table.name, column_name, "idx")))
+        if index_named(catalog, each) is None
+    )
+    return TrigramIndex(keyspace.trigram_id(table.id, name, column.id), name, table.id, column.id)
 
 
 def draft_foreign_key(
@@ -260,6 +280,11 @@ def draft_check(table: Table, definition: CheckDefinition) -> Check:
         column_ids=columns,
         column_names=definition.columns,
     )
+
+
+def index_named(catalog: Catalog, name: str) -> Index | TrigramIndex | None:
+    """The index of either kind that has this name."""
+    return catalog.index(name) or catalog.trigram_index(name)
 
 
 def no_table(name: str) -> InvalidInput:

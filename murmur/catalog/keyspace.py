@@ -9,11 +9,13 @@
     02 01 | table id | 03 | foreign key id                    record: a foreign key
     02 01 | table id | 04 | check id                          record: a CHECK
     02 01 | view id | 05                                      record: a view
+    02 01 | table id | 06 | trigram index id                  record: a trigram index
     02 02 | table id | primary key                            record: a row
     40 01 | index id | index columns | primary key            derived: an index entry
     40 02 | index id | index columns | primary key            derived: a claim of a unique index
     40 03 | foreign key id | child's columns | primary key    derived: a child of a parent row
     40 04 | table id                                          derived: digest of the definition
+    40 05 | trigram index id | trigram | primary key          derived: a posting (trigrams.py)
 
 Ids are BLAKE2b hashes, 8 bytes each, column ids 4 (they are field numbers of the row's record):
 
@@ -25,6 +27,7 @@ Ids are BLAKE2b hashes, 8 bytes each, column ids 4 (they are field numbers of th
     foreign key  table id, columns, parent table id, parent columns
     check        table id, name, text
     view         name
+    trigram      table id, name, column id
 
 so replicas that run the same CREATE TABLE apart make the same table, column by column. The primary
 key is part of a table's id because it is the identity of rows: two tables of one name whose keys
@@ -57,8 +60,10 @@ ENTRIES = DERIVED + b"\x01"
 CLAIMS = DERIVED + b"\x02"
 CHILDREN = DERIVED + b"\x03"
 DIGESTS = DERIVED + b"\x04"
+POSTINGS = DERIVED + b"\x05"
 
-TABLE, COLUMN, INDEX, FOREIGN_KEY, CHECK, VIEW = range(6)  # in keys: never renumber, never reuse
+# In keys: never renumber, never reuse.
+TABLE, COLUMN, INDEX, FOREIGN_KEY, CHECK, VIEW, TRIGRAM = range(7)
 
 ROW_ID_BYTES = 16
 
@@ -110,6 +115,11 @@ def check_id(table: int, name: str, text: str) -> int:
     return _hash(8, "check", table, name, text)
 
 
+def trigram_id(table: int, name: str, column: int) -> int:
+    """The same column under one name is one trigram index."""
+    return _hash(8, "trigram", table, name, column)
+
+
 def view_id(name: str) -> int:
     """Views of one name are one view."""
     return _hash(8, "view", name)
@@ -126,7 +136,7 @@ def table_key(table: int) -> bytes:
 
 
 def item_key(table: int, kind: int, item: int) -> bytes:
-    """The record of a column, index, foreign key or CHECK."""
+    """The record of a column, index, foreign key, CHECK or trigram index."""
     return CATALOG + table.to_bytes(8) + bytes([kind]) + item.to_bytes(4 if kind == COLUMN else 8)
 
 
@@ -136,7 +146,7 @@ def parse_catalog_key(key: bytes) -> tuple[int, int, int] | None:
         return None
     table, kind = int.from_bytes(key[len(CATALOG) : _KIND_AT]), key[_KIND_AT]
     item = key[_KIND_AT + 1 :]
-    if kind > VIEW or len(item) != (0, 4, 8, 8, 8, 0)[kind]:
+    if kind > TRIGRAM or len(item) != (0, 4, 8, 8, 8, 0, 8)[kind]:
         return None
     return table, kind, int.from_bytes(item)
 
@@ -154,6 +164,11 @@ def row_prefix(table: int) -> bytes:
 def entry_prefix(index: int, *, unique: bool) -> bytes:
     """What the entries, or claims, of an index begin with."""
     return (CLAIMS if unique else ENTRIES) + index.to_bytes(8)
+
+
+def posting_prefix(trigram_index: int) -> bytes:
+    """What the postings of a trigram index begin with."""
+    return POSTINGS + trigram_index.to_bytes(8)
 
 
 def child_prefix(foreign_key: int) -> bytes:

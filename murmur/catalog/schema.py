@@ -151,6 +151,16 @@ class Index:
 
 
 @dataclass(frozen=True, slots=True)
+class TrigramIndex:
+    """An index of the trigrams of one text column: trigrams.py."""
+
+    id: int
+    name: str
+    table_id: int
+    column_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class ForeignKey:
     """REFERENCES: a child's columns name the parent's row by its primary key or a unique index."""
 
@@ -198,6 +208,7 @@ class Table:
     foreign_keys: tuple[ForeignKey, ...] = ()  # of which this table is the child
     checks: tuple[Check, ...] = ()
     kv: KvPrefix | None = None  # its rows are KV keys: kv_tables.py
+    trigrams: tuple[TrigramIndex, ...] = ()
     # What other modules compile from a table (codecs, entry functions) lives as long as it.
     compiled: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 

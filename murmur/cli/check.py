@@ -74,7 +74,7 @@ def _summary(swarm: Swarm) -> str:
         cells = sum(1 for _ in snapshot.scan(b"", DERIVED))
         derived = sum(1 for _ in snapshot.scan(DERIVED, LOCAL))
     tables = swarm.replica.state.tables  # type: ignore[attr-defined]
-    indexes = sum(len(table.indexes) for table in tables)
+    indexes = sum(len(table.indexes) + len(table.trigrams) for table in tables)
     vector = swarm.replica.vector
     transactions = _count(sum(vector.values()), "transaction")
     lines = [

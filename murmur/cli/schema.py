@@ -55,6 +55,10 @@ def create_statements(catalog: Catalog, tables: Sequence[Table]) -> Iterator[str
         for index in table.indexes:
             if not index.constraint:
                 yield _create_index(table, index)
+        for trigrams in table.trigrams:
+            column = quote(table.column_by_id(trigrams.column_id).name)
+            on = f"{quote(trigrams.name)} ON {quote(table.name)}"
+            yield f"CREATE INDEX {on} USING trigram ({column});"
     for table, foreign_key in later:
         constraint = _foreign_key(catalog, table, foreign_key)
         yield f"ALTER TABLE {quote(table.name)} ADD {constraint};"

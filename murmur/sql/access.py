@@ -38,7 +38,9 @@ from murmur.sql.plan import (
     KeyRange,
     Rows,
     Span,
+    TrigramScan,
 )
+from murmur.sql.trigram_access import trigram_pairs
 
 Row: TypeAlias = tuple[Any, ...]
 Reader: TypeAlias = Callable[[View, Context], Iterable[Row]]
@@ -119,6 +121,8 @@ def _keyed(access: Access) -> KeyedReader:
                     yield key, row
 
         return lookup
+    if isinstance(access, TrigramScan):
+        return trigram_pairs(access)
     ranges, reverse = _ranges(access), access.reverse
     if isinstance(access, IndexRange):
         index = access.index

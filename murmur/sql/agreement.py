@@ -47,6 +47,7 @@ from murmur.sql.plan import (
     Rows,
     Sort,
     SystemScan,
+    TrigramScan,
 )
 
 _LOGIC = (And, Or, Not, IsNull)
@@ -83,7 +84,9 @@ def _expressions(rows: Rows) -> Iterator[Expr | None]:
                     yield None if summed else each.operand
         case Distinct(source) | Limit(source, _, _):
             pass
-        case KeyLookup() | KeyRange() | IndexRange() | FullScan() | SystemScan() | OneRow():
+        case KeyLookup() | KeyRange() | IndexRange() | TrigramScan() | FullScan():
+            return
+        case SystemScan() | OneRow():
             return
         case _:
             assert_never(rows)

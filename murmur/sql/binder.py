@@ -42,6 +42,7 @@ from murmur.sql.plan import (
     Sort,
     SortKey,
     SystemScan,
+    TrigramScan,
 )
 from murmur.sql.planner import plan_access
 
@@ -424,4 +425,5 @@ _REASON_OF: dict[type, str] = {
     KeyLookup: "key lookup",
     KeyRange: "key range",
     IndexRange: "index range",
+    TrigramScan: "trigram scan",
 }

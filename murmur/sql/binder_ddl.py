@@ -48,6 +48,7 @@ from murmur.sql.binder_names import (
     unbound,
     unsupported,
 )
+from murmur.sql.binder_trigrams import bind_trigram_index, is_trigram
 from murmur.sql.binder_views import bind_create_view
 from murmur.sql.checks import bind_check
 from murmur.sql.compile import compile_expression
@@ -316,6 +317,8 @@ def _create_index(tree: Tree, binding: Binding) -> Step:
     only(tree, text, "this", "kind", "unique", "exists")
     index = tree.this
     only(index, text, "this", "table", "params")
+    if is_trigram(index):
+        return bind_trigram_index(tree, binding)
     params = index.args["params"]
     only(params, text, "columns", "using", "where")
     using = params.args.get("using")

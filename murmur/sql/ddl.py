@@ -134,6 +134,16 @@ class CreateIndex:
 
 
 @dataclass(frozen=True, slots=True)
+class CreateTrigramIndex:
+    """CREATE INDEX ... USING trigram."""
+
+    name: str
+    table: str
+    column: str
+    if_not_exists: bool
+
+
+@dataclass(frozen=True, slots=True)
 class DropIndex:
     """DROP INDEX."""
 
@@ -153,6 +163,7 @@ Action: TypeAlias = (
     | AddConstraint
     | DropConstraint
     | CreateIndex
+    | CreateTrigramIndex
     | DropIndex
 )
 
@@ -210,6 +221,8 @@ def _run(tx: Transaction, action: Action) -> None:
                 predicate=predicate,
                 if_not_exists=if_not_exists,
             )
+        case CreateTrigramIndex(name, table, column_name, if_not_exists):
+            ddl.create_trigram_index(tx, table, column_name, name=name, if_not_exists=if_not_exists)
         case DropIndex(name, if_exists):
             ddl.drop_index(tx, name, if_exists=if_exists)
 

@@ -42,6 +42,7 @@ from murmur.sql.plan import (
     Sort,
     SortKey,
     SystemScan,
+    TrigramScan,
 )
 
 
@@ -52,7 +53,7 @@ def compile_rows(rows: Rows) -> Reader:
             return lambda view, context: ((),)
         case SystemScan(name, _):
             return lambda view, context: context.system_rows(name, view)
-        case KeyLookup() | KeyRange() | IndexRange() | FullScan():
+        case KeyLookup() | KeyRange() | IndexRange() | TrigramScan() | FullScan():
             return access_rows(rows)
         case Project(Filter(source, predicate), exprs):
             return _pipeline(compile_rows(source), predicate, exprs)

@@ -20,6 +20,7 @@ from murmur.sql.ddl import (
     AddConstraint,
     CreateIndex,
     CreateTable,
+    CreateTrigramIndex,
     DropColumn,
     DropConstraint,
     RenameColumn,
@@ -78,6 +79,7 @@ from murmur.sql.plan import (
     SortKey,
     Span,
     SystemScan,
+    TrigramScan,
     Update,
 )
 
@@ -125,7 +127,7 @@ def _step(step: Step) -> str:
             return f"{words} of {table}"
         case RenameColumn(table, name) | DropColumn(table, name) | DropConstraint(table, name):
             return f"{words} {name} of {table}"
-        case CreateIndex(name, table):
+        case CreateIndex(name, table) | CreateTrigramIndex(name, table):
             return f"{words} {name} on {table}".replace("  ", " ")
     return f"{words} {action.name}"
 
@@ -244,6 +246,9 @@ def _access(rows: Rows) -> str:
             spanned = _span(list(map(table.text_of, index.columns)), span)
             words = f"index range {index.name} on {table.name}"
             return words + (f" ({spanned})" if spanned else "") + " backwards" * reverse
+        case TrigramScan(table, index, patterns, reverse):
+            words = f"trigram scan {index.name} on {table.name}"
+            return f"{words} ({' and '.join(map(sql_of, patterns))})" + " backwards" * reverse
         case FullScan(table, reverse):
             return f"full scan {table.name}" + " backwards" * reverse
     raise AssertionError(rows)

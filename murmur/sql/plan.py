@@ -22,9 +22,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from murmur.catalog.schema import Column, Index, Table
+from murmur.catalog.schema import Column, Index, Table, TrigramIndex
 from murmur.catalog.types import SqlType
-from murmur.sql.expressions import Expr
+from murmur.sql.expressions import Expr, Like
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +103,16 @@ class FullScan:
 
 
 @dataclass(frozen=True, slots=True)
+class TrigramScan:
+    """The rows that have the trigrams of all these LIKEs, and maybe others, in key order."""
+
+    table: Table
+    index: TrigramIndex
+    patterns: tuple[Like, ...]
+    reverse: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class SystemScan:
     """Every row of a system relation."""
 
@@ -115,7 +125,7 @@ class OneRow:
     """The single empty row of a SELECT without FROM."""
 
 
-Access: TypeAlias = KeyLookup | KeyRange | IndexRange | FullScan
+Access: TypeAlias = KeyLookup | KeyRange | IndexRange | TrigramScan | FullScan
 Leaf: TypeAlias = Access | SystemScan | OneRow
 
 

@@ -56,6 +56,7 @@ from murmur.sql.plan import (
     SortKey,
     Span,
 )
+from murmur.sql.trigram_access import TRIGRAM_COST, prefix_bounds, trigram_scan
 
 MAX_ALTERNATIVES = 1000  # of all IN lists together; more are left to the filter
 _ROWS = 1_000_000.0
@@ -73,6 +74,7 @@ class _Term:
     equal: Equal | None = None
     lower: Bound | None = None
     upper: Bound | None = None
+    exact: bool = True  # a key that represents it makes up for the conjunct
 
 
 @dataclass(slots=True)
@@ -100,6 +102,11 @@ def plan_access(
         for conjunct in conjuncts
         for term in _terms(with_key_fields(fields, conjunct))
     ]
+    terms += [
+        replace(term, conjunct=conjunct)
+        for conjunct in conjuncts
+        for term in _prefix_terms(table, with_key_fields(fields, conjunct))
+    ]
     order = [replace(key, expr=with_key_fields(fields, key.expr)) for key in order]
     candidates = [_candidate(table, None, terms)]
     candidates += [
@@ -110,6 +117,13 @@ def plan_access(
     for candidate in candidates:
         _judge(table, candidate, order, limited=limited, filtered=len(conjuncts))
     best = min(candidates, key=lambda candidate: candidate.cost)
+    # What a LIMIT makes of a scan is a guess; reading too many postings ends soon.
+    wide = best.span == Span() or best.cost > TRIGRAM_COST
+    found = trigram_scan(table, conjuncts) if wide else None
+    if found is not None:
+        by_key = _Candidate(None, Span(), [], 0.0, whole_key=False)
+        ordered, reverse = _gives_order(table, by_key, order)
+        return _filtered(replace(found, reverse=reverse), conjuncts), ordered
     left = [conjunct for conjunct in conjuncts if not any(conjunct is u for u in best.used)]
     return _filtered(_access(table, best), left), best.ordered
 
@@ -186,6 +200,18 @@ def _alternatives(conjunct: Expr, operands: Sequence[Expr]) -> list[_Term]:
     return [_Term(conjunct, columns.pop(), Equal(tuple(found)))] if len(columns) == 1 else []
 
 
+def _prefix_terms(table: Table, conjunct: Expr) -> list[_Term]:
+    """The range of a LIKE that begins with literal characters."""
+    bounds = prefix_bounds(table, conjunct)
+    if bounds is None:
+        return []
+    column, lower, upper = bounds
+    terms = [_Term(conjunct, column, lower=lower, exact=False)]
+    if upper is not None:
+        terms.append(_Term(conjunct, column, upper=upper, exact=False))
+    return terms
+
+
 def _is_fixed(expr: Expr) -> bool:
     """Whether the value is the same for every row of one execution."""
     return isinstance(expr, Literal) or not (columns_of(expr) or is_volatile(expr))
@@ -233,7 +259,7 @@ def _candidate(table: Table, index: Index | None, terms: Sequence[_Term]) -> _Ca
                 continue
             rows *= _BOUND
             sql_type = key_fields(table).columns[position].type
-            if sql_type is not None and sql_type.name != "DECIMAL":
+            if term.exact and sql_type is not None and sql_type.name != "DECIMAL":
                 # A bound between two values of a DECIMAL column reads as none: test it as well.
                 used.append(term.conjunct)
         break

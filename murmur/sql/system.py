@@ -69,6 +69,7 @@ _COLUMNS = {
         ("is_constraint", BOOLEAN),
         ("id", TEXT),
         ("predicate", TEXT),
+        ("method", TEXT),
     ),
 }
 
@@ -111,7 +112,7 @@ def _catalog(view: View) -> Catalog:
 
 def _table(table: Table) -> Row:
     key = ", ".join(table.names_of(table.primary_key)) or None
-    counts = len(table.columns), len(table.indexes)
+    counts = len(table.columns), len(table.indexes) + len(table.trigrams)
     kv = (None, None) if table.kv is None else (show_key(table.kv.prefix), table.kv.values)
     return table.name, counts[0], key, counts[1], table.generation, f"{table.id:016x}", *kv
 
@@ -146,4 +147,8 @@ def _indexes(table: Table) -> Iterator[Row]:
             index.constraint,
             f"{index.id:016x}",
             None if index.predicate is None else index.predicate.text,
+            "btree",
         )
+    for each in table.trigrams:
+        column = table.column_by_id(each.column_id).name
+        yield each.name, table.name, column, False, False, f"{each.id:016x}", None, "trigram"

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import TypeVar
 
+from murmur.catalog.trigrams import fold_case as _fold
 from murmur.errors import DataError
 from murmur.sql.literals import read_blob
 
@@ -190,6 +191,32 @@ def like_matcher(pattern: str, escape: str = ESCAPE, insensitive: bool = False) 
     return (lambda text: match(_fold(text))) if insensitive else match
 
 
+def like_literals(pattern: str, escape: str = ESCAPE, insensitive: bool = False) -> list[str]:
+    """What every text that matches has in it: the pattern's runs of characters of their own."""
+    if len(escape) > 1:
+        raise DataError(f'an escape is one character, not "{escape:.20}"')
+    pieces = _pieces(_fold(pattern), _fold(escape)) if insensitive else _pieces(pattern, escape)
+    runs = [""]
+    for piece in pieces:
+        for char in piece:
+            if char is None:
+                runs.append("")
+            else:
+                runs[-1] += char
+        runs.append("")
+    return [run for run in runs if run]
+
+
+def like_prefix(pattern: str, escape: str = ESCAPE) -> str:
+    """What every text that matches a LIKE pattern begins with."""
+    prefix = ""
+    for char in _pieces(pattern, escape)[0]:
+        if char is None:
+            break
+        prefix += char
+    return prefix
+
+
 def _pieces(pattern: str, escape: str) -> list[list[str | None]]:
     """The pattern cut at its `%`; in a piece, None stands for `_`."""
     pieces: list[list[str | None]] = [[]]
@@ -237,10 +264,3 @@ def _regex_matcher(pieces: list[list[str | None]]) -> Matcher:
         regex += f"(?=.{{{len(pieces[-1])}}})(?>.*)(?<={rest[-1]})"
     fullmatch = re.compile(regex, re.DOTALL).fullmatch
     return lambda text: fullmatch(text) is not None
-
-
-def _fold(text: str) -> str:
-    """Lower case, character by character: neither length nor context plays a part."""
-    if text.isascii():
-        return text.lower()
-    return "".join([low if len(low := char.lower()) == 1 else char for char in text])

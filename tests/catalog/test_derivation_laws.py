@@ -30,6 +30,7 @@ from murmur.catalog import (
     conflicts,
     create_index,
     create_table,
+    create_trigram_index,
     drop_column,
     drop_constraint,
     drop_index,
@@ -39,6 +40,7 @@ from murmur.catalog import (
     scan_index,
     scan_rows,
 )
+from murmur.catalog.trigrams import candidates, trigrams_of
 from murmur.catalog.types import BOOLEAN, COUNTER, INTEGER, TEXT
 from murmur.errors import DatabaseError
 from murmur.kvcore import Replica, Transaction
@@ -82,6 +84,8 @@ DEFINITIONS = [
     TableDefinition("t", (TEXT_A, ID), ("a",)),
 ]
 
+TEXTS = ["a", "abcd", "c", "xabc", "e", "ABCd", "g", "ab"]  # some have trigrams, some share them
+
 Step = Callable[[Transaction], Any]
 
 
@@ -96,7 +100,7 @@ def fitting(table: Table, key: int, seeds: list[int]) -> dict[str, Any]:
         if number == 3 and column.nullable:
             found[column.name] = None
         else:
-            found[column.name] = number if column.type.is_integer else "abcdefgh"[number]
+            found[column.name] = number if column.type.is_integer else TEXTS[number]
     return found
 
 
@@ -169,6 +173,18 @@ def index_computed(
     )
 
 
+def index_trigrams(tx: Transaction, name: str, at: int) -> None:
+    texts = [column.name for column in table_of(tx, name).columns if column.type.is_text]
+    assert texts, "no text"
+    create_trigram_index(tx, name, texts[at % len(texts)])
+
+
+def drop_some_trigrams(tx: Transaction, name: str, at: int) -> None:
+    indexes = table_of(tx, name).trigrams
+    assert indexes, "no trigrams"
+    drop_index(tx, indexes[at % len(indexes)].name)
+
+
 def drop_some_index(tx: Transaction, name: str, at: int) -> None:
     indexes = table_of(tx, name).indexes
     assert indexes, "no indexes"
@@ -221,6 +237,8 @@ schema_steps = st.one_of(
     make(index_computed, tables, st.just(value=False), numbers, numbers, st.just(value=True)),
     make(index_computed, tables, st.just(value=True), numbers, numbers, st.booleans()),
     make(drop_some_index, tables, numbers),
+    make(index_trigrams, tables, numbers),
+    make(drop_some_trigrams, tables, numbers),
 )
 transactions = st.tuples(
     st.integers(0, 2),
@@ -266,6 +284,13 @@ def assert_readable(view: Any) -> None:
             found = sorted(scan_index(view, table, index))
             assert len(found) == len(set(found))
             assert set(found) <= set(keys)
+        for trigrams in table.trigrams:
+            column = table.column_by_id(trigrams.column_id).position
+            found = candidates(view, table, trigrams, trigrams_of("aBc")) or []
+            having = [
+                key for key, row in scan_rows(view, table) if "abc" in str(row[column]).lower()
+            ]
+            assert found == having
     list(conflicts(view, catalog_of(view)))
 
 

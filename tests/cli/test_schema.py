@@ -24,6 +24,7 @@ DEFINITIONS = [
     """,
     "CREATE INDEX note_by_stars ON note (stars DESC, code)",
     "CREATE UNIQUE INDEX ON note (made)",
+    "CREATE INDEX note_words ON note USING trigram (body)",
     'CREATE TABLE "Group" ("order" INT, "a ""b""" TEXT, plain REAL, PRIMARY KEY ("order", plain))',
     "CREATE TABLE tree (id BIGINT PRIMARY KEY, parent BIGINT REFERENCES tree, bare BOOLEAN)",
     "CREATE TABLE keyless (a DATE, b TIME)",
@@ -75,6 +76,7 @@ def shape(swarm: murmur.Swarm) -> dict[str, object]:
             },
             {(c.name, table.names_of(c.column_ids)) for c in table.checks},
             table.kv,
+            {(each.name, table.names_of((each.column_id,))) for each in table.trigrams},
         )
     return found
 
