@@ -111,4 +111,21 @@ def check_first_swarm(outputs: Outputs) -> None:
     assert [each for each in outputs["plot"] if "image/png" in each.get("data", {})]
 
 
-CHECKS = {"01_first_swarm": check_first_swarm}
+def check_sql_in_a_notebook(outputs: Outputs) -> None:
+    (grouped,) = outputs["grouped"]
+    assert "<th>warmest</th>" in grouped.data["text/html"]
+    rows = [row.split() for row in grouped.data["text/plain"].splitlines()]
+    assert ["harbour", "1", "4.5", "4.5"] in rows
+    (long,) = outputs["long"]
+    assert "the first 20 rows" in long.data["text/html"]
+    assert outputs["frame"] == []
+    assert text_of(outputs, "frame-shape") == "(14, 3)"
+    assert "'town': " in text_of(outputs, "pandas")
+    assert int(text_of(outputs, "result")) > 0
+    assert "town" in text_of(outputs, "lazy")
+
+
+CHECKS = {
+    "01_first_swarm": check_first_swarm,
+    "02_sql_in_a_notebook": check_sql_in_a_notebook,
+}
