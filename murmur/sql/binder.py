@@ -45,6 +45,7 @@ from murmur.sql.plan import (
     TrigramScan,
 )
 from murmur.sql.planner import plan_access
+from murmur.sql.rules.facts import Facts
 
 Tree: TypeAlias = Any  # sqlglot's
 SystemColumns: TypeAlias = Callable[[str], tuple[ResultColumn, ...] | None]
@@ -58,6 +59,7 @@ class Binding:
     system: SystemColumns
     text: str
     types: list[SqlType | None] = field(default_factory=list)  # of parameters, by position
+    facts: Facts | None = None  # what is known of the tables' sizes
 
     def table(self, node: Tree) -> Table:
         """The table that a statement writes to."""
@@ -218,7 +220,8 @@ class _Select:
         self._scope = Scope(self._binding, (self._name, self._columns))
         where = tree.args.get("where")
         predicate = None if where is None else bind_condition(where.this, self._scope)
-        limit, offset = self._limit("limit"), self._limit("offset")
+        limit = bind_limit(tree, "limit", self._binding)
+        offset = bind_limit(tree, "offset", self._binding)
         if any(item.find(exp.Window) for item in tree.expressions):
             raise NeedsColumnar("window function")
         if any(item.find(exp.AggFunc) for item in tree.expressions):
@@ -232,10 +235,10 @@ class _Select:
         sorts = bool(keys) and not ordered
         if distinct:
             rows: Rows = Distinct(Project(source, exprs))
-            rows = _limited(Sort(rows, keys) if keys else rows, limit, offset)
+            rows = limited(Sort(rows, keys) if keys else rows, limit, offset)
         else:
             # LIMIT stands below the projection: what it drops need not be computed.
-            rows = _limited(Sort(source, keys) if sorts else source, limit, offset)
+            rows = limited(Sort(source, keys) if sorts else source, limit, offset)
             rows = Project(rows, exprs)
         stops = limit is not None and not sorts and not distinct
         return self._query(rows, source, results, stops=stops)
@@ -298,7 +301,7 @@ class _Select:
             aggregations.append(aggregation)
             results.append(ResultColumn(output_name(item), aggregation.type))
         source, _ = self._source(predicate, (), limited=False)
-        rows = _limited(Aggregate(source, tuple(aggregations)), limit, offset)
+        rows = limited(Aggregate(source, tuple(aggregations)), limit, offset)
         query = self._query(rows, source, tuple(results), stops=False)
         counted = len(aggregations) == 1 and aggregations[0].operand is None
         if counted and isinstance(source, FullScan):
@@ -388,29 +391,33 @@ class _Select:
                 return named[0]
         return bind_expression(node, self._scope)
 
-    def _limit(self, key: str) -> Expr | None:
-        clause = self._tree.args.get(key)
-        if clause is None:
-            return None
-        if isinstance(clause, exp.Fetch):
-            only(clause, self._text, "direction", "count", "limit_options")
-            if options := clause.args.get("limit_options"):
-                only(options, self._text, "rows")
-            node = clause.args.get("count")
-        else:
-            only(clause, self._text, "expression")
-            node = clause.expression
-        if node is None:
-            return Literal(1, BIGINT)  # FETCH FIRST ROW ONLY
-        if isinstance(node, exp.Var) and node.name.upper() == "ALL":
-            return None
-        expr = bind_expression(node, Scope(self._binding), expected=BIGINT)
-        if expr.type is not None and not expr.type.is_integer:
-            raise unbound(f"{key.upper()} takes a whole number, not {expr.type}", node, self._text)
-        return None if expr == Literal(None, BIGINT) else expr
+
+def bind_limit(tree: Tree, key: str, binding: Binding) -> Expr | None:
+    """LIMIT or OFFSET (`key`) of a query; None if it has none."""
+    clause = tree.args.get(key)
+    if clause is None:
+        return None
+    if isinstance(clause, exp.Fetch):
+        only(clause, binding.text, "direction", "count", "limit_options")
+        if options := clause.args.get("limit_options"):
+            only(options, binding.text, "rows")
+        node = clause.args.get("count")
+    else:
+        only(clause, binding.text, "expression")
+        node = clause.expression
+    if node is None:
+        return Literal(1, BIGINT)  # FETCH FIRST ROW ONLY
+    if isinstance(node, exp.Var) and node.name.upper() == "ALL":
+        return None
+    expr = bind_expression(node, Scope(binding), expected=BIGINT)
+    if expr.type is not None and not expr.type.is_integer:
+        message = f"{key.upper()} takes a whole number, not {expr.type}"
+        raise unbound(message, node, binding.text)
+    return None if expr == Literal(None, BIGINT) else expr
 
 
-def _limited(rows: Rows, limit: Expr | None, offset: Expr | None) -> Rows:
+def limited(rows: Rows, limit: Expr | None, offset: Expr | None) -> Rows:
+    """LIMIT and OFFSET over rows, if there are any."""
     return rows if limit is None and offset is None else Limit(rows, limit, offset)
 
 

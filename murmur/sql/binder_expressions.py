@@ -19,7 +19,8 @@ from typing import Any
 
 from sqlglot import exp
 
-import murmur.sql.binder_functions  # noqa: F401 - it registers who binds functions
+import murmur.sql.binder_aggregates
+import murmur.sql.binder_functions  # noqa: F401 - they register who binds functions
 from murmur.catalog.types import (
     BIGINT,
     BLOB,
@@ -40,6 +41,7 @@ from murmur.sql import operators
 from murmur.sql.binder_names import fold as fold_name
 from murmur.sql.binder_names import start_of
 from murmur.sql.binder_scope import Bind, Binder, Scope, Tree, binds
+from murmur.sql.binder_subqueries import bind_membership, bind_quantified
 from murmur.sql.casts import can_cast, cast_value
 from murmur.sql.expressions import (
     And,
@@ -191,7 +193,7 @@ def _column(binder: Binder, node: Tree) -> Expr:
         shown = name if qualifier is None else f"{qualifier}.{name}"
         hint = ", and text is written in single quotes" if node.this.args.get("quoted") else ""
         raise binder.failure(node, BindError, f"there is no column {shown}{hint}")
-    if column.type is not None and column.type.name == "COUNTER":
+    if isinstance(column, Column) and column.type is not None and column.type.name == "COUNTER":
         return Column(column.index, column.name, BIGINT, column.nullable)
     return column
 
@@ -338,7 +340,7 @@ def _comparison(op: Comparison) -> Bind:
     def bind(binder: Binder, node: Tree) -> Expr:
         left, right = node.this, node.expression
         if isinstance(right, exp.Any | exp.All):
-            raise binder.columnar(node, f"{op} {right.key.upper()}")
+            return bind_quantified(binder, op, left, right)
         if _is_row(left) or _is_row(right):
             return _row_comparison(binder, op, left, right)
         return _compared(binder, op, left, right)
@@ -417,7 +419,9 @@ def _between(binder: Binder, node: Tree) -> Expr:
 
 @binds(exp.In, "this", "expressions", "query", "unnest", "field")
 def _in(binder: Binder, node: Tree) -> Expr:
-    if any(node.args.get(key) for key in ("query", "unnest", "field")):
+    if node.args.get("query"):
+        return bind_membership(binder, node)
+    if any(node.args.get(key) for key in ("unnest", "field")):
         raise binder.columnar(node, "a subquery")
     items = node.expressions
     if not items:

@@ -16,13 +16,12 @@ from typing import Any, Protocol, TypeAlias
 
 from sqlglot import exp
 
-from murmur.catalog.types import BOOLEAN, SqlType
+from murmur.catalog.types import BIGINT, BOOLEAN, SqlType
 from murmur.errors import DatabaseError, DataError, TypeMismatch
 from murmur.sql import operators
 from murmur.sql.binder_names import pointing
 from murmur.sql.expressions import (
     Call,
-    Column,
     Expr,
     Function,
     Literal,
@@ -43,7 +42,7 @@ class Scope(Protocol):
         """The statement, for errors to point into."""
         ...
 
-    def column(self, name: str, qualifier: str | None) -> Column | None:
+    def column(self, name: str, qualifier: str | None) -> Expr | None:
         """The column of this name, already folded to lower case unless it was quoted.
 
         A BindError (an ambiguous name) needs no place, it gets one here.
@@ -153,6 +152,11 @@ class Binder:
             for position, (argument, expr) in enumerate(zip(arguments, exprs, strict=True))
         ]
         return Call(function, tuple(converted), function.result)
+
+
+def read_type(expr: Expr) -> SqlType | None:
+    """The type as which an expression is read: a COUNTER is a BIGINT."""
+    return BIGINT if expr.type is not None and expr.type.name == "COUNTER" else expr.type
 
 
 def _blamed(nodes: Sequence[Tree], exprs: Sequence[Expr]) -> Tree:

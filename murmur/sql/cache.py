@@ -1,6 +1,8 @@
-"""Statements by their text, parsed once, and bound again only when the schema has changed.
+"""Statements by their text, parsed once, and bound again when the schema has changed.
 
     text -> Statement(parsed)  -> Prepared(plan, compiled)      for one version of the catalog
+
+A query over more than one table is also planned anew when a table has grown or shrunk a lot.
 
 Parsing and binding cost a hundred times a point read; a hit costs a dictionary lookup. One cache
 serves all sessions of a replica, with the generators of keys, which must rise across sessions too.
@@ -21,6 +23,8 @@ from murmur.kvcore.clock import Clock, stamp_ms
 from murmur.kvcore.replica import Replica
 from murmur.sql.parser import Parsed, parse
 from murmur.sql.prepare import Prepared, prepare
+from murmur.sql.rules.facts import Facts, Unknown
+from murmur.sql.statistics import Statistics
 from murmur.sql.system import System
 
 CAPACITY = 512  # statements
@@ -30,17 +34,22 @@ MAX_CACHED_TEXT = 20_000  # characters
 class Statement:
     """A parsed statement, and what it was last prepared to."""
 
-    __slots__ = ("_prepared", "parsed")
+    __slots__ = ("_facts", "_prepared", "parsed")
 
-    def __init__(self, parsed: Parsed) -> None:
+    def __init__(self, parsed: Parsed, facts: Facts) -> None:
         self.parsed = parsed
+        self._facts = facts
         self._prepared: Prepared | None = None
 
     def prepared(self, catalog: Catalog, system: System) -> Prepared:
         """The statement bound to this catalog."""
         prepared = self._prepared
-        if prepared is None or prepared.version != catalog.version:
-            prepared = prepare(self.parsed, catalog, system)
+        if (
+            prepared is None
+            or prepared.version != catalog.version
+            or (prepared.sizes and prepared.outgrown(self._facts))
+        ):
+            prepared = prepare(self.parsed, catalog, system, self._facts)
             self._prepared = prepared
         return prepared
 
@@ -55,7 +64,8 @@ class Statement:
 class StatementCache:
     """The statements that were used last."""
 
-    def __init__(self, capacity: int = CAPACITY) -> None:
+    def __init__(self, facts: Facts | None = None, *, capacity: int = CAPACITY) -> None:
+        self._facts = facts or Unknown()
         self._capacity = capacity
         self._statements: OrderedDict[str, Statement] = OrderedDict()
         self._lock = threading.Lock()
@@ -74,7 +84,7 @@ class StatementCache:
         return statement
 
     def _parsed(self, text: str) -> Statement:
-        statement = Statement(parse(text))
+        statement = Statement(parse(text), self._facts)
         if len(text) <= MAX_CACHED_TEXT:
             with self._lock:
                 self._statements[text] = statement
@@ -100,7 +110,8 @@ class Shared:
             wall_ms = clock.now_ms()
             return wall_ms if known is None else max(wall_ms, stamp_ms(known.last_stamp))
 
-        self.statements = StatementCache()
+        self.statistics = Statistics(replica)
+        self.statements = StatementCache(self.statistics)
         self.uuid7 = Uuid7(now_ms, random_bytes)
         self.ids = IntegerIds(replica.id, now_ms)
         self.large: set[Hashable] = set()  # ids of tables that have had many rows

@@ -56,8 +56,10 @@ from murmur.sql.expressions import (
     NullIf,
     Operation,
     Or,
+    Outer,
     Parameter,
     Row,
+    Subquery,
     Value,
 )
 from murmur.sql.numbers import out_of_range, round_real
@@ -75,21 +77,21 @@ _BRANCHES = 40  # of CASE or COALESCE in one Python expression
 
 def compile_expression(expr: Expr) -> Evaluator:
     """The value of the expression for a row."""
-    source = _Source()
+    source = Source()
     evaluator: Evaluator = source.build(f"return {source.value(expr)}")
     return evaluator
 
 
 def compile_predicate(expr: Expr) -> Predicate:
     """True if the condition is TRUE for a row; False or None if it is FALSE or NULL."""
-    source = _Source()
+    source = Source()
     predicate: Predicate = source.build(f"return {source.true(expr)}")
     return predicate
 
 
 def compile_projection(exprs: Sequence[Expr]) -> Projection:
     """The values of several expressions for a row, as a tuple."""
-    source = _Source()
+    source = Source()
     projection: Projection = source.build(f"return {source.row_of(exprs)}")
     return projection
 
@@ -99,7 +101,7 @@ def compile_pipeline(predicate: Expr | None, outputs: Sequence[Expr] | None) -> 
 
     Without a predicate every row passes, without outputs the rows come out as they are.
     """
-    source = _Source()
+    source = Source()
     condition = "" if predicate is None else f"if {source.true(predicate)}: "
     item = "row" if outputs is None else source.row_of(outputs)
     loop = f"for row in rows:\n        {condition}yield {item}"
@@ -107,12 +109,27 @@ def compile_pipeline(predicate: Expr | None, outputs: Sequence[Expr] | None) -> 
     return pipeline
 
 
-class _Source:
+SubqueryValue: TypeAlias = Callable[[tuple[Value, ...], tuple[Value, ...], Context], Value]
+_subquery_compilers: list[Callable[[Subquery], SubqueryValue]] = []
+
+
+def compiles_subqueries(compiler: Callable[[Subquery], SubqueryValue]) -> None:
+    """Say who compiles the plans inside of expressions: that stands above this file."""
+    _subquery_compilers[:] = [compiler]
+
+
+def _subquery(expr: Subquery) -> SubqueryValue:
+    (compiler,) = _subquery_compilers
+    return compiler(expr)
+
+
+class Source:
     """The source of one function, and the objects that its names stand for."""
 
     def __init__(self) -> None:
         self._names: dict[str, Any] = {}
         self._parameters: set[int] = set()
+        self._outer: set[int] = set()
         self._temporaries = 0
         self._depth = 0
 
@@ -121,6 +138,9 @@ class _Source:
         head = "".join(f"    p{i} = parameters[{i}]\n" for i in sorted(self._parameters))
         if head:
             head = "    parameters = context.parameters\n" + head
+        if self._outer:
+            head += "    outer = context.outer\n"
+            head += "".join(f"    o{slot} = outer[{slot}]\n" for slot in sorted(self._outer))
         text = f"def function({argument}, context):\n{head}    {body}\n"
         try:
             exec(compile(text, "<murmur expression>", "exec"), self._names)
@@ -134,12 +154,14 @@ class _Source:
 
     # Names ---------------------------------------------------------------------------------------
 
-    def _constant(self, value: object) -> str:
+    def constant(self, value: object) -> str:
+        """The name of an object."""
         name = f"k{len(self._names)}"
         self._names[name] = value
         return name
 
-    def _temporary(self) -> str:
+    def temporary(self) -> str:
+        """A new variable."""
         self._temporaries += 1
         return f"t{self._temporaries - 1}"
 
@@ -161,7 +183,7 @@ class _Source:
         self, expr: Expr, translate: Callable[[Expr], str], spill: Callable[[Expr], Any]
     ) -> str:
         if self._depth >= SPILL and not is_atom(expr) and not refers_to_variable(expr):
-            return f"{self._constant(spill(expr))}(row, context)"
+            return f"{self.constant(spill(expr))}(row, context)"
         self._depth += 1
         try:
             return translate(expr)
@@ -171,16 +193,22 @@ class _Source:
     def _value(self, expr: Expr) -> str:
         match expr:
             case Literal(value, _):
-                return "None" if value is None else self._constant(value)
+                return "None" if value is None else self.constant(value)
             case Parameter(index, _):
                 self._parameters.add(index)
                 return f"p{index}"
             case Column(index):
                 return f"row[{index}]"
+            case Outer(slot):
+                self._outer.add(slot)
+                return f"o{slot}"
+            case Subquery(arguments=arguments, operands=operands):
+                answer = self.constant(_subquery(expr))
+                return f"{answer}({self.row_of(arguments)}, {self.row_of(operands)}, context)"
             case Bound(name):
                 return name
             case Member(operand, values):
-                return f"({operand.name} in {self._constant(values)})"
+                return f"({operand.name} in {self.constant(values)})"
             case IsNull() | IsDistinct() | IsTruth():
                 return self._true(expr)  # these are never NULL, and yield True or False
             case Not(operand):
@@ -210,7 +238,7 @@ class _Source:
             case NullIf(left, right):
                 return self._null_if(left, right)
             case Extreme(greatest, operands, sql_type):
-                choose = self._constant(_extreme(greatest=greatest, sql_type=sql_type))
+                choose = self.constant(_extreme(greatest=greatest, sql_type=sql_type))
                 return f"{choose}({', '.join(self.value(operand) for operand in operands)})"
             case Cast(operand, sql_type):
                 assert sql_type is not None
@@ -301,10 +329,10 @@ class _Source:
                 return names, None
             if is_atom(operand):
                 name = self.value(operand)
-                if isinstance(operand, Parameter):
+                if isinstance(operand, Parameter | Outer):
                     tests.append(name + test)
             else:
-                name = self._temporary()
+                name = self.temporary()
                 tests.append(f"({name} := {self.value(operand)}){test}")
             names.append(name)
         return names, tests
@@ -315,7 +343,7 @@ class _Source:
         """AND (decided by False) and OR (decided by True) as a value."""
         decided, unknown = [], []
         for operand in operands:
-            name = self._temporary()
+            name = self.temporary()
             decided.append(f"({name} := {self.value(operand)}) is {decides}")
             unknown.append(f"{name} is None")
         return (
@@ -331,9 +359,9 @@ class _Source:
             return null
         if is_atom(operand):
             name = self.value(operand)
-            test = f"{name} is None" if isinstance(operand, Parameter) else ""
+            test = f"{name} is None" if isinstance(operand, Parameter | Outer) else ""
         else:
-            name = self._temporary()
+            name = self.temporary()
             test = f"({name} := {self.value(operand)}) is None"
         bound = Bound(name, operand.type)
         condition = ranged(expr, bound) if isinstance(expr, Between) else listed(expr, bound)
@@ -345,7 +373,7 @@ class _Source:
         parts = [f"{self.value(result)} if {self.true(condition)}" for condition, result in now]
         if later:
             rest = compile_expression(Case(tuple(later), otherwise, None))
-            last = f"{self._constant(rest)}(row, context)"
+            last = f"{self.constant(rest)}(row, context)"
         else:
             last = "None" if otherwise is None else self.value(otherwise)
         return f"({' else '.join([*parts, last])})"
@@ -354,16 +382,16 @@ class _Source:
         now, later = operands[:_BRANCHES], operands[_BRANCHES:]
         parts = []
         for operand in now:
-            name = self._temporary()
+            name = self.temporary()
             parts.append(f"{name} if ({name} := {self.value(operand)}) is not None")
         last = "None"
         if later:
             rest = compile_expression(Coalesce(tuple(later), None))
-            last = f"{self._constant(rest)}(row, context)"
+            last = f"{self.constant(rest)}(row, context)"
         return f"({' else '.join([*parts, last])})"
 
     def _null_if(self, left: Expr, right: Expr) -> str:
-        name = self._temporary()
+        name = self.temporary()
         bound = Bound(name, left.type)
         equal = self.true(Compare("=", bound, right))
         return f"(None if ({name} := {self.value(left)}) is None or {equal} else {name})"
@@ -374,7 +402,7 @@ class _Source:
         """A comparison of two values that are not NULL; the result is a bool."""
         sql_type = expr.left.type or expr.right.type
         if sql_type is None:
-            compare = self._constant(_untyped_comparison(op))
+            compare = self.constant(_untyped_comparison(op))
             return f"{compare}({left}, {right}, context)"
         if not sql_type.is_float:
             return f"{left} {_PYTHON[op]} {right}"
@@ -405,7 +433,7 @@ class _Source:
                 return f"({plain} or ({right_nan} and {left} == {left}))"
 
     def _distinct(self, expr: IsDistinct) -> str:
-        left, right = self._temporary(), self._temporary()
+        left, right = self.temporary(), self.temporary()
         compare = Compare("<>", Bound(left, expr.left.type), Bound(right, expr.right.type))
         different = (
             f"({left} is not {right} if (({left} := {self.value(expr.left)}) is None) | "
@@ -430,9 +458,9 @@ class _Source:
             except DatabaseError:
                 pass  # a bad pattern is an error of the row that meets it
             else:
-                name = self._constant(match)
+                name = self.constant(match)
                 return lambda text, *_: f"({prefix}{name}({text}))"
-        matcher, insensitive = self._constant(like_matcher), expr.insensitive
+        matcher, insensitive = self.constant(like_matcher), expr.insensitive
 
         def matches(text: str, pattern: str, escape: str = repr(ESCAPE)) -> str:
             return f"({prefix}{matcher}({pattern}, {escape}, {insensitive})({text}))"
@@ -440,7 +468,7 @@ class _Source:
         return matches
 
     def _concatenation(self, sql_type: SqlType | None) -> Callable[..., str]:
-        join = self._constant(b"".join if sql_type == BLOB else "".join)
+        join = self.constant(b"".join if sql_type == BLOB else "".join)
 
         def joined(*names: str) -> str:
             # A sum of thousands would be a tree as deep.
@@ -453,26 +481,26 @@ class _Source:
     def _arithmetic(self, expr: Arithmetic) -> Callable[[str, str], str]:
         op, sql_type = expr.op, expr.type
         if sql_type is None:
-            compute = self._constant(_untyped_arithmetic(op))
+            compute = self.constant(_untyped_arithmetic(op))
             return lambda a, b: f"{compute}({a}, {b}, context)"
         if sql_type.is_integer and expr.left.type is not None and expr.left.type.is_integer:
             return self._integer_arithmetic(expr, sql_type)
         if sql_type.is_float:
             return self._float_arithmetic(op, sql_type)
         if sql_type.name == "DECIMAL":
-            name = self._constant(numbers.DECIMAL_OPERATIONS[op])
+            name = self.constant(numbers.DECIMAL_OPERATIONS[op])
             return lambda a, b: f"{name}({a}, {b})"
         assert expr.left.type is not None
         assert expr.right.type is not None
         call, swap = temporal.operation(op, expr.left.type, expr.right.type)
-        name = self._constant(call)
+        name = self.constant(call)
         return lambda a, b: f"{name}({b}, {a})" if swap else f"{name}({a}, {b})"
 
     def _integer_arithmetic(self, expr: Arithmetic, sql_type: SqlType) -> Callable[[str, str], str]:
         op = expr.op
         low, high = integer_bounds(sql_type)
-        overflow, same = self._constant(out_of_range), self._constant(sql_type)
-        result = self._temporary()
+        overflow, same = self.constant(out_of_range), self.constant(sql_type)
+        result = self.temporary()
 
         def checked(source: str) -> str:
             return f"{result} if {low} <= ({result} := {source}) <= {high} else {overflow}({same})"
@@ -486,35 +514,35 @@ class _Source:
             word = "//" if op == "/" else "%"
             return lambda a, b: f"{a} {word} {b} if {a} >= 0 else -(-{a} {word} {b})"
         if op == "%":
-            modulo = self._constant(numbers.modulo_integers)
+            modulo = self.constant(numbers.modulo_integers)
             return lambda a, b: f"{modulo}({a}, {b})"
-        divide = self._constant(numbers.divide_integers)
+        divide = self.constant(numbers.divide_integers)
         return lambda a, b: checked(f"{divide}({a}, {b})")
 
     def _float_arithmetic(self, op: str, sql_type: SqlType) -> Callable[[str, str], str]:
         real = sql_type.name == "REAL"
         if op in ("+", "-") and not real:
-            check, result = self._constant(numbers.checked_float), self._temporary()
+            check, result = self.constant(numbers.checked_float), self.temporary()
             return lambda a, b: (
                 f"{result} if -{_MAX} <= ({result} := {a} {op} {b}) <= {_MAX} "
                 f"else {check}({a}, {b}, {result})"
             )
-        compute = self._constant(numbers.FLOAT_OPERATIONS[op])
+        compute = self.constant(numbers.FLOAT_OPERATIONS[op])
         if not real:
             return lambda a, b: f"{compute}({a}, {b})"
-        rounded = self._constant(round_real)
+        rounded = self.constant(round_real)
         return lambda a, b: f"{rounded}({compute}({a}, {b}))"
 
     def _negation(self, sql_type: SqlType | None) -> Callable[[str], str]:
         if sql_type is not None and sql_type.is_integer:
             low, _ = integer_bounds(sql_type)
-            overflow, same = self._constant(out_of_range), self._constant(sql_type)
+            overflow, same = self.constant(out_of_range), self.constant(sql_type)
             return lambda a: f"-{a} if {a} != {low} else {overflow}({same})"
         if sql_type is not None and sql_type.name == "DECIMAL":
-            negate = self._constant(numbers.subtract_decimals)
+            negate = self.constant(numbers.subtract_decimals)
             return lambda a: f"{negate}(0, {a})"
         if sql_type is None:
-            negate = self._constant(_untyped_negation)
+            negate = self.constant(_untyped_negation)
             return lambda a: f"{negate}({a}, context)"
         return lambda a: f"-{a}"
 
@@ -522,16 +550,16 @@ class _Source:
 
     def _cast(self, operand: Expr, target: SqlType) -> str:
         if operand.type is None:
-            dynamic, same = self._constant(cast_value), self._constant(target)
+            dynamic, same = self.constant(cast_value), self.constant(target)
             return self._strict([operand], lambda a: f"{dynamic}({a}, {same})")
         cast = caster(operand.type, target)
         if cast is None:
             return self.value(operand)
-        name = self._constant(cast)
+        name = self.constant(cast)
         return self._strict([operand], lambda a: f"{name}({a})")
 
     def _call(self, expr: Call) -> str:
-        name = self._constant(expr.function.call)
+        name = self.constant(expr.function.call)
         first = ["context"] if expr.function.takes_context else []
         if not expr.function.strict:
             arguments = [*first, *map(self.value, expr.arguments)]

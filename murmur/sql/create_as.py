@@ -25,7 +25,7 @@ from murmur.sql.binder import Binding
 from murmur.sql.binder_names import named_before_as, only, unsupported
 from murmur.sql.engines import plan_query
 from murmur.sql.execution import Context
-from murmur.sql.executor import compile_rows
+from murmur.sql.executor import compile_query
 from murmur.sql.parser import text_after_as
 from murmur.sql.plan import CreateAs, RowQuery
 
@@ -59,7 +59,7 @@ def create_as(plan: CreateAs, tx: Transaction, context: Context) -> int:
     if isinstance(query, RowQuery):
         names = [column.name for column in query.columns]
         types: Sequence[SqlType | None] = [column.type for column in query.columns]
-        rows = list(compile_rows(query.rows)(tx, context)) if plan.filled else ()
+        rows = list(compile_query(query.rows)(tx, context)) if plan.filled else ()
     else:
         engine = context.engine_for(query)
         answer = context.run_columnar(query, tx)

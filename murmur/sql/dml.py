@@ -32,7 +32,7 @@ from murmur.sql.access import access_keys
 from murmur.sql.checks import checks_of
 from murmur.sql.compile import compile_expression, compile_predicate, compile_projection
 from murmur.sql.execution import Context
-from murmur.sql.executor import compile_rows
+from murmur.sql.executor import compile_query
 from murmur.sql.expressions import Call, Expr, Parameter
 from murmur.sql.plan import (
     Assignment,
@@ -340,7 +340,7 @@ def changer(
 
 def _query_rows(query: Query) -> Callable[[Transaction, Context], Iterable[Row]]:
     if isinstance(query, RowQuery):
-        return compile_rows(query.rows)
+        return compile_query(query.rows)
     return lambda tx, context: context.columnar_rows(query, tx)
 
 

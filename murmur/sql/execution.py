@@ -18,6 +18,7 @@ from murmur.kvcore.transaction import Transaction
 from murmur.kvcore.view import View
 from murmur.sql import expressions
 from murmur.sql.cancellation import Halt
+from murmur.sql.memory import Memory
 from murmur.sql.plan import KEY_COLUMN, ColumnarQuery, RelationUse
 from murmur.sql.relation import Relation
 from murmur.sql.system import System
@@ -48,6 +49,7 @@ class Context(expressions.Context):
         self.uuid7 = uuid7
         self.ids = ids
         self.halt = halt
+        self.memory = Memory()
 
     def system_rows(self, name: str, view: View) -> Iterable[tuple[Any, ...]]:
         """A system relation's rows."""

@@ -13,37 +13,60 @@ are exhausted or dropped; the session sees to that.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
 from typing import Any
 
 from murmur.errors import InvalidInput
 from murmur.kvcore.view import View
 from murmur.sql.access import Reader, Row, access_count, access_rows
-from murmur.sql.aggregates import compile_aggregations
 from murmur.sql.compile import (
     compile_expression,
     compile_pipeline,
+    compile_projection,
+    compiles_subqueries,
 )
 from murmur.sql.execution import Context
 from murmur.sql.expressions import Expr
+from murmur.sql.grouping import compile_grouping
+from murmur.sql.joins import compile_hash_join, compile_lookup_join
+from murmur.sql.memory import weight
+from murmur.sql.ordering import rank_of
 from murmur.sql.plan import (
     Aggregate,
     Distinct,
+    DistinctOn,
     Filter,
     FullScan,
+    HashJoin,
     IndexRange,
     KeyLookup,
     KeyRange,
     Limit,
+    LookupJoin,
     OneRow,
     Project,
     Rows,
+    SetOperation,
     Sort,
     SortKey,
     SystemScan,
     TrigramScan,
+    Values,
 )
+from murmur.sql.subqueries import compile_subquery, settled
+
+
+def compile_query(rows: Rows) -> Reader:
+    """The function that gives the plan's rows; its expressions may hold subqueries."""
+    read = compile_rows(rows)
+
+    def whole(view: View, context: Context) -> Iterable[Row]:
+        context.view = view
+        return read(view, context)
+
+    return whole
 
 
 def compile_rows(rows: Rows) -> Reader:
@@ -53,6 +76,9 @@ def compile_rows(rows: Rows) -> Reader:
             return lambda view, context: ((),)
         case SystemScan(name, _):
             return lambda view, context: context.system_rows(name, view)
+        case Values(lists):
+            makers = [compile_projection(exprs) for exprs in lists]
+            return lambda view, context: [make((), context) for make in makers]
         case KeyLookup() | KeyRange() | IndexRange() | TrigramScan() | FullScan():
             return access_rows(rows)
         case Project(Filter(source, predicate), exprs):
@@ -69,13 +95,27 @@ def compile_rows(rows: Rows) -> Reader:
             return _sort(compile_rows(source), keys)
         case Distinct(source):
             return _distinct(compile_rows(source))
-        case Aggregate(FullScan() | KeyRange() | IndexRange() as source, (aggregation,)) if (
-            aggregation.name == "count" and aggregation.operand is None
+        case DistinctOn(source, keys):
+            return _distinct_on(compile_rows(source), keys)
+        case HashJoin(left=left, right=right):
+            return compile_hash_join(rows, compile_rows(left), compile_rows(right))
+        case LookupJoin(left=left):
+            return compile_lookup_join(rows, compile_rows(left))
+        case SetOperation(op, keeps, left, right):
+            return _set_operation(op, compile_rows(left), compile_rows(right), keeps_all=keeps)
+        case Aggregate(FullScan() | KeyRange() | IndexRange() as source, (aggregation,), ()) if (
+            aggregation.name == "count"
+            and aggregation.operand is None
+            and aggregation.filter is None
         ):
             return access_count(source)
-        case Aggregate(source, aggregations):
-            return _aggregate(compile_rows(source), aggregations)
+        case Aggregate(source, aggregations, groups):
+            read, run = compile_rows(source), compile_grouping(groups, aggregations)
+            return lambda view, context: run(read(view, context), context)
     raise AssertionError(rows)
+
+
+compiles_subqueries(lambda expr: compile_subquery(expr, compile_rows(expr.plan)))
 
 
 # Operators ---------------------------------------------------------------------------------------
@@ -124,10 +164,10 @@ def _number(clause: str, value: Any) -> int | None:
 
 
 def _sort(read: Reader, keys: Sequence[SortKey]) -> Reader:
-    passes = [(_rank(key), key.descending) for key in keys]
+    passes = [(rank_of(key), key.descending) for key in keys]
 
     def sorted_rows(view: View, context: Context) -> list[Row]:
-        rows = list(read(view, context))
+        rows = list(context.memory.hold(read(view, context)))
         for rank, descending in reversed(passes):  # sorting is stable, the last term goes first
             rows.sort(key=lambda row: rank(row, context), reverse=descending)
         return rows
@@ -139,7 +179,7 @@ def _top(read: Reader, keys: Sequence[SortKey], count: Expr, offset: Expr | None
     """The first rows of an order, without sorting the others."""
     window = _window(count, offset)
     sort = _sort(read, keys)
-    ranks = [_rank(key) for key in keys]
+    ranks = [rank_of(key) for key in keys]
     descending = keys[0].descending
     uniform = all(key.descending is descending for key in keys)
     choose = heapq.nlargest if descending else heapq.nsmallest
@@ -162,43 +202,55 @@ def _top(read: Reader, keys: Sequence[SortKey], count: Expr, offset: Expr | None
     return top
 
 
-def _rank(key: SortKey) -> Callable[[Row, Context], Any]:
-    """A function whose results sort as the values of an ORDER BY term do."""
-    value_of = compile_expression(key.expr)
-    null_is_large = key.nulls_first == key.descending
-    if key.expr.type is not None and key.expr.type.is_float:
-
-        def float_rank(row: Row, context: Context) -> Any:
-            value = value_of(row, context)
-            if value is None:
-                return (null_is_large, False, 0.0)
-            if value != value:
-                return (not null_is_large, True, 0.0)  # NaN: above all numbers, equal to itself
-            return (not null_is_large, False, value)
-
-        return float_rank
-
-    def rank(row: Row, context: Context) -> Any:
-        value = value_of(row, context)
-        return (null_is_large, 0) if value is None else (not null_is_large, value)
-
-    return rank
-
-
 def _distinct(read: Reader) -> Reader:
-    return lambda view, context: dict.fromkeys(map(_without_nan, read(view, context)))
+    return lambda view, context: _each_once(read(view, context), context)
 
 
-_NAN = float("nan")
+def _each_once(rows: Iterable[Row], context: Context) -> Iterator[Row]:
+    seen = set()
+    for row in map(settled, rows):
+        if row not in seen:
+            seen.add(row)
+            context.memory.add(weight(row))
+            yield row
 
 
-def _without_nan(row: Row) -> Row:
-    """The row with one NaN object for all, so that NaN equals itself."""
-    if any(value != value for value in row):
-        return tuple(_NAN if value != value else value for value in row)
-    return row
+def _distinct_on(read: Reader, keys: Sequence[Expr]) -> Reader:
+    name_of = compile_projection(keys)
+
+    def first_rows(view: View, context: Context) -> Iterator[Row]:
+        seen = set()
+        for row in read(view, context):
+            name = settled(name_of(row, context))
+            if name not in seen:
+                seen.add(name)
+                context.memory.add(weight(name))
+                yield row
+
+    return first_rows
 
 
-def _aggregate(read: Reader, aggregations: Any) -> Reader:
-    run = compile_aggregations(aggregations)
-    return lambda view, context: (run(read(view, context), context),)
+def _set_operation(op: str, left: Reader, right: Reader, *, keeps_all: bool) -> Reader:
+    """UNION, INTERSECT, EXCEPT; with ALL each row counts as often as it is there."""
+
+    def union(view: View, context: Context) -> Iterable[Row]:
+        rows = chain(left(view, context), right(view, context))
+        return rows if keeps_all else _each_once(rows, context)
+
+    def compared(view: View, context: Context) -> Iterator[Row]:
+        counts = Counter(map(settled, context.memory.hold(right(view, context))))
+        wanted = op == "intersect"
+        seen = set()
+        for row in map(settled, left(view, context)):
+            if keeps_all:
+                there = counts[row] > 0
+                if there:
+                    counts[row] -= 1
+                if there is wanted:
+                    yield row
+            elif (row in counts) is wanted and row not in seen:
+                seen.add(row)
+                context.memory.add(weight(row))
+                yield row
+
+    return union if op == "union" else compared

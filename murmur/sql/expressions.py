@@ -20,11 +20,12 @@ Invariants that the binder establishes and the compiler relies on:
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 from typing import Literal as OneOf
 
 from murmur.catalog.generated import Uuid7
@@ -68,6 +69,15 @@ class Context:
         self.parameters = parameters
         self.now_ms = now_ms
         self._random_bytes = random_bytes
+        self.outer: Mapping[int, Value] = {}  # by slot: the row around a subquery
+        self.view: Any = None  # what subqueries of expressions read
+        self.answers: dict[Any, Any] = {}  # of subqueries, as long as the statement runs
+
+    def inside(self, outer: Mapping[int, Value]) -> Self:
+        """The context of a subquery, for one row around it."""
+        context = copy(self)
+        context.outer = outer
+        return context
 
     @cached_property
     def now(self) -> datetime:
@@ -121,6 +131,38 @@ class Column(Expr):
     name: str
     type: SqlType | None
     nullable: bool = True  # False only where no NULL can arrive; it spares the test
+
+
+@dataclass(frozen=True, slots=True)
+class Outer(Expr):
+    """A value of the row around a subquery; `slot` is where an execution finds it (Context)."""
+
+    slot: int
+    name: str
+    type: SqlType | None
+
+
+SubqueryKind: TypeAlias = OneOf["scalar", "exists", "any", "all"]
+
+
+@dataclass(frozen=True, slots=True)
+class Subquery(Expr):
+    """A query inside an expression.
+
+    scalar: its one value, NULL without a row. exists: whether it has rows. any, all: whether
+    `operands op (...)` holds for one row, for every row; IN is `= any`.
+
+    `arguments` are what the query takes from the row around it: they fill `slots`, which its plan
+    reads with Outer. Without arguments the query has one answer for a whole statement.
+    """
+
+    kind: SubqueryKind
+    plan: Any  # plan.Rows, which are made of expressions
+    slots: tuple[int, ...]
+    arguments: tuple[Expr, ...]
+    operands: tuple[Expr, ...] = ()
+    op: Comparison = "="
+    type: SqlType | None = BOOLEAN
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,7 +435,7 @@ def is_volatile(expr: Expr) -> bool:
 def is_constant(expr: Expr) -> bool:
     """Whether the value depends on neither row, parameters, time nor chance."""
     return all(
-        not isinstance(node, Column | Parameter)
+        not isinstance(node, Column | Parameter | Outer | Subquery)
         and not (isinstance(node, Call) and node.function.stability != "immutable")
         for node in walk(expr)
     )

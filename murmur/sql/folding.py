@@ -21,7 +21,9 @@ from murmur.sql.expressions import (
     Expr,
     Literal,
     Or,
+    Outer,
     Parameter,
+    Subquery,
     is_constant,
     transform,
 )
@@ -34,7 +36,7 @@ def fold(expr: Expr) -> Expr:
 
 def _folded(expr: Expr) -> Expr:
     match expr:
-        case Literal() | Parameter() | Column():
+        case Literal() | Parameter() | Column() | Outer() | Subquery():
             return expr
         case And(operands):
             return _folded_chain(expr, operands, neutral=True)

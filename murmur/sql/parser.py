@@ -40,13 +40,23 @@ from murmur.sql.parameters import MAX_PARAMETERS, Parameters
 from murmur.sql.parser_kv import with_kv_prefix
 from murmur.sql.place import place
 from murmur.sql.schemas import resolve_schemas
+from murmur.sql.settings import SETTING_WORDS, SettingStatement, read_setting
 from murmur.sql.transactions import FIRST_WORDS, TransactionStatement, read_transaction
 
 MAX_TEXT = 1 << 20  # characters; bulk loads pass rows as parameters
 MAX_DEPTH = 100  # levels of a tree, a chain of ANDs, ORs or || counting as one
 
 Kind: TypeAlias = Literal[
-    "select", "insert", "update", "delete", "merge", "create", "drop", "alter", "transaction"
+    "select",
+    "insert",
+    "update",
+    "delete",
+    "merge",
+    "create",
+    "drop",
+    "alter",
+    "transaction",
+    "setting",
 ]
 Token: TypeAlias = Any  # sqlglot's
 Tree: TypeAlias = Any
@@ -62,6 +72,7 @@ class Parsed:
     parameters: Parameters
     explain: bool = False
     transaction: TransactionStatement | None = None
+    setting: SettingStatement | None = None
 
 
 def parse(text: str) -> Parsed:
@@ -126,9 +137,11 @@ def _statement_tokens(text: str) -> tuple[Sequence[Token], bool]:
 def _parse(text: str) -> Parsed:
     tokens, explain = _statement_tokens(text)
     kind = _kind(tokens, text)
+    if kind in ("transaction", "setting") and explain:
+        raise _error("there is no plan to explain", text, tokens[0].start)
+    if kind == "setting":
+        return Parsed(kind, None, text, Parameters(), setting=read_setting(tokens, text))
     if kind == "transaction":
-        if explain:
-            raise _error("there is no plan to explain", text, tokens[0].start)
         return Parsed(kind, None, text, Parameters(), transaction=read_transaction(tokens, text))
     _check_tokens(tokens, text)
     numbers, parameters = _number_parameters(tokens, text)
@@ -175,13 +188,14 @@ _STATEMENTS: dict[str, Kind] = {
     "DROP": "drop",
     "ALTER": "alter",
     **dict.fromkeys(FIRST_WORDS, "transaction"),
+    **dict.fromkeys(SETTING_WORDS, "setting"),
 }
 # What begins a statement of PostgreSQL, SQLite or DuckDB that Murmur does not have.
 _ELSEWHERE = """
-    ABORT ANALYSE ANALYZE ATTACH CALL CHECKPOINT CLOSE CLUSTER COMMENT COPY DEALLOCATE DECLARE
+    ABORT ATTACH CALL CHECKPOINT CLOSE CLUSTER COMMENT COPY DEALLOCATE DECLARE
     DESCRIBE DETACH DISCARD DO EXECUTE EXPORT FETCH FROM GRANT IMPORT INSTALL KILL LISTEN LOAD
-    LOCK MOVE NOTIFY PIVOT PRAGMA PREPARE REASSIGN REFRESH REINDEX REPLACE RESET
-    REVOKE SECURITY SET SHOW SUMMARIZE UNLISTEN UNPIVOT USE VACUUM
+    LOCK MOVE NOTIFY PIVOT PRAGMA PREPARE REASSIGN REFRESH REINDEX REPLACE
+    REVOKE SECURITY SHOW SUMMARIZE UNLISTEN UNPIVOT USE VACUUM
 """
 _TREES: dict[Kind, tuple[type[exp.Expression], ...]] = {
     "select": (exp.Query, exp.Values),

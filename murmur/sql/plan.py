@@ -37,6 +37,8 @@ class ResultColumn:
 
 # Access paths ------------------------------------------------------------------------------------
 
+Columns: TypeAlias = tuple[int, ...] | None  # positions of the columns that rows have; None: all
+
 
 @dataclass(frozen=True, slots=True)
 class Equal:
@@ -73,6 +75,7 @@ class KeyLookup:
 
     table: Table
     span: Span
+    columns: Columns = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +85,23 @@ class KeyRange:
     table: Table
     span: Span
     reverse: bool = False
+    columns: Columns = None
 
 
 @dataclass(frozen=True, slots=True)
 class IndexRange:
-    """Rows in the order of an index, between bounds; a whole unique key is the shortest range."""
+    """Rows in the order of an index, between bounds; a whole unique key is the shortest range.
+
+    `covering`: the index and the key in its entries hold every column asked for, so that no row
+    has to be read.
+    """
 
     table: Table
     index: Index
     span: Span
     reverse: bool = False
+    columns: Columns = None
+    covering: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +110,7 @@ class FullScan:
 
     table: Table
     reverse: bool = False
+    columns: Columns = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,41 +192,161 @@ class Limit:
     offset: Expr | None
 
 
-AggregateName: TypeAlias = Literal["count", "sum", "min", "max"]
+AggregateName: TypeAlias = Literal[
+    "count", "sum", "avg", "min", "max", "bool_and", "bool_or", "string_agg"
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Aggregation:
-    """One aggregate function; without an operand it is count(*)."""
+    """One aggregate function; without an operand it is count(*).
+
+    `filter` is FILTER (WHERE ...); `separator` and `order` are string_agg's.
+    """
 
     name: AggregateName
     operand: Expr | None
     distinct: bool
     type: SqlType | None
+    filter: Expr | None = None
+    separator: Expr | None = None
+    order: tuple[SortKey, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Aggregate:
-    """One row: the aggregates over all rows."""
+    """One row: the aggregates over all rows. With `groups`, one row for each of their values.
+
+    The values of the groups come first, then the aggregates.
+    """
 
     source: Rows
     aggregations: tuple[Aggregation, ...]
+    groups: tuple[Expr, ...] = ()
 
 
-Rows: TypeAlias = Leaf | Filter | Sort | Project | Distinct | Limit | Aggregate
+@dataclass(frozen=True, slots=True)
+class DistinctOn:
+    """The first row of each kind, by the values of some expressions."""
+
+    source: Rows
+    keys: tuple[Expr, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """The rows of VALUES."""
+
+    rows: tuple[tuple[Expr, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SetOperation:
+    """UNION, INTERSECT or EXCEPT of rows of one shape; `all` keeps what is equal."""
+
+    op: Literal["union", "intersect", "except"]
+    all: bool
+    left: Rows
+    right: Rows
+
+
+JoinKind: TypeAlias = Literal["inner", "left", "full", "semi", "anti"]
+
+
+@dataclass(frozen=True, slots=True)
+class TableScan:
+    """The rows of a table, by a path that has yet to be chosen."""
+
+    table: Table
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """Pairs of rows, by a method that has yet to be chosen; see HashJoin for the kinds."""
+
+    kind: JoinKind
+    left: Rows
+    right: Rows
+    condition: Expr | None
+
+
+@dataclass(frozen=True, slots=True)
+class HashJoin:
+    """Left rows with right rows whose keys equal theirs, found in a hash table of the right.
+
+    A row is the left one and the right one behind it; `condition` is what is left to test on it.
+    left: a left row without a partner has NULLs behind it; full: and the other way round. semi,
+    anti: the left rows alone that have a partner, that have none. Without keys all pairs are tried.
+    """
+
+    kind: JoinKind
+    left: Rows
+    right: Rows
+    left_keys: tuple[Expr, ...]
+    right_keys: tuple[Expr, ...]
+    condition: Expr | None
+    left_width: int
+    width: int  # of the right rows
+
+
+@dataclass(frozen=True, slots=True)
+class LookupJoin:
+    """Left rows with the right rows that each finds by a key; the span reads the left row.
+
+    `filter` is tested on right rows alone, `condition` on pairs; kinds as of HashJoin, but full.
+    """
+
+    kind: JoinKind
+    left: Rows
+    right: KeyLookup | KeyRange | IndexRange
+    filter: Expr | None
+    condition: Expr | None
+    width: int
+
+
+Rows: TypeAlias = (
+    Leaf
+    | Values
+    | TableScan
+    | Filter
+    | Sort
+    | Project
+    | Distinct
+    | DistinctOn
+    | Limit
+    | Aggregate
+    | SetOperation
+    | Join
+    | HashJoin
+    | LookupJoin
+)
 
 
 # Queries -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
+class Costs:
+    """What a query is taken to cost on either engine, microseconds."""
+
+    row_us: float
+    columnar_us: float
+
+
+@dataclass(frozen=True, slots=True)
 class RowQuery:
-    """A query on the row engine. `whole` is the table of which it must read every row, if so."""
+    """A query on the row engine. `whole` is the table of which it must read every row, if so.
+
+    `wide`: it is more than one table, filtered; `tables` are all that it reads then.
+    """
 
     rows: Rows
     columns: tuple[ResultColumn, ...]
     reason: str
     whole: Table | None = None
+    wide: bool = False
+    tables: tuple[Table, ...] = ()
+    costs: Costs | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +383,7 @@ class ColumnarQuery:
     times: tuple[str, ...]
     columns: tuple[ResultColumn, ...]  # as far as they are known: equal names stand here once
     reason: str
+    costs: Costs | None = None
 
 
 Query: TypeAlias = RowQuery | ColumnarQuery

@@ -128,10 +128,53 @@ def plan_access(
     return _filtered(_access(table, best), left), best.ordered
 
 
+def plan_lookup(
+    table: Table, keys: Sequence[tuple[int, Expr]], predicate: Expr | None
+) -> tuple[KeyLookup | KeyRange | IndexRange, list[tuple[int, Expr]], Expr | None] | None:
+    """The key by which a row of another relation finds rows of a table; None if there is none.
+
+    `keys` are columns of the table by position, and what they equal, which may read the other row.
+    Gives the path, the keys that it stands for, and what of the predicate is left to test.
+    """
+    conjuncts = list(_conjuncts(predicate))
+    fields = key_fields(table)
+    terms = [
+        replace(term, conjunct=conjunct)
+        for conjunct in conjuncts
+        for term in _terms(with_key_fields(fields, conjunct))
+    ]
+    joined = {}
+    for position, expr in keys:
+        column = Column(position, "", table.columns[position].type)
+        conjunct = Compare("=", column, expr)
+        joined[id(conjunct)] = (conjunct, (position, expr))
+        terms.insert(0, _Term(conjunct, position, Equal((expr,))))
+    best: tuple[float, _Candidate] | None = None
+    served_by = [index for index in table.indexes if serves(fields, index, conjuncts)]
+    for index in (None, *served_by):
+        candidate = _candidate(table, index, terms)
+        if any(id(each) in joined for each in candidate.used):
+            cost = candidate.rows * (1.0 if index is None else _INDEX_COST)
+            if best is None or cost < best[0]:
+                best = cost, candidate
+    if best is None:
+        return None
+    access = _access(table, best[1])
+    assert isinstance(access, KeyLookup | KeyRange | IndexRange)
+    used = best[1].used
+    left = [conjunct for conjunct in conjuncts if not any(conjunct is u for u in used)]
+    served = [pair for conjunct, pair in joined.values() if any(conjunct is u for u in used)]
+    return access, served, None if not left else _all(left)
+
+
+def _all(conjuncts: Sequence[Expr]) -> Expr:
+    return conjuncts[0] if len(conjuncts) == 1 else And(tuple(conjuncts))
+
+
 def _filtered(rows: Rows, conjuncts: Sequence[Expr]) -> Rows:
     if not conjuncts:
         return rows
-    return Filter(rows, conjuncts[0] if len(conjuncts) == 1 else And(tuple(conjuncts)))
+    return Filter(rows, _all(conjuncts))
 
 
 # Terms -------------------------------------------------------------------------------------------

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from murmur.catalog.catalog import Catalog
+from murmur.catalog.schema import Table
 from murmur.catalog.types import SqlType
-from murmur.errors import ParseError
+from murmur.errors import ParseError, Unsupported
 from murmur.sql.access import Reader
 from murmur.sql.binder import Binding
 from murmur.sql.binder_ddl import bind_ddl
@@ -23,7 +24,7 @@ from murmur.sql.create_as import bind_create_as
 from murmur.sql.ddl import Step
 from murmur.sql.dml import Program, compile_delete, compile_insert, compile_update
 from murmur.sql.engines import plan_alternative, plan_query
-from murmur.sql.executor import compile_rows
+from murmur.sql.executor import compile_query
 from murmur.sql.expressions import Parameter
 from murmur.sql.merge import compile_merge
 from murmur.sql.parameter_values import check_parameters
@@ -43,7 +44,11 @@ from murmur.sql.plan import (
     Update,
 )
 from murmur.sql.point import PointReader, compile_point
+from murmur.sql.rules.facts import Facts
+from murmur.sql.settings import Engine
 from murmur.sql.system import System
+
+OUTGROWN = 64.0  # rows: below, all tables are alike
 
 
 @dataclass(slots=True)
@@ -63,7 +68,10 @@ class Prepared:
     binding: Binding | None = None
     described: tuple[tuple[str, SqlType | None], ...] = ()  # the columns of a point query
     _as_given: frozenset[int] = frozenset()
+    _asked: bool = False
     _alternative: ColumnarQuery | None = field(default=None)
+    _forced: ColumnarQuery | None = field(default=None)
+    sizes: tuple[tuple[Table, float], ...] = ()  # of the tables of a wide query, when planned
 
     def check(self, values: Sequence[Any]) -> Sequence[Any]:
         """The parameters, checked against the types that they have met.
@@ -83,24 +91,51 @@ class Prepared:
         return result
 
     def alternative(self) -> ColumnarQuery | None:
-        """The columnar plan of a query that reads a whole table, if that engine can run it."""
+        """The columnar plan of a query that reads much, if that engine can run it."""
         plan, binding = self.plan, self.binding
-        if binding is not None and isinstance(plan, RowQuery) and plan.whole is not None:
-            self.binding = None
+        if self._asked or binding is None or not isinstance(plan, RowQuery):
+            return self._alternative
+        if plan.whole is not None or plan.wide:
             self._alternative = plan_alternative(plan, self.parsed.tree, binding)
+        self._asked = True
         return self._alternative
 
+    def forced(self, engine: Engine) -> RowQuery | ColumnarQuery:
+        """The plan on the engine that SET engine names; Unsupported if it has none."""
+        plan = self.plan
+        assert isinstance(plan, RowQuery | ColumnarQuery)
+        if isinstance(plan, ColumnarQuery):
+            if engine == "row":
+                raise Unsupported(f"the row engine does not run this: {plan.reason}")
+            return plan
+        if engine == "row":
+            return plan
+        if self._forced is None:
+            assert self.binding is not None
+            self._forced = plan_alternative(plan, self.parsed.tree, self.binding, forced=True)
+        assert self._forced is not None
+        return self._forced
 
-def prepare(parsed: Parsed, catalog: Catalog, system: System) -> Prepared:
+    def outgrown(self, facts: Facts) -> bool:
+        """Whether a table has four times as many rows as when the plan was made, or a quarter."""
+        for table, size in self.sizes:
+            now = max(OUTGROWN, facts.rows(table))
+            if not size / 4 < now < size * 4:
+                return True
+        return False
+
+
+def prepare(parsed: Parsed, catalog: Catalog, system: System, facts: Facts) -> Prepared:
     """Bind, plan and compile a statement."""
     try:
-        return _prepare(parsed, catalog, system)
+        return _prepare(parsed, catalog, system, facts)
     except RecursionError:
         raise ParseError("the statement is nested too deeply") from None
 
 
-def _prepare(parsed: Parsed, catalog: Catalog, system: System) -> Prepared:
-    binding = Binding(catalog, system.columns, parsed.text, [None] * len(parsed.parameters.names))
+def _prepare(parsed: Parsed, catalog: Catalog, system: System, facts: Facts) -> Prepared:
+    types: list[SqlType | None] = [None] * len(parsed.parameters.names)
+    binding = Binding(catalog, system.columns, parsed.text, types, facts)
     tree = parsed.tree
     prepared = Prepared(catalog.version, parsed, binding.types)
     match parsed.kind:
@@ -108,10 +143,13 @@ def _prepare(parsed: Parsed, catalog: Catalog, system: System) -> Prepared:
             query = plan_query(tree, binding)
             prepared.plan, prepared.columns = query, query.columns
             if isinstance(query, RowQuery):
-                prepared.read, prepared.short = compile_rows(query.rows), _is_short(query.rows)
+                prepared.read, prepared.short = compile_query(query.rows), _is_short(query.rows)
                 prepared.point = compile_point(query, parsed.parameters, binding.types)
                 prepared.described = tuple((each.name, each.type) for each in query.columns)
                 prepared.binding = binding
+                prepared.sizes = tuple(
+                    (table, max(OUTGROWN, facts.rows(table))) for table in query.tables
+                )
         case "insert":
             prepared.plan = insert = bind_insert(tree, binding)
             prepared.write = compile_insert(insert)

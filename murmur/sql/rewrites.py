@@ -23,6 +23,7 @@ from murmur.sql.expressions import (
     In,
     Literal,
     Or,
+    Outer,
     Parameter,
     Value,
     walk,
@@ -56,7 +57,7 @@ def is_atom(expr: Expr) -> bool:
     match expr:
         case Column(nullable=nullable):
             return not nullable
-        case Bound() | Literal() | Parameter():
+        case Bound() | Literal() | Parameter() | Outer():
             return True
     return False
 

@@ -38,6 +38,8 @@ from murmur.sql.explain import explain
 from murmur.sql.plan import ColumnarQuery, CreateAs, Insert, ResultColumn, RowQuery
 from murmur.sql.prepare import Prepared
 from murmur.sql.relation import ColumnarEngine
+from murmur.sql.settings import Engine, SettingStatement
+from murmur.sql.statistics import analyze
 from murmur.sql.system import System, SystemRelations
 from murmur.sql.transactions import TransactionStatement
 
@@ -95,6 +97,7 @@ class Session:
         self._catalog: Catalog | None = None  # of the open transaction
         self._read_only = False  # the open transaction
         self._savepoints: list[_Savepoint] = []  # of the open transaction, oldest first
+        self.engine: Engine = "auto"  # SET engine
         self._closed = False
         self._halt = Halt()  # of the last statement
 
@@ -220,6 +223,9 @@ class Session:
                 assert parsed.transaction is not None
                 self._control(parsed.transaction)
                 return Outcome(parsed.transaction.kind)
+            case "setting":
+                assert parsed.setting is not None
+                return self._setting(parsed.setting)
             case _:
                 return Outcome(parsed.kind, rowcount=self._define(statement, parameters))
         return Outcome(parsed.kind)
@@ -242,6 +248,16 @@ class Session:
         if parsed.explain or parsed.kind not in ("insert", "update", "delete", "merge"):
             raise InvalidInput("only a statement that writes runs once per row of parameters")
         return self._write(statement, rows)
+
+    def _setting(self, statement: SettingStatement) -> Outcome:
+        if statement.kind == "set":
+            self.engine = statement.engine
+            return Outcome("set")
+        with self._replica.snapshot() as snapshot:
+            view: View = self._transaction or snapshot
+            catalog = self._catalog or _catalog(snapshot)
+            analyze(self._shared.statistics, view, catalog, statement.tables)
+        return Outcome("analyze")
 
     def interrupt(self) -> None:
         """End the statement that runs, or whose rows are being read, with Interrupted.
@@ -296,9 +312,16 @@ class Session:
 
     def _chosen(self, prepared: Prepared, view: View) -> RowQuery | ColumnarQuery:
         """The plan, or the other engine's for a full scan of a large table."""
+        if self.engine != "auto":
+            return prepared.forced(self.engine)
         plan = prepared.plan
         assert isinstance(plan, RowQuery | ColumnarQuery)
-        if isinstance(plan, ColumnarQuery) or plan.whole is None or self._columnar is None:
+        if isinstance(plan, ColumnarQuery) or self._columnar is None:
+            return plan
+        if plan.costs is not None:
+            cheaper = plan.costs.row_us <= plan.costs.columnar_us
+            return plan if cheaper else (prepared.alternative() or plan)
+        if plan.whole is None:
             return plan
         if isinstance(view, Transaction) and view.changed:
             return plan

@@ -106,7 +106,7 @@ def check_first_swarm(outputs: Outputs) -> None:
     operations = [row.split()[0] for row in text_of(outputs, "history").splitlines()[2:-1]]
     assert operations == ["insert", "delete", "update", "insert"]
     assert "shape: (11, 10)" in text_of(outputs, "history-frame")
-    assert "engine: columnar (join)" in text_of(outputs, "explain")
+    assert "engine: row (join; " in text_of(outputs, "explain")
     assert "engine: row (key lookup)" in text_of(outputs, "explain-key")
     assert [each for each in outputs["plot"] if "image/png" in each.get("data", {})]
 

@@ -535,4 +535,9 @@ class Queries:
                 return f"{self.date(scope)} {self._operator()} DATE '2024-02-28'"
             case 2:
                 return f"{self.decimal(scope)} {self._operator()} {self.integer(scope, 0)}"
-        return f"({self.integer(scope, 0)}, {self.text(scope, 0)}) = ({self.integer(scope, 0)}, {self.text(scope, 0)})"
+        # Without NULLs: DuckDB takes those of rows for equal (docs/sql.md).
+        left, right = (
+            f"(coalesce({self.integer(scope, 0)}, 0), coalesce({self.text(scope, 0)}, ''))"
+            for _ in range(2)
+        )
+        return f"{left} = {right}"
