@@ -20,10 +20,12 @@ from collections.abc import Iterable, Sequence
 
 from murmur.errors import InvalidInput, TypeMismatch
 from murmur.kvcore.kernel import Entry
+from murmur.kvcore.varint import TooLong, read_varint, varint
 
 MAX_KEY_BYTES = 1 << 20
 MAX_VALUE_BYTES = 1 << 29
 MAX_BATCH_BYTES = 1 << 30  # of keys and values: a frame and a memtable can hold it
+LENGTH_BYTES = 5  # of the longest varint
 
 Range = tuple[bytes, bytes]
 
@@ -84,11 +86,11 @@ def check_range(start: bytes, stop: bytes) -> None:
 
 def encode_batch(entries: Iterable[Entry], ranges: Sequence[Range] = ()) -> bytes:
     """The bytes of a batch. Raises TypeMismatch or InvalidInput for what a tree cannot hold."""
-    parts = [_varint(len(ranges))]
+    parts = [varint(len(ranges))]
     add = parts.append
     for start, stop in ranges:
         check_range(start, stop)
-        parts += (_varint(len(start)), start, _varint(len(stop)), stop)
+        parts += (varint(len(start)), start, varint(len(stop)), stop)
     for entry in entries:
         if type(entry) is not tuple or len(entry) != 2:
             raise TypeMismatch("an entry is a tuple of key and value")
@@ -97,7 +99,7 @@ def encode_batch(entries: Iterable[Entry], ranges: Sequence[Range] = ()) -> byte
             raise TypeMismatch(f"a key is bytes, not {type(key).__name__}")
         if len(key) > MAX_KEY_BYTES:
             raise InvalidInput(f"a key has at most {MAX_KEY_BYTES:,} bytes, not {len(key):,}")
-        add(_varint(len(key)))
+        add(varint(len(key)))
         if value is None:
             add(b"\0")
             add(key)
@@ -106,7 +108,7 @@ def encode_batch(entries: Iterable[Entry], ranges: Sequence[Range] = ()) -> byte
                 raise TypeMismatch(f"a value is bytes, not {type(value).__name__}")
             if len(value) > MAX_VALUE_BYTES:
                 raise InvalidInput(f"a value has at most {MAX_VALUE_BYTES:,} bytes")
-            add(_varint(len(value) + 1))
+            add(varint(len(value) + 1))
             add(key)
             add(value)
     payload = b"".join(parts)
@@ -121,11 +123,11 @@ def decode_batch(payload: bytes) -> tuple[list[Entry], list[Range]]:
     ranges: list[Range] = []
     end = len(payload)
     try:
-        count, at = _read_varint(payload, 0)
+        count, at = read_varint(payload, 0, LENGTH_BYTES)
         for _ in range(min(count, end)):
-            size, at = _read_varint(payload, at)
+            size, at = read_varint(payload, at, LENGTH_BYTES)
             start, at = payload[at : at + size], at + size
-            size, at = _read_varint(payload, at)
+            size, at = read_varint(payload, at, LENGTH_BYTES)
             stop, at = payload[at : at + size], at + size
             if at > end or not start < stop:
                 raise ValueError(f"batch byte {at}: not a range")
@@ -135,11 +137,11 @@ def decode_batch(payload: bytes) -> tuple[list[Entry], list[Range]]:
             size = payload[at]
             at += 1
             if size > 127:
-                size, at = _read_varint(payload, at - 1)
+                size, at = read_varint(payload, at - 1, LENGTH_BYTES)
             length = payload[at]
             at += 1
             if length > 127:
-                length, at = _read_varint(payload, at - 1)
+                length, at = read_varint(payload, at - 1, LENGTH_BYTES)
             key = payload[at : at + size]
             at += size
             if length:
@@ -149,33 +151,9 @@ def decode_batch(payload: bytes) -> tuple[list[Entry], list[Range]]:
                 entries.append((key, None))
     except IndexError:
         raise ValueError(f"batch byte {end}: it ends within a number") from None
+    except TooLong as error:
+        reason = f"a length of more than {LENGTH_BYTES} bytes"
+        raise ValueError(f"batch byte {error.at}: {reason}") from None
     if at != end or count != len(ranges):
         raise ValueError(f"batch byte {end}: it ends within an entry")
     return entries, ranges
-
-
-def _varint(value: int) -> bytes:
-    if value < 128:
-        return _ONE_BYTE[value]
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def _read_varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, at
-        shift += 7
-        if shift > 28:
-            raise ValueError(f"batch byte {at}: a length of more than five bytes")
-
-
-_ONE_BYTE = tuple(bytes([value]) for value in range(128))

@@ -40,6 +40,7 @@ from typing import Any, NamedTuple
 import msgpack
 
 from murmur.kvcore.causality import REPLICA_ID_BYTES, VersionVector
+from murmur.kvcore.varint import TooLong, read_varint, varint
 
 VERSION = 1  # on disk and on the wire
 PUT, DELETE, REMOVE, INSERT, EDIT, COUNT = 1, 2, 3, 4, 5, 6  # on disk: never renumber, never reuse
@@ -54,6 +55,7 @@ NO_PREVIOUS = bytes(HASH_BYTES)
 MAX_RECORD_BYTES = 64 << 20
 MAX_KEY_BYTES = 64 << 10
 MAX_FIELDS = 4096
+NUMBER_BYTES = 10  # of the longest varint
 INT64_MIN, INT64_MAX = -(1 << 63), (1 << 63) - 1
 
 Atom = None | bool | int | float | str | bytes
@@ -148,13 +150,13 @@ def encode(
     if replica not in vector and seq > 1:
         changed.append((replica, 0))
     changed.sort()
-    parts = [_HEADER.pack(VERSION, replica, seq, stamp, previous), _varint(len(changed))]
+    parts = [_HEADER.pack(VERSION, replica, seq, stamp, previous), varint(len(changed))]
     for other, seen in changed:
-        parts += (other, _varint(seen))
-    parts.append(_varint(len(operations)))
+        parts += (other, varint(seen))
+    parts.append(varint(len(operations)))
     for kind, key, body in operations:
         payload = _encode_body(kind, body)
-        parts += (_KIND_BYTES[kind], _varint(len(key)), key, _varint(len(payload)), payload)
+        parts += (_KIND_BYTES[kind], varint(len(key)), key, varint(len(payload)), payload)
     return b"".join(parts)
 
 
@@ -173,6 +175,8 @@ def decode(record: bytes) -> Transaction:
         return _decode_body(record, replica, seq, stamp, previous)
     except IndexError:
         raise Malformed(len(record), "ends in the middle of a number") from None
+    except TooLong as error:
+        raise Malformed(error.at, "a number is longer than 64 bits") from None
 
 
 def origin(record: bytes) -> tuple[bytes, int]:
@@ -199,18 +203,18 @@ def decode_head(record: bytes) -> tuple[Transaction, int]:
     """The transaction of an admitted record without its operations, and how many they are."""
     _, replica, seq, stamp, previous = _HEADER.unpack_from(record)
     changed, at = _read_changed(record, replica, seq)
-    count, _ = _read_varint(record, at)
+    count, _ = read_varint(record, at, NUMBER_BYTES)
     return Transaction(replica, seq, stamp, previous, changed, ()), count
 
 
 def _read_changed(record: bytes, replica: bytes, seq: int) -> tuple[dict[bytes, int], int]:
-    count, at = _read_varint(record, _HEADER.size)
+    count, at = read_varint(record, _HEADER.size, NUMBER_BYTES)
     changed: dict[bytes, int] = {}
     for _ in range(count):
         other = record[at : at + REPLICA_ID_BYTES]
         if len(other) != REPLICA_ID_BYTES:
             raise Malformed(at, "ends in the middle of a vector")
-        seen, at = _read_varint(record, at + REPLICA_ID_BYTES)
+        seen, at = read_varint(record, at + REPLICA_ID_BYTES, NUMBER_BYTES)
         if other in changed:
             raise Malformed(at, "a replica stands twice in the vector")
         if other == replica and seen >= seq:
@@ -224,7 +228,7 @@ def _decode_body(
 ) -> Transaction:
     end = len(record)
     changed, at = _read_changed(record, replica, seq)
-    count, at = _read_varint(record, at)
+    count, at = read_varint(record, at, NUMBER_BYTES)
     operations: list[Operation] = []
     for _ in range(count):
         place = at
@@ -233,13 +237,13 @@ def _decode_body(
         length = record[at + 1]
         at += 2
         if length > 127:
-            length, at = _read_varint(record, at - 1)
+            length, at = read_varint(record, at - 1, NUMBER_BYTES)
         key = record[at : at + length]
         at += length
         length = record[at]
         at += 1
         if length > 127:
-            length, at = _read_varint(record, at - 1)
+            length, at = read_varint(record, at - 1, NUMBER_BYTES)
         payload = record[at : at + length]
         at += length
         if at > end:
@@ -374,30 +378,5 @@ def _replica(value: object, place: int) -> bytes:
     return value
 
 
-def _varint(value: int) -> bytes:
-    if value < 128:
-        return _ONE_BYTE[value]
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def _read_varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, at
-        shift += 7
-        if shift > 63:
-            raise Malformed(at, "a number is longer than 64 bits")
-
-
-_ONE_BYTE = tuple(bytes([value]) for value in range(128))
 _KIND_BYTES = tuple(bytes([value]) for value in range(256))
 _ATOMS = frozenset({type(None), bool, int, float, str, bytes})
