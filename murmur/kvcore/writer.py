@@ -11,7 +11,7 @@ owner does all.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence, Sized
-from typing import Protocol
+from typing import Any, Protocol
 
 from murmur.kvcore import kernel
 from murmur.kvcore.batch import Range, WriteBatch
@@ -63,16 +63,7 @@ def native_writer(
     """
     if kernel.Writer is None:
         return None
-    writer: NativeWriter = kernel.Writer(
-        tree.latest,
-        write=write,
-        wake=wake,
-        wait=wait,
-        look=look,
-        timed=tree.write_times.record,
-        batch_type=WriteBatch,
-        sample=SAMPLE,
-    )
+    writer: NativeWriter = _made(kernel.Writer, tree, write, wake, wait, look)
     return writer
 
 
@@ -125,14 +116,26 @@ def native_author(
     """The writer for a replica's tree; the keywords are those of `native_writer`."""
     if kernel.AuthorWriter is None:
         return None
-    writer: NativeAuthor = kernel.AuthorWriter(
+    look = tree.writable_bytes
+    writer: NativeAuthor = _made(kernel.AuthorWriter, tree, write, wake, wait, look)
+    return writer
+
+
+def _made(
+    kind: Callable[..., Any],
+    tree: Tree,
+    write: Callable[..., object],
+    wake: Callable[[], None] | None,
+    wait: Callable[[int], object] | None,
+    look: Callable[[], int],
+) -> Any:
+    return kind(
         tree.latest,
         write=write,
         wake=wake,
         wait=wait,
-        look=tree.writable_bytes,
+        look=look,
         timed=tree.write_times.record,
         batch_type=WriteBatch,
         sample=SAMPLE,
     )
-    return writer
