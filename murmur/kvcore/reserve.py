@@ -30,8 +30,7 @@ class Reserve:
         self._lock = threading.Lock()
         self.bytes = 0
         self.spent = False  # it was given up, and is not held again
-        self._exists = storage.exists(name)
-        if self._exists:
+        if storage.exists(name):
             file = storage.open(name)
             self.bytes = file.size()
             file.close()
@@ -57,8 +56,8 @@ class Reserve:
 
     def _grow(self, size: int) -> None:
         storage = self._storage
-        file = storage.append(self.name) if self._exists else storage.create(self.name)
-        self._exists = True
+        there = storage.exists(self.name)  # perhaps of an attempt that was interrupted
+        file = storage.append(self.name) if there else storage.create(self.name)
         try:
             try:
                 _fill(file, size)
@@ -71,11 +70,11 @@ class Reserve:
 
     def _remove(self) -> bool:
         try:
-            if self._exists:
+            if self._storage.exists(self.name):
                 self._storage.remove(self.name)
         except OSError:
             return False
-        self._exists, self.bytes = False, 0
+        self.bytes = 0
         return True
 
 

@@ -7,23 +7,21 @@ failure names its workload and cut; `examine(workload, cut)` replays it.
 from __future__ import annotations
 
 import errno
-import linecache
-import sys
 from pathlib import Path
 from random import Random
-from types import FrameType
-from typing import Any
 
 import pytest
 
 from murmur.errors import Poisoned
 from murmur.kvcore import engine as engine_module
 from murmur.kvcore import log as log_module
+from murmur.kvcore import reserve as reserve_module
 from murmur.kvcore import state as state_module
 from murmur.kvcore import tree as tree_module
 from murmur.kvcore.engine import Engine, WriteBatch
 from murmur.kvcore.memory_storage import MemoryStorage, PowerCut
 from murmur.kvcore.storage import DiskStorage, Storage
+from tests.kvcore.interrupt import Interrupt
 
 STEPS = 22
 KEYS = [b"%02d" % n for n in range(30)]
@@ -219,31 +217,7 @@ def test_random_lives(seed: int, where: str, tmp_path: Path) -> None:
         work.engine.close()
 
 
-class Interrupt:
-    """Ctrl-C at the n-th line of the engine's own code, but at `with` and `try` themselves."""
-
-    files = {module.__file__ for module in (engine_module, log_module, tree_module, state_module)}
-
-    def __init__(self, line: int) -> None:
-        self.left = line
-
-    def __enter__(self) -> Interrupt:
-        self.before = sys.gettrace()
-        sys.settrace(self.trace)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        sys.settrace(self.before)
-
-    def trace(self, frame: FrameType, event: str, argument: Any) -> Any:
-        if frame.f_code.co_filename not in self.files:
-            return None
-        line = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
-        if event == "line" and not line.lstrip().startswith(("with ", "try:")):
-            self.left -= 1
-            if self.left == 0:
-                raise KeyboardInterrupt
-        return self.trace
+INTERRUPTED = engine_module, log_module, reserve_module, state_module, tree_module
 
 
 @pytest.mark.parametrize("durability", ["batched", "commit"])
@@ -269,7 +243,7 @@ def test_what_is_interrupted_has_happened_or_not(
     for line in range(1, 160):
         key, value = b"%03d" % (line % 40), b"%d" % line * 10
         try:
-            with Interrupt(line):
+            with Interrupt(line, INTERRUPTED):
                 if line % 3:
                     engine.put(key, value)
                 else:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import errno
-import linecache
-import sys
 import threading
 from collections.abc import Callable
-from types import FrameType
-from typing import Any
 
 import pytest
 
 from murmur.errors import Poisoned
 from murmur.kvcore import log as log_module
+from murmur.kvcore import reserve as reserve_module
 from murmur.kvcore import segment as segment_module
 from murmur.kvcore import storage as storage_module
 from murmur.kvcore.kernel.pure import log as pure_log
 from murmur.kvcore.log import ADMITTED, Log
 from murmur.kvcore.memory_storage import MemoryStorage
+from tests.kvcore.interrupt import Interrupt
 from tests.kvcore.log_model import ALICE, BOB, record, records_of
 
 FIRST = f"log/{0:016x}.log"
@@ -218,35 +216,7 @@ class TestFailedWrite:
             log.append(ADMITTED, alice(2))
 
 
-class Interrupt:
-    """Ctrl-C at the n-th line of the log's own code.
-
-    Not at `with` and `try` themselves: a tracer can raise there between the end of a block and the
-    release of its lock, where Python looks for no signals.
-    """
-
-    files = {module.__file__ for module in (log_module, segment_module, storage_module, pure_log)}
-
-    def __init__(self, line: int) -> None:
-        self.left = line
-
-    def __enter__(self) -> Interrupt:
-        self.before = sys.gettrace()
-        sys.settrace(self.trace)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        sys.settrace(self.before)
-
-    def trace(self, frame: FrameType, event: str, argument: Any) -> Any:
-        if frame.f_code.co_filename not in self.files:
-            return None
-        line = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
-        if event == "line" and not line.lstrip().startswith(("with ", "try:")):
-            self.left -= 1
-            if self.left == 0:
-                raise KeyboardInterrupt
-        return self.trace
+INTERRUPTED = log_module, pure_log, reserve_module, segment_module, storage_module
 
 
 ACTIONS: dict[str, tuple[Callable[[Log], object], list[list[bytes]]]] = {
@@ -329,7 +299,7 @@ def test_what_is_interrupted_has_happened_or_not(
         log.append(ADMITTED, alice(1))
         log.append(ADMITTED, alice(2))
         try:
-            with Interrupt(line):
+            with Interrupt(line, INTERRUPTED):
                 run(log)
         except KeyboardInterrupt:
             found = records_of(log)
