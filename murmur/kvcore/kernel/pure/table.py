@@ -31,18 +31,18 @@ from __future__ import annotations
 
 import struct
 import threading
-import weakref
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 from zlib import crc32
 
-from murmur.errors import ChecksumMismatch, Closed, Corruption, UnknownFormat
+from murmur.errors import ChecksumMismatch, Corruption, UnknownFormat
 from murmur.kvcore.kernel.interface import ABSENT, Absent, Ranges, TableInfo, Values
 from murmur.kvcore.kernel.pure.block import Block, Malformed, Reference, Value, decode_block
 from murmur.kvcore.kernel.pure.cache import BlockCache
 from murmur.kvcore.kernel.pure.filter import hash_key, may_contain
 from murmur.kvcore.kernel.pure.merge import Run
+from murmur.kvcore.kernel.pure.opened import OpenedFile
 from murmur.kvcore.kernel.pure.ranges import NO_RANGES, covers_all, visible
 from murmur.kvcore.kernel.pure.stored import unwrap
 from murmur.kvcore.storage import Problem, Storage
@@ -72,7 +72,7 @@ class _Contents(NamedTuple):
     crc: int
 
 
-class Table:
+class Table(OpenedFile):
     """A table open for reading, by any number of threads."""
 
     def __init__(
@@ -88,22 +88,12 @@ class Table:
 
         `mmap` is for the native kernel: a mapped file that is truncated would kill Python.
         """
+        super().__init__(storage, name, info.size)
         self.info = info
-        self.name = name
-        self.path = f"{storage.path}/{name}"
         self._cache = cache
         self._block_number = info.number << 32
         self._contents: _Contents | None = None
         self._loading = threading.Lock()
-        self._closed = False
-        self._file = storage.open(name)
-        # The descriptor lives as long as somebody can read through it, even if the tree is closed.
-        weakref.finalize(self, self._file.close).atexit = False
-        size = self._file.size()
-        if size != info.size:
-            raise Corruption(
-                self.path, min(size, info.size), f"{size} bytes long instead of {info.size}"
-            )
 
     def get(self, key: bytes) -> Value | Absent:
         """The key's value; None is a tombstone. Range tombstones are not asked."""
@@ -187,10 +177,6 @@ class Table:
         return covers_all(
             hidden, contents.lasts[at - 1] if at else self.info.first, contents.lasts[at]
         )
-
-    def close(self) -> None:
-        """Read no more from the disk: what is not in memory raises Closed."""
-        self._closed = True
 
     def check(self, values: Mapping[int, Values] | None = None) -> Iterator[Problem]:
         """Read all of it; what is wrong, if anything is.
@@ -361,12 +347,4 @@ class Table:
         data = self._read(offset, length)
         if crc32(data) != crc:
             raise ChecksumMismatch(self.path, offset, f"the {what} does not have its checksum")
-        return data
-
-    def _read(self, offset: int, length: int) -> bytes:
-        if self._closed:
-            raise Closed(f"{self.path}: the tree is closed")
-        data = self._file.read(offset, length)
-        if len(data) != length:
-            raise Corruption(self.path, offset, f"{len(data)} bytes are left of {length}")
         return data

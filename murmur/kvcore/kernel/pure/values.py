@@ -14,12 +14,12 @@ After WiscKey (Lu et al., FAST 2016) and RocksDB's BlobDB.
 from __future__ import annotations
 
 import struct
-import weakref
 from collections.abc import Iterator
 from zlib import crc32
 
-from murmur.errors import ChecksumMismatch, Closed, Corruption, UnknownFormat
+from murmur.errors import ChecksumMismatch, Corruption, UnknownFormat
 from murmur.kvcore.kernel.pure.block import Reference
+from murmur.kvcore.kernel.pure.opened import OpenedFile
 from murmur.kvcore.storage import AppendFile, Problem, Storage
 
 VERSION = 1  # on disk
@@ -67,22 +67,14 @@ class ValueWriter:
         self._file.write(data)
 
 
-class ValueFile:
+class ValueFile(OpenedFile):
     """A value file open for reading, by any number of threads."""
 
     def __init__(self, storage: Storage, name: str, number: int, size: int) -> None:
         """Open the file; FileNotFoundError or Corruption if it is not there or has another size."""
+        super().__init__(storage, name, size)
         self.number = number
         self.size = size
-        self.name = name
-        self.path = f"{storage.path}/{name}"
-        self._closed = False
-        self._file = storage.open(name)
-        # The descriptor lives as long as somebody can read through it, even if the tree is closed.
-        weakref.finalize(self, self._file.close).atexit = False
-        found = self._file.size()
-        if found != size:
-            raise Corruption(self.path, min(found, size), f"{found} bytes long instead of {size}")
 
     def read(self, offset: int, length: int, crc: int) -> bytes:
         """The value that a reference describes."""
@@ -104,15 +96,3 @@ class ValueFile:
                 raise UnknownFormat(self.path, len(MAGIC), reason)
         except Corruption as error:
             yield Problem(error.path, error.offset, error.reason)
-
-    def close(self) -> None:
-        """Read no more from the disk: reading raises Closed."""
-        self._closed = True
-
-    def _read(self, offset: int, length: int) -> bytes:
-        if self._closed:
-            raise Closed(f"{self.path}: the tree is closed")
-        data = self._file.read(offset, length)
-        if len(data) != length:
-            raise Corruption(self.path, offset, f"{len(data)} bytes are left of {length}")
-        return data
