@@ -405,7 +405,9 @@ def _described(
             if _like(column.name, column_filter)
         ]
         keys = [(table.primary_key_name, "PRIMARY KEY", table.primary_key)]
-        keys += [(each.name, "UNIQUE", each.column_ids) for each in table.indexes if each.unique]
+        keys += [
+            (each.name, "UNIQUE", each.column_ids) for each in table.indexes if each.constraint
+        ]
         shown["table_constraints"] = [
             {
                 "constraint_name": label or None,

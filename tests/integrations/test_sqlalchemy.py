@@ -325,6 +325,45 @@ def test_reflection_tells_what_was_created(engine: sa.Engine) -> None:
             inspector.get_columns("nowhere")
 
 
+def test_generated_columns_and_indexes_of_expressions_and_of_some_rows(engine: sa.Engine) -> None:
+    metadata = sa.MetaData()
+    table = sa.Table(
+        "item",
+        metadata,
+        sa.Column("id", sa.Integer, primary_key=True),
+        sa.Column("name", sa.Text),
+        sa.Column("price", sa.Integer),
+        sa.Column("cost", sa.Integer, sa.Computed("price * 2")),
+    )
+    sa.Index("item_lower", sa.func.lower(table.c.name), table.c.price.desc())
+    sa.Index("item_dear", table.c.price, murmur_where=table.c.price > 100, unique=True)
+    metadata.create_all(engine)
+    with engine.begin() as connection:
+        connection.execute(table.insert(), [{"name": "A", "price": 3}, {"name": "b", "price": 3}])
+        assert connection.scalars(sa.select(table.c.cost)).all() == [6, 6]
+        with pytest.raises(exc.IntegrityError), connection.begin_nested():
+            connection.execute(table.insert(), [{"price": 101}, {"price": 101}])
+    inspector = sa.inspect(engine)
+    dear, lower = inspector.get_indexes("item")
+    assert (dear["column_names"], dear["unique"]) == (["price"], True)
+    assert dear["dialect_options"]["murmur_where"].replace("item.", "") == "price > 100"
+    assert lower["column_names"] == [None, "price"]
+    assert [text.lower() for text in lower["expressions"]] == ["lower(name)", "price"]
+    assert lower["column_sorting"] == {"price": ("desc",)}
+    assert inspector.get_columns("item")[3]["computed"]["sqltext"] == "price * 2"
+    again = sa.MetaData()
+    again.reflect(engine)
+    with engine.begin() as connection:
+        connection.execute(sa.text("DROP TABLE item"))
+    again.create_all(engine)
+    assert sa.inspect(engine).get_indexes("item") == [dear, lower]
+    virtual = sa.Table(
+        "v", sa.MetaData(), sa.Column("a", sa.Integer, sa.Computed("1", persisted=False))
+    )
+    with pytest.raises(exc.CompileError, match="are STORED"):
+        virtual.create(engine)
+
+
 def test_text_of_a_statement_needs_no_database(note: sa.Table) -> None:
     statement = insert(note).values(id=1).on_conflict_do_nothing(index_elements=["id"])
     assert "ON CONFLICT (id) DO NOTHING" in str(statement)

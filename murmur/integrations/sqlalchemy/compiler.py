@@ -88,6 +88,15 @@ class MurmurDDLCompiler(DDLCompiler):
         condition = self.sql_compiler.process(clause, include_table=False, literal_binds=True)
         return f"{text} WHERE {condition}"
 
+    def visit_computed_column(self, generated: Any, **kw: Any) -> str:
+        """GENERATED ALWAYS AS ... STORED: there is no other kind."""
+        if generated.persisted is False:
+            raise exc.CompileError(
+                "Murmur's generated columns are STORED; leave `persisted` out, or set it to True"
+            )
+        text = self.sql_compiler.process(generated.sqltext, include_table=False, literal_binds=True)
+        return f"GENERATED ALWAYS AS ({text}) STORED"
+
 
 class MurmurTypeCompiler(PGTypeCompiler):
     """Names of types."""

@@ -114,7 +114,7 @@ class Reflection:
         found = _find(connection, table_name, schema)
         if found is None:
             return _view_columns(connection, table_name)
-        return [_column(found, column) for column in found.columns]
+        return [_column(column) for column in found.columns]
 
     @cache
     def get_pk_constraint(
@@ -199,16 +199,19 @@ def _find(connection: Any, name: str, schema: str | None) -> Table | None:
     raise exc.NoSuchTableError(_shown(name, schema))
 
 
-def _column(table: Table, column: Column) -> dict[str, Any]:
+def _column(column: Column) -> dict[str, Any]:
     text = None if column.default is None else column.default.text
-    generated = text == _GENERATED
-    return {
+    fills_itself = text == _GENERATED
+    shown: dict[str, Any] = {
         "name": column.name,
         "type": from_sql_type(column.type),
         "nullable": column.nullable,
-        "default": None if generated else text,
-        "autoincrement": generated,
+        "default": None if fills_itself else text,
+        "autoincrement": fills_itself,
     }
+    if column.generated is not None:
+        shown["computed"] = {"sqltext": column.generated.text, "persisted": True}
+    return shown
 
 
 def _view_columns(connection: Any, name: str) -> list[dict[str, Any]]:
@@ -248,17 +251,26 @@ def _foreign_key(
 
 
 def _index(table: Table, index: Index) -> dict[str, Any]:
-    names = list(table.names_of(index.column_ids))
+    names = [
+        None if each.expression is not None else table.column_by_id(each.column_id).name
+        for each in index.columns
+    ]
+    texts = [
+        name if each.expression is None else each.expression.text
+        for name, each in zip(names, index.columns, strict=True)
+    ]
     shown: dict[str, Any] = {
         "name": index.name,
         "column_names": names,
         "unique": index.unique,
         "dialect_options": {},
     }
+    if None in names:
+        shown["expressions"] = texts
+    if index.predicate is not None:
+        shown["dialect_options"]["murmur_where"] = index.predicate.text
     descending = {
-        name: ("desc",)
-        for name, column in zip(names, index.columns, strict=True)
-        if column.descending
+        text: ("desc",) for text, each in zip(texts, index.columns, strict=True) if each.descending
     }
     if descending:
         shown["column_sorting"] = descending
