@@ -46,19 +46,19 @@ class DocumentWriter:
     def put(self, key: Key, value: bytes) -> None:
         """Set the value of a key."""
 
-    def put_json(self, key: Key, value: Any) -> None:
-        """Set the value of a key to a JSON text, in canonical form.
+    def put_json(self, key: Key, value: Any, **options: Any) -> None:
+        """Set the value of a key to a JSON text, in canonical form. The options are those of `put`.
 
         Raises TypeMismatch or DataError for what is not JSON, with the key and the place.
         """
-        self.put(key, encode_json(key, value))
+        self.put(key, encode_json(key, value), **options)
 
-    def put_msgpack(self, key: Key, value: Any) -> None:
-        """Set the value of a key to a msgpack document, in canonical form.
+    def put_msgpack(self, key: Key, value: Any, **options: Any) -> None:
+        """Set the value of a key to a msgpack document, in canonical form; options as of `put`.
 
         Raises TypeMismatch or DataError for what is not msgpack, with the key and the place.
         """
-        self.put(key, encode_msgpack(key, value))
+        self.put(key, encode_msgpack(key, value), **options)
 
 
 class Documents(DocumentWriter):

@@ -38,6 +38,7 @@ from murmur.swarm import kv, registry
 from murmur.swarm.documents import Documents
 from murmur.swarm.kv import Key
 from murmur.swarm.result import Result, from_arrow, result_of
+from murmur.swarm.search import THRESHOLD, Match, search
 from murmur.swarm.transaction import WAIT_TIMEOUT_S, Batch, SwarmTransaction, check_wait
 
 if TYPE_CHECKING:
@@ -201,6 +202,21 @@ class Swarm(Documents):
         bounds = kv.key_range(prefix, start, stop)
         self.check_usable()
         return kv.Scan(self.replica.snapshot(), bounds, reverse=reverse)
+
+    def search(
+        self,
+        prefix: Key | None,
+        words: str,
+        *,
+        limit: int = 10,
+        threshold: float = THRESHOLD,
+    ) -> list[Match]:
+        """Keys with a prefix (None: all) that resemble some words, or whose values do, best first.
+
+        Every key of the prefix is read; see swarm/search.py for what a score is.
+        """
+        with self.scan(prefix) as pairs:
+            return search(pairs, words, limit=limit, threshold=threshold)
 
     def batch(self) -> Batch:
         """Puts and deletes that become visible all at once: `with swarm.batch() as b: b.put(...)`.

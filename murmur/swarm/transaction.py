@@ -24,6 +24,7 @@ from murmur.swarm import kv
 from murmur.swarm.documents import Documents, DocumentWriter
 from murmur.swarm.kv import Key
 from murmur.swarm.result import Result, result_of
+from murmur.swarm.search import THRESHOLD, Match, search
 
 if TYPE_CHECKING:
     from murmur.sql import Session
@@ -128,6 +129,20 @@ class SwarmTransaction(Documents):
     ) -> list[tuple[Key, bytes]]:
         """Keys and values in key order, own writes included; as `Swarm.scan`."""
         return list(kv.pairs(self._open(), kv.key_range(prefix, start, stop), reverse=reverse))
+
+    def search(
+        self,
+        prefix: Key | None,
+        words: str,
+        *,
+        limit: int = 10,
+        threshold: float = THRESHOLD,
+    ) -> list[Match]:
+        """Keys with a prefix (None: all) that resemble some words, or whose values do, best first.
+
+        Every key of the prefix is read; see swarm/search.py for what a score is.
+        """
+        return search(self.scan(prefix), words, limit=limit, threshold=threshold)
 
     def sql(
         self, text: str, parameters: Parameters = None, *, timeout: float | None = None

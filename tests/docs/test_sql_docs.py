@@ -59,7 +59,7 @@ def shown(swarm: murmur.Swarm, text: str) -> str:
     return re.sub(r"\bdatetime\.(?=\w+\()", "", repr(row[0]))
 
 
-@pytest.mark.parametrize("page", ["sql.md", "consistency.md"])
+@pytest.mark.parametrize("page", ["sql.md", "consistency.md", "kv.md"])
 def test_sessions_print_what_the_page_says(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
