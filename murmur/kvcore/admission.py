@@ -16,6 +16,8 @@ from typing import Protocol
 from murmur.kvcore.causality import dominates
 from murmur.kvcore.cell import Author, apply
 from murmur.kvcore.derivation import CellChange, Derivation
+from murmur.kvcore.kernel.blocks import RowBlock
+from murmur.kvcore.loads import Loaded
 from murmur.kvcore.mark import Tip
 from murmur.kvcore.record import COUNT, PUT, Operation, Transaction, deletes, digest
 from murmur.kvcore.view import View
@@ -43,9 +45,20 @@ class Group:
         self.park: list[bytes] = []
         self.deleting = True  # it does nothing else
         self.bytes = 0
+        self.loads: list[Loaded] = []
 
-    def admit(self, record: bytes, decoded: Transaction, vector: Mapping[bytes, int]) -> None:
-        """Compute the cells after the transaction; nothing outside of the group changes."""
+    def admit(
+        self,
+        record: bytes,
+        decoded: Transaction,
+        vector: Mapping[bytes, int],
+        blocks: Sequence[RowBlock] = (),
+    ) -> None:
+        """Compute the cells after the transaction; nothing outside of the group changes.
+
+        `blocks` are insertions that stand in the record beside the decoded operations. No key of
+        theirs has a cell: their transaction had looked, and would else be in conflict.
+        """
         replica, seq, stamp, _, _, operations = decoded
         author = Author(stamp, replica, seq, vector)
         # A put that has seen everything leaves nothing of what was there, so that is not read.
@@ -63,8 +76,9 @@ class Group:
         self.tips[replica] = Tip(seq, stamp, digest(record), vector)
         self.stamp = max(self.stamp, stamp)
         self.records.append(record)
-        self.deleting = self.deleting and deletes(operations)
+        self.deleting = self.deleting and not blocks and deletes(operations)
         self.bytes += len(record)
+        self.loads += [Loaded(block, stamp, replica, seq) for block in blocks]
 
     def batch(
         self, derivation: Derivation | None, state: object, latest: View
@@ -74,6 +88,10 @@ class Group:
         batch = list(after.items())
         if derivation is None:
             return batch, state
+        for block, stamp, replica, seq in self.loads:
+            # It has its entries; of what has changed, one row tells the state.
+            born = CellChange(block.key(0), None, block.cell(0, stamp, replica, seq))
+            _, state = derivation.derive(state, [born], latest)
         changes = [
             CellChange(key, before[key], after[key])
             for key in sorted(after)

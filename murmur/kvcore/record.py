@@ -139,8 +139,12 @@ def encode(
     vector: VersionVector,
     predecessor: VersionVector,
     operations: Sequence[Operation],
+    encoded: Sequence[tuple[int, bytes]] = (),
 ) -> bytes:
-    """The record's bytes; `predecessor` is the vector of the author's record before."""
+    """The record's bytes; `predecessor` is the vector of the author's record before.
+
+    `encoded` are more operations: how many, and their bytes.
+    """
     changed = [
         (other, seen)
         for other, seen in vector.items()
@@ -153,10 +157,11 @@ def encode(
     parts = [_HEADER.pack(VERSION, replica, seq, stamp, previous), varint(len(changed))]
     for other, seen in changed:
         parts += (other, varint(seen))
-    parts.append(varint(len(operations)))
+    parts.append(varint(len(operations) + sum(count for count, _ in encoded)))
     for kind, key, body in operations:
         payload = _encode_body(kind, body)
         parts += (_KIND_BYTES[kind], varint(len(key)), key, varint(len(payload)), payload)
+    parts += (some for _, some in encoded)
     return b"".join(parts)
 
 

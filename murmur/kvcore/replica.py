@@ -45,7 +45,10 @@ from murmur.kvcore.backup import Backup, Generation, whole_items
 from murmur.kvcore.causality import VersionVector, dominates
 from murmur.kvcore.clock import LAST_STAMP, MAX_SKEW_MS, Clock, HybridClock, SystemClock
 from murmur.kvcore.derivation import Derivation
+from murmur.kvcore.kernel import Entry
+from murmur.kvcore.kernel.blocks import RowBlock
 from murmur.kvcore.lineage import close_lineage, open_lineage
+from murmur.kvcore.loads import with_blocks
 from murmur.kvcore.log import ADMITTED, FULL, PARKED, Log, TornTail
 from murmur.kvcore.mark import NO_TIP, Mark, Tip, decode_mark, encode_mark
 from murmur.kvcore.parking import ParkedRecord, Parking, Waiting
@@ -115,7 +118,7 @@ class Replica:
         self._durable_lock = threading.Lock()
         self._closed = False
         # What is being written: where the log stood, and the batch for the tree.
-        self._in_flight: tuple[int, list[tuple[bytes, bytes | None]]] | None = None
+        self._in_flight: tuple[int, Sequence[Entry]] | None = None
         self._open_transactions: dict[int, int] = {}
         self._recent: deque[tuple[int, set[bytes]]] = deque()
         self._recent_bytes = 0
@@ -328,7 +331,7 @@ class Replica:
         """Commit what the transaction has written (called by the transaction). Raises Conflict."""
         snapshot = transaction.snapshot
         operations = transaction.operations()
-        if not operations:
+        if not operations and not transaction.blocks:
             return None
         self._usable()
         with self._lock:
@@ -346,7 +349,8 @@ class Replica:
                             "another transaction changed what this one read (key "
                             f"{key[:24].hex()}{'…' if len(key) > 24 else ''}); run it again"
                         )
-            position, dot = self._commit(operations, snapshot.vector)
+            self.forget(transaction)  # it needs nothing any more of what commits from here on
+            position, dot = self._commit(operations, snapshot.vector, transaction.blocks)
         self._acknowledge(position)
         return dot
 
@@ -603,18 +607,23 @@ class Replica:
         self._acknowledge(position)
 
     def _commit(
-        self, operations: Sequence[Operation], vector: VersionVector
+        self,
+        operations: Sequence[Operation],
+        vector: VersionVector,
+        blocks: Sequence[RowBlock] = (),
     ) -> tuple[int, tuple[bytes, int]]:
         tip = self._tips.get(self.id, NO_TIP)
         seq, stamp = tip.seq + 1, self._hlc.tick()
-        record = encode(self.id, seq, stamp, tip.hash, vector, tip.vector, operations)
+        encoded = [(block.count, block.operations()) for block in blocks]
+        record = encode(self.id, seq, stamp, tip.hash, vector, tip.vector, operations, encoded)
         if len(record) > MAX_RECORD_BYTES:
             raise InvalidInput(
                 f"a transaction of {len(record):,} bytes is larger than {MAX_RECORD_BYTES:,}; "
                 "commit it in parts"
             )
         group = Group(self._tree, self._published.vector)
-        group.admit(record, Decoded(self.id, seq, stamp, tip.hash, {}, operations), dict(vector))
+        decoded = Decoded(self.id, seq, stamp, tip.hash, {}, operations)
+        group.admit(record, decoded, dict(vector), blocks)
         self._install(group)
         return self._published.position, (self.id, seq)
 
@@ -660,8 +669,8 @@ class Replica:
         if not group.records and not group.park:
             return
         published = self._published
-        batch, state = group.batch(self.derivation, published.state, _Latest(self._tree))
-        batch += self.parking.entries(group.park, group.records)
+        entries, state = group.batch(self.derivation, published.state, _Latest(self._tree))
+        batch = with_blocks(entries + self.parking.entries(group.park, group.records), group.loads)
         self._in_flight = self.log.end, batch
         if group.records:
             self._append(group)
@@ -683,7 +692,7 @@ class Replica:
     def _publish(
         self,
         group: Group,
-        batch: list[tuple[bytes, bytes | None]],
+        batch: Sequence[Entry],
         state: object,
         position: int,
     ) -> None:
@@ -703,7 +712,7 @@ class Replica:
             if not self._undurable or self._undurable[-1][0] < position:
                 self._undurable.append((position, group.vector))
 
-    def _remember(self, sequence: int, batch: list[tuple[bytes, bytes | None]]) -> None:
+    def _remember(self, sequence: int, batch: Sequence[Entry]) -> None:
         """Keep what was committed for those who began before it, within a bound."""
         recent, weight = self._recent, _weight
         recent.append((sequence, {key for key, _ in batch}))

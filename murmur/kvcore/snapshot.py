@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from murmur.kvcore.backend import TreeView
-from murmur.kvcore.kernel import Chunk
+from murmur.kvcore.kernel import Chunk, Reads
 
 
 class Published(NamedTuple):
@@ -25,7 +25,7 @@ class Published(NamedTuple):
 class Snapshot:
     """The keyspace, the vector and the derivation's state of one moment."""
 
-    __slots__ = ("_tree", "chunks", "get", "scan", "sequence", "state", "vector")
+    __slots__ = ("_tree", "chunks", "get", "look", "scan", "sequence", "state", "vector")
 
     def __init__(self, tree: TreeView) -> None:
         published = tree.attachment
@@ -36,6 +36,9 @@ class Snapshot:
         # Pairs in blocks of bytes, where the backend has them; None where it has not.
         self.chunks: Callable[[bytes, bytes | None], Iterator[Chunk]] | None
         self.chunks = getattr(tree, "chunks", None)
+        # What only the kernel's own reads can answer, likewise.
+        self.look: Callable[[Callable[[Reads, int], object]], object] | None
+        self.look = getattr(tree, "look", None)
         self.sequence = tree.sequence
         self.vector = published.vector
         self.state = published.state

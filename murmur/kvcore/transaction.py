@@ -6,7 +6,9 @@
     tx.commit()                  # one record, or Conflict
 
 Writes to one key are folded as they come into (remove?, insert?, edits, resets, adds), so that a
-record carries at most one operation of a kind for a key.
+record carries at most one operation of a kind for a key. Rows that are loaded as a block stay
+encoded, and go into the record as they are, unless somebody looks at more than one of them or
+changes one: then they become changes like others.
 
 Invariants:
     1. The record's vector is the snapshot's: what the transaction had not seen it does not cover.
@@ -26,6 +28,8 @@ from typing import Protocol
 from murmur.errors import Closed, DataError, InvalidInput
 from murmur.kvcore.cell import Author, apply, decode_record, observed_totals
 from murmur.kvcore.derivation import CellChange, Derivation
+from murmur.kvcore.kernel.blocks import RowBlock
+from murmur.kvcore.loads import insertion_of
 from murmur.kvcore.overlay import OwnKeys, Ranges, overlay
 from murmur.kvcore.record import (
     COUNT,
@@ -105,11 +109,12 @@ class Transaction:
         vector = snapshot.vector
         self._author = Author(stamp, replica.id, vector.get(replica.id, 0) + 1, vector)
         self._changes: dict[bytes, Change] = {}
-        self._undo: list[tuple[bytes, Change | None]] = []
+        self._undo: list[tuple[bytes, Change | RowBlock | None]] = []  # a block has no key
         self._cells: dict[bytes, bytes | None] = {}  # of changed keys, computed when asked for
         self._derived: dict[bytes, bytes | None] = {}
         self._reflected: dict[bytes, bytes | None] = {}  # the cells that _derived speaks of
         self._stale: set[bytes] = set()  # changed since _derived was computed
+        self._blocks: list[RowBlock] = []
         self._state = snapshot.state
         self._keys = OwnKeys()
         self._derived_keys = OwnKeys()
@@ -190,6 +195,24 @@ class Transaction:
         assert key[:1] == RECORD
         self._change(key, RowChange(remove=True))
 
+    def load(self, block: RowBlock) -> None:
+        """Insert the rows of a block: none of them is there, and their entries come with them."""
+        if not self.open:
+            raise Closed("the transaction has ended; begin another one")
+        self._undo.append((b"", block))
+        self._blocks.append(block)
+
+    def spread(self) -> None:
+        """Make changes like others of the rows in blocks."""
+        blocks, self._blocks = self._blocks, []
+        for block in blocks:
+            # Undoing the load undoes them, so they are not noted one by one.
+            for row in range(block.count):
+                key = block.key(row)
+                self._changes[key] = RowChange(insertion=insertion_of(block.body(row)))
+                self._keys.add(key)
+                self._stale.add(key)
+
     def guard(self, key: bytes) -> None:
         """Let commit fail if anybody changes this key before it."""
         self._guards.add(key)
@@ -210,13 +233,30 @@ class Transaction:
     @property
     def changed(self) -> bool:
         """Whether anything has been written."""
-        return bool(self._changes)
+        return bool(self._changes or self._blocks)
+
+    @property
+    def blocks(self) -> list[RowBlock]:
+        """The rows that were loaded and are still encoded."""
+        return self._blocks
+
+    def changes_between(self, start: bytes, stop: bytes) -> bool:
+        """Whether a key with start <= key < stop was changed, other than by loading a block."""
+        return any(key in self._changes for key in self._keys.between(start, stop))
 
     def get(self, key: bytes) -> bytes | None:
         """The value under the key, own writes included."""
         if key in self._changes:
             return self._cell(key)
         kind = key[:1]
+        if self._blocks and kind >= RECORD:
+            if kind < DERIVED:
+                for block in self._blocks:
+                    row = block.find(key)
+                    if row is not None:
+                        return block.cell(row, *self._author[:3])
+            elif any(block.touches(key, key + b"\0") for block in self._blocks):
+                self.spread()
         if kind >= DERIVED:
             if self._stale:
                 self._derive()
@@ -230,6 +270,8 @@ class Transaction:
         self, start: bytes, stop: bytes | None, *, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
         """Pairs with start <= key < stop in key order, as they stand at this call."""
+        if self._blocks and (any(block.touches(start, stop) for block in self._blocks)):
+            self.spread()
         if self._stale and (stop is None or stop > DERIVED):
             self._derive()
         if start < RECORD:
@@ -261,6 +303,10 @@ class Transaction:
         """Forget every write since the savepoint; guards stay, which can only cause a retry."""
         while len(self._undo) > savepoint:
             key, change = self._undo.pop()
+            if not key:
+                self._unload(change)  # type: ignore[arg-type]
+                continue
+            assert not isinstance(change, RowBlock)
             self._cells.pop(key, None)
             self._stale.add(key)
             if change is None:
@@ -273,7 +319,7 @@ class Transaction:
         if not self.open:
             raise Closed("the transaction has ended; begin another one")
         try:
-            if not self._changes:
+            if not self.changed:
                 return None
             return self._replica.commit(self)
         finally:
@@ -302,7 +348,7 @@ class Transaction:
     # For the replica ---------------------------------------------------
 
     def operations(self) -> list[Operation]:
-        """What the record will carry, in key order."""
+        """What the record will carry, in key order, and before the blocks."""
         operations: list[Operation] = []
         for key in sorted(self._changes):
             operations += self._operations_of(key)
@@ -311,7 +357,8 @@ class Transaction:
     @property
     def blind(self) -> bool:
         """Whether it needs nothing to be as it was: it has read nothing and guards nothing."""
-        return not (self._guards or self._ranges or self._read or self._read_ranges) and all(
+        guarded = self._guards or self._ranges or self._read or self._read_ranges
+        return not (guarded or self._blocks) and all(
             isinstance(change, Put)
             or not (change.remove or change.insertion or change.edits or change.resets)
             for change in self._changes.values()
@@ -321,6 +368,10 @@ class Transaction:
         """A key among `keys` that this transaction needs as it was, if there is one."""
         for key in keys & self._guards:
             return key
+        for block in self._blocks:
+            found = block.first_of(keys)
+            if found is not None:
+                return found
         for key in keys & self._changes.keys():
             change = self._changes[key]
             if isinstance(change, Put):
@@ -338,6 +389,8 @@ class Transaction:
 
     def _row(self, key: bytes) -> RowChange:
         assert key[:1] == RECORD
+        if self._blocks and any(block.find(key) is not None for block in self._blocks):
+            self.spread()
         change = self._changes.get(key, _NOTHING)
         assert isinstance(change, RowChange)
         return change
@@ -347,6 +400,8 @@ class Transaction:
             raise Closed("the transaction has ended; begin another one")
         if len(key) > MAX_KEY_BYTES:
             raise InvalidInput(f"a key of {len(key):,} bytes is longer than {MAX_KEY_BYTES:,}")
+        if self._blocks and any(block.find(key) is not None for block in self._blocks):
+            self.spread()
         earlier = self._changes.get(key)
         self._undo.append((key, earlier))
         self._changes[key] = change
@@ -355,6 +410,16 @@ class Transaction:
         else:
             self._cells.pop(key, None)
         self._stale.add(key)
+
+    def _unload(self, block: RowBlock) -> None:
+        if self._blocks and self._blocks[-1] is block:
+            self._blocks.pop()
+            return
+        for row in range(block.count):
+            key = block.key(row)
+            self._changes.pop(key, None)
+            self._cells.pop(key, None)
+            self._stale.add(key)
 
     def _operations_of(self, key: bytes) -> list[Operation]:
         change = self._changes[key]

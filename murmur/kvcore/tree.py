@@ -34,6 +34,7 @@ from murmur.kvcore.census import census
 from murmur.kvcore.figures import SAMPLE, Histogram
 from murmur.kvcore.ingest import Source, validated
 from murmur.kvcore.kernel import Entry, Latest, Memtable
+from murmur.kvcore.loads import BlockBatch
 from murmur.kvcore.manifest import encode_manifest
 from murmur.kvcore.options import Options
 from murmur.kvcore.pressure import LEAST_NAP_S, Pace, SystemPace
@@ -178,7 +179,8 @@ class Tree:
         head, brake = self._head, self._brake
         if brake.debt >= LEAST_NAP_S:
             self._pay()
-        if len(batch) >= MANY and self._is_large(batch):
+        loaded = batch if isinstance(batch, BlockBatch) else None
+        if (len(batch) >= MANY or loaded is not None) and self._is_large(batch):
             head.seal()
         state = head.state
         sequence, memtable = state.sequence + 1, state.memtable
@@ -189,6 +191,8 @@ class Tree:
                 if start >= stop:
                     raise InvalidInput(f"the range from {start!r} to {stop!r} is empty")
             memtable.apply(sequence, batch, head.pinned(), ranges)
+        elif loaded is not None:
+            loaded.apply(memtable, sequence, head.pinned())
         else:
             memtable.apply(sequence, batch, head.pinned())
         head.publish(sequence, attachment)
@@ -383,7 +387,10 @@ class Tree:
 
     def _is_large(self, batch: Sequence[Entry]) -> bool:
         """Whether a batch weighs a quarter of the memtable, by every sixteenth of its entries."""
-        weight = sum(len(key) + len(value or b"") for key, value in batch[::MANY])
+        if isinstance(batch, BlockBatch):
+            weight = batch.size // MANY
+        else:
+            weight = sum(len(key) + len(value or b"") for key, value in batch[::MANY])
         if weight * MANY * LARGE < self.options.memtable_bytes:
             return False
         return self._head.state.memtable.bytes > 0

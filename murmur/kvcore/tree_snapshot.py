@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from murmur.errors import Closed
 from murmur.kvcore.figures import SAMPLE, Histogram
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from murmur.kvcore.kernel import Chunk
 
 CHUNK_BYTES = 1 << 20
+
+T = TypeVar("T")
 
 
 class TreeSnapshot:
@@ -74,6 +76,13 @@ class TreeSnapshot:
         return self._reads.scan(
             start, stop, self.sequence, reverse=reverse, is_open=lambda: self._state is not None
         )
+
+    def look(self, find: Callable[[Reads, int], T]) -> T:
+        """What somebody finds who knows the kernel: of all that can be read, at a sequence."""
+        self._usable()
+        found = find(self._reads, self.sequence)
+        self._usable()
+        return found
 
     def scan_prefix(self, prefix: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
         """The pairs whose keys begin with a prefix."""

@@ -75,7 +75,7 @@ def compile_insert(plan: Insert) -> Program:
     needs_checks = bool(table.foreign_keys) or plan.conflict is not None
     on_conflict = None if plan.conflict is None else _conflict_handler(plan.conflict, table)
     returned = returned_by(plan.returning)
-    key_id = _integer_key(table)
+    key_id = integer_key(table)
 
     def run(tx: Transaction, context: Context, written: Written) -> None:
         statement = StatementChecks(tx, checks_of) if needs_checks else None
@@ -102,7 +102,7 @@ def compile_insert(plan: Insert) -> Program:
     return run
 
 
-def _integer_key(table: Table) -> int | None:
+def integer_key(table: Table) -> int | None:
     """The column id of a primary key that is one integer: what lastrowid tells."""
     if len(table.primary_key) != 1:
         return None
@@ -161,7 +161,7 @@ def _row_maker(
 def filler(plan: Insert) -> Callable[[Values, Context], None]:
     """What puts generated keys and functions of DEFAULT where no value was given."""
     generated = None if plan.generated is None else plan.generated.id
-    always = [(column.id, _default(expr)) for column, expr in plan.defaults]
+    always = [(column.id, default_value(expr)) for column, expr in plan.defaults]
 
     def fill(values: Values, context: Context) -> None:
         if generated is not None and values.get(generated) is None:
@@ -173,7 +173,8 @@ def filler(plan: Insert) -> Callable[[Values, Context], None]:
     return fill
 
 
-def _default(expr: Expr) -> Callable[[Row, Context], Any]:
+def default_value(expr: Expr) -> Callable[[Row, Context], Any]:
+    """What evaluates a DEFAULT for each row."""
     if isinstance(expr, Call) and expr.function.name in ("uuid7", "uuidv7"):
         return lambda row, context: context.uuid7()  # rising, also within a millisecond
     return compile_expression(expr)

@@ -20,6 +20,7 @@ from murmur.sql.binder import Binding
 from murmur.sql.binder_ddl import bind_ddl
 from murmur.sql.binder_merge import bind_merge
 from murmur.sql.binder_writes import bind_delete, bind_insert, bind_update
+from murmur.sql.bulk import Load, compile_load
 from murmur.sql.create_as import bind_create_as
 from murmur.sql.ddl import Step
 from murmur.sql.dml import Program, compile_delete, compile_insert, compile_update
@@ -67,6 +68,7 @@ class Prepared:
     short: bool = False  # the rows are few: reading them at once is cheaper than a lazy reader
     binding: Binding | None = None
     described: tuple[tuple[str, SqlType | None], ...] = ()  # the columns of a point query
+    load: Load | None = None  # of an INSERT that can take many rows together
     _as_given: frozenset[int] = frozenset()
     _asked: bool = False
     _alternative: ColumnarQuery | None = field(default=None)
@@ -154,6 +156,7 @@ def _prepare(parsed: Parsed, catalog: Catalog, system: System, facts: Facts) -> 
             prepared.plan = insert = bind_insert(tree, binding)
             prepared.write = compile_insert(insert)
             prepared._as_given = _as_given(insert, binding.types)
+            prepared.load = compile_load(insert, parsed.parameters, prepared._as_given)
         case "update":
             prepared.plan = bind_update(tree, binding)
             prepared.write = compile_update(prepared.plan)

@@ -21,13 +21,15 @@ from typing import Any, NamedTuple, TypeVar
 
 from murmur.catalog.catalog import Catalog
 from murmur.catalog.ranges import row_bounds
+from murmur.catalog.schema import Table
 from murmur.catalog.types import TEXT
-from murmur.errors import Closed, InvalidInput
+from murmur.errors import BindError, Closed, DatabaseError, InvalidInput
 from murmur.kvcore.clock import Clock
 from murmur.kvcore.replica import Replica
 from murmur.kvcore.snapshot import Snapshot
 from murmur.kvcore.transaction import Transaction
 from murmur.kvcore.view import View
+from murmur.sql.bulk import PART_BYTES, Batch, insertion_text, rows_of
 from murmur.sql.cache import Statement, shared_of
 from murmur.sql.cancellation import Halt
 from murmur.sql.create_as import create_as
@@ -228,7 +230,6 @@ class Session:
                 return self._setting(parsed.setting)
             case _:
                 return Outcome(parsed.kind, rowcount=self._define(statement, parameters))
-        return Outcome(parsed.kind)
 
     def execute_many(
         self,
@@ -247,7 +248,87 @@ class Session:
         parsed = statement.parsed
         if parsed.explain or parsed.kind not in ("insert", "update", "delete", "merge"):
             raise InvalidInput("only a statement that writes runs once per row of parameters")
-        return self._write(statement, rows)
+        return self._write(statement, rows, many=True)
+
+    def table(self, name: str) -> Table:
+        """The table of this name, as the next statement sees it. Raises BindError."""
+        self._check_open()
+        table = (self._catalog or _catalog(self._replica)).table(name)
+        if table is None:
+            raise BindError(f'there is no table "{name}"')
+        return table
+
+    def load(
+        self,
+        table: str,
+        columns: Sequence[str],
+        batches: Iterator[Batch],
+        *,
+        atomic: bool = True,
+        timeout_s: float | None = None,
+    ) -> Outcome:
+        """Insert batches, whose columns are those of the table that are named.
+
+        All in one transaction, the open one if there is one; or, not `atomic`, in as many as it
+        takes, one after the other: then an error leaves what was committed before it, and says how
+        many rows that is.
+        """
+        self._check_open()
+        self._halt = Halt(timeout_s)
+        if not atomic and self._transaction is not None:
+            raise InvalidInput("atomic=False commits as it goes: not within a transaction")
+        statement = self._shared.statements.get(insertion_text(table, columns))
+        written = Written()
+        more = True
+        while more:
+            done = written.count
+            part = Written(done)
+            try:
+                more = self._whole(
+                    lambda tx, catalog, part=part: self._load_part(  # type: ignore[misc]
+                        statement, tx, catalog, batches, part, None if atomic else PART_BYTES
+                    )
+                )
+            except DatabaseError as error:
+                if atomic or not done:
+                    raise
+                message = f"{error} (the {done:,} rows before were committed)"
+                raise type(error)(message) from None
+            written = part
+        return Outcome("insert", rowcount=written.count, lastrowid=written.last_key)
+
+    def _load_part(
+        self,
+        statement: Statement,
+        transaction: Transaction,
+        catalog: Catalog,
+        batches: Iterator[Batch],
+        written: Written,
+        most: int | None,
+    ) -> bool:
+        """Insert batches until they take `most` bytes; whether there may be more."""
+        prepared = statement.prepared(catalog, self._system)
+        context = self._context(prepared, None, arranged=())
+        loading = None
+        if prepared.load is not None and _is_settled(transaction, catalog):
+            loading = prepared.load.begin(transaction, context)
+        more = True
+        if loading is not None:
+            while more and (most is None or loading.size < most):
+                batch = next(batches, None)
+                more = batch is not None
+                if batch is not None:
+                    loading.add_batch(batch)
+            loading.finish(written)
+            return more
+        assert prepared.write is not None
+        for batch in batches:
+            for row in context.halt.guard(rows_of(batch, len(prepared.types))):
+                context.parameters = prepared.check(row)
+                prepared.write(transaction, context, written)
+            if most is not None:
+                return True
+        return False
 
     def _setting(self, statement: SettingStatement) -> Outcome:
         if statement.kind == "set":
@@ -273,7 +354,8 @@ class Session:
         if transaction is not None:
             assert self._catalog is not None
             point = statement.point(self._catalog)
-            if point is not None and point.point is not None:
+            if point is not None:
+                assert point.point is not None
                 rows = point.point(transaction.get, parameters)
                 return Outcome("select", point.columns, iter(rows))
             prepared = statement.prepared(self._catalog, self._system)
@@ -349,14 +431,23 @@ class Session:
 
     # Writes --------------------------------------------------------------------------------------
 
-    def _write(self, statement: Statement, rows: Iterable[Given]) -> Outcome:
+    def _write(self, statement: Statement, rows: Iterable[Given], *, many: bool = False) -> Outcome:
         def work(transaction: Transaction, catalog: Catalog) -> Outcome:
             prepared = statement.prepared(catalog, self._system)
             write, arrange = prepared.write, statement.parsed.parameters.arrange
             assert write is not None
             written = Written()
             context = self._context(prepared, None, arranged=())
-            for given in context.halt.guard(rows):
+            loading = None
+            if many and prepared.load is not None and _is_settled(transaction, catalog):
+                loading = prepared.load.begin(transaction, context)
+            if loading is not None:
+                loading.add_rows(rows)
+                loading.finish(written)
+                rows_left: Iterable[Given] = ()
+            else:
+                rows_left = rows
+            for given in context.halt.guard(rows_left):
                 context.parameters = prepared.check(arrange(given))
                 write(transaction, context, written)
             returned = None if prepared.columns is None else iter(written.rows)
@@ -372,6 +463,7 @@ class Session:
         def work(transaction: Transaction, catalog: Catalog) -> int:
             prepared = statement.prepared(catalog, self._system)
             context = self._context(prepared, parameters)
+            transaction.spread()  # a new index wants to see every row
             if isinstance(prepared.plan, CreateAs):
                 return create_as(prepared.plan, transaction, context)
             run_steps(transaction, prepared.steps, statement.parsed.text)
@@ -441,6 +533,11 @@ def _catalog(view: Any) -> Catalog:
     catalog = view.state
     assert isinstance(catalog, Catalog)
     return catalog
+
+
+def _is_settled(transaction: Transaction, catalog: Catalog) -> bool:
+    """Whether the transaction has changed no definition: only then entries can be made ahead."""
+    return catalog.version == _catalog(transaction.snapshot).version
 
 
 def _released(rows: Iterable[Row], snapshot: Snapshot) -> Iterator[Row]:

@@ -38,6 +38,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from murmur import errors
 from murmur.errors import Closed, InvalidInput, ProgrammingError
+from murmur.swarm import bulk
 from murmur.swarm.result import Description, Result, Row, describe, result_of
 
 if TYPE_CHECKING:
@@ -217,6 +218,18 @@ class Connection:
     def executemany(self, operation: str, seq_of_parameters: Iterable[Parameters]) -> Cursor:
         """Run a statement for each row of parameters on a cursor of its own, and return that."""
         return self.cursor().executemany(operation, seq_of_parameters)
+
+    def insert_arrow(
+        self, table: str, data: Any, *, atomic: bool = True, timeout: float | None = None
+    ) -> int:
+        """Insert the rows of Arrow data into a table, as `Swarm.insert_arrow`; how many.
+
+        In the transaction that is open, unless `autocommit` is on.
+        """
+        with self._lock:
+            session = self._begin()
+            outcome = bulk.insert_arrow(session, table, data, atomic=atomic, timeout=timeout)
+            return outcome.rowcount
 
     def interrupt(self) -> None:
         """End the statement that runs, or whose rows are being read, with Interrupted.

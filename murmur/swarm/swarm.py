@@ -34,7 +34,7 @@ from murmur.kvcore import (
     format_vector,
     visible_value,
 )
-from murmur.swarm import kv, registry
+from murmur.swarm import bulk, kv, registry
 from murmur.swarm.documents import Documents
 from murmur.swarm.kv import Key
 from murmur.swarm.result import Result, from_arrow, result_of
@@ -269,6 +269,24 @@ class Swarm(Documents):
             text,
             lambda session: session.execute_many(text, rows, timeout_s=timeout),
         )
+
+    def insert_arrow(
+        self, table: str, data: Any, *, atomic: bool = True, timeout: float | None = None
+    ) -> Result:
+        """Insert the rows of Arrow data into a table: columns by name, values as they are.
+
+        `data` is a pyarrow Table, RecordBatch or reader, or whatever has `__arrow_c_stream__`:
+        frames of Polars and pandas, relations of DuckDB. Columns that it lacks take their defaults.
+        One transaction inserts all of them, and holds 64 MiB; with atomic=False there are as many
+        as it takes, in the order of the rows, and an error leaves those before it.
+        """
+        session = self.new_session()
+        try:
+            return result_of(
+                bulk.insert_arrow(session, table, data, atomic=atomic, timeout=timeout)
+            )
+        finally:
+            session.close()
 
     def new_session(self) -> Session:
         """A session of the SQL floor: a transaction of one's own. Its owner closes it."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from murmur.errors import Closed, InvalidInput
 from murmur.kvcore import DELETE, PUT, Operation, Replica
-from murmur.swarm import kv
+from murmur.swarm import bulk, kv
 from murmur.swarm.documents import Documents, DocumentWriter
 from murmur.swarm.kv import Key
 from murmur.swarm.result import Result, result_of
@@ -164,6 +164,12 @@ class SwarmTransaction(Documents):
         """Run a statement that writes once for each row of parameters."""
         self._open()
         return result_of(self._session.execute_many(text, rows, timeout_s=timeout))
+
+    def insert_arrow(self, table: str, data: Any, *, timeout: float | None = None) -> Result:
+        """Insert the rows of Arrow data into a table, as `Swarm.insert_arrow`."""
+        self._open()
+        outcome = bulk.insert_arrow(self._session, table, data, atomic=True, timeout=timeout)
+        return result_of(outcome)
 
     def interrupt(self) -> None:
         """End the statement that runs, from any thread; the transaction goes on."""

@@ -1,0 +1,284 @@
+"""Many rows at once: encoded by the kernel as a block, checked and loaded as a whole.
+
+    plan = load_plan(statement, table)          None: rows of this table go one by one (insert_row)
+    encoder = RowEncoder(plan); ...             of Python values or Arrow columns
+    load_block(tx, table, plan, encoder.finish(), checks=checks, statement=statement)
+
+What insert_row makes sure of for each row holds for the block: types and NOT NULL as values come
+in (RowSource.convert is the catalog's own check), then keys, CHECKs, unique values and foreign
+keys, against the snapshot, against other blocks of the transaction, and within the block. Records,
+cells and entries are the same, byte for byte.
+
+A block does not know what else the transaction has done to its table. Where it has done anything
+but load blocks, rows go one by one; so they do where entries are made of more than columns, and
+where a foreign key refers to a column of another type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgpack
+
+from murmur.catalog import keyspace
+from murmur.catalog.constraints import (
+    RowCheck,
+    StatementChecks,
+    check_row,
+    unique_violation,
+)
+from murmur.catalog.derivation import sources_of
+from murmur.catalog.fields import field_of, type_field
+from murmur.catalog.keyspace import prefix_range
+from murmur.catalog.layout import Intake, layout_of
+from murmur.catalog.schema import Column, ForeignKey, Table
+from murmur.kvcore import Atom, Transaction
+from murmur.kvcore.kernel.block_plan import (
+    CHILD,
+    CLAIM,
+    INDEX,
+    PARENT,
+    BlockPlan,
+    EntryPlan,
+    KeyPart,
+    RowSource,
+)
+from murmur.kvcore.kernel.blocks import RowBlock
+from murmur.kvcore.kernel.pure.row_block import first_present
+from murmur.kvcore.loads import insertion_of
+from murmur.kvcore.snapshot import Snapshot
+
+__all__ = [
+    "columns_of",
+    "constant_source",
+    "is_loadable",
+    "load_block",
+    "load_plan",
+    "value_source",
+]
+
+# Types whose values are their own atoms: the kernel checks them itself.
+_PLAIN = frozenset(
+    {"BOOLEAN", "SMALLINT", "INTEGER", "BIGINT", "COUNTER", "DOUBLE", "TEXT", "VARCHAR", "BLOB"}
+)
+_TEST_STAMP, _TEST_REPLICA, _TEST_SEQ = 1, bytes(8), 1
+
+
+def is_loadable(table: Table) -> bool:
+    """Whether rows of the table are nothing but columns, keys, and entries made of columns."""
+    known: bool | None = table.compiled.get(is_loadable)
+    if known is None:
+        known = table.kv is None
+        known = known and all(column.generated is None for column in table.columns)
+        known = known and all(index.plain for index in table.indexes)
+        # There is nothing else that makes entries of a row.
+        entries = len(table.indexes) + len(table.foreign_keys)
+        known = table.compiled[is_loadable] = known and len(sources_of(table)) == entries
+    return known
+
+
+def columns_of(table: Table) -> tuple[Column, ...]:
+    """The columns in the order in which a body has them: fields by id, then counters by id."""
+    by_id = sorted(table.columns, key=lambda column: column.id)
+    return tuple(sorted(by_id, key=lambda column: column.type.name == "COUNTER"))
+
+
+def load_plan(statement: StatementChecks, table: Table) -> BlockPlan | None:
+    """How the table's rows are encoded now; None if they have to go one by one."""
+    tx = statement.tx
+    rows = prefix_range(keyspace.row_prefix(table.id))
+    if not is_loadable(table) or tx.changes_between(*rows):
+        return None
+    parents = []
+    for foreign_key in table.foreign_keys:
+        parent = _parent_plan(statement, table, foreign_key)
+        if parent is None:
+            return None
+        parents.append(parent)
+    plan: BlockPlan | None = table.compiled.get(BlockPlan)
+    if plan is None:
+        plan = table.compiled[BlockPlan] = _plan(table)
+    return plan._replace(entries=plan.entries + tuple(parents)) if parents else plan
+
+
+def value_source(
+    table: Table, column: Column, position: int, fill: Callable[[], Any] | None = None
+) -> RowSource:
+    """A column whose values stand at a position of each row; -1: they are all made by `fill`.
+
+    `fill` makes a value in place of a NULL, for a key that fills itself.
+    """
+    intake = layout_of(table).intakes[column.id]
+    counter = column.type.name == "COUNTER"
+    key_float = column.type.is_float and column.id in table.primary_key  # NaN is no key
+    return RowSource(
+        field_of(column),
+        position,
+        _converter(table, intake, fill, counter=counter),
+        nullable=column.nullable and not counter and fill is None,
+        plain=column.type.name in _PLAIN and not key_float,
+        longest=column.type.length or 0,
+    )
+
+
+def constant_source(table: Table, column: Column, atom: Atom) -> RowSource:
+    """A column that holds the same in every row."""
+    if atom is None and not column.nullable:
+        return value_source(table, column, -1)  # the first row tells
+    packed: bytes = msgpack.packb(atom)
+    return RowSource(field_of(column), -1, lambda value: atom, constant=packed)
+
+
+def load_block(
+    tx: Transaction,
+    table: Table,
+    plan: BlockPlan,
+    block: RowBlock,
+    *,
+    checks: Sequence[RowCheck] = (),
+    statement: StatementChecks,
+) -> None:
+    """Insert the rows of a block. Raises ConstraintViolation, and then nothing is inserted."""
+    if not block.count:
+        return
+    layout = layout_of(table)
+    others = [other for other in tx.blocks if other.key(0).startswith(plan.prefix)]
+    taken = _taken(block, None, block.repeated, tx.snapshot, others)
+    if taken is not None:
+        raise unique_violation(table, None, _fields(block, taken))
+    if table.checks:
+        assert len(checks) == len(table.checks)
+        for row in range(block.count):
+            cell = block.cell(row, _TEST_STAMP, _TEST_REPLICA, _TEST_SEQ)
+            check_row(table, checks, layout.read(cell))
+    tx.guard(layout.digest_key)
+    for at, index in enumerate(table.indexes):
+        if index.unique:
+            taken = _taken(block, at, block.reclaimed(at), tx.snapshot, others)
+            if taken is not None:
+                raise unique_violation(table, index, _fields(block, taken))
+    first_parent = len(plan.entries) - len(table.foreign_keys)
+    parents = list(enumerate(table.foreign_keys, first_parent))
+    own = [each for each in parents if each[1].parent_table_id == table.id]
+    for at, foreign_key in parents:
+        if (at, foreign_key) not in own:
+            _verify_parents(tx, block, at, foreign_key, statement)
+    tx.load(block)
+    for at, foreign_key in own:  # rows of the block may refer to one another
+        _verify_parents(tx, block, at, foreign_key, statement)
+
+
+# Plans ---------------------------------------------------------------------
+
+
+def _plan(table: Table) -> BlockPlan:
+    columns = columns_of(table)
+    entries = []
+    for index in table.indexes:
+        parts = tuple(
+            _part(table, columns, part.column_id, part.descending) for part in index.columns
+        )
+        prefix = keyspace.entry_prefix(index.id, unique=index.unique)
+        entries.append(EntryPlan(CLAIM if index.unique else INDEX, prefix, parts))
+    for foreign_key in table.foreign_keys:
+        parts = tuple(_part(table, columns, each) for each in foreign_key.column_ids)
+        entries.append(EntryPlan(CHILD, keyspace.child_prefix(foreign_key.id), parts))
+    return BlockPlan(
+        fields=tuple(each.id for each in columns if each.type.name != "COUNTER"),
+        counters=tuple(each.id for each in columns if each.type.name == "COUNTER"),
+        prefix=keyspace.row_prefix(table.id),
+        parts=tuple(_part(table, columns, each) for each in table.primary_key),
+        entries=tuple(entries),
+    )
+
+
+def _part(
+    table: Table, columns: Sequence[Column], column_id: int, descending: bool = False
+) -> KeyPart:
+    column = table.column_by_id(column_id)
+    return KeyPart(columns.index(column), field_of(column), descending)
+
+
+def _parent_plan(
+    statement: StatementChecks, table: Table, foreign_key: ForeignKey
+) -> EntryPlan | None:
+    """The key of the row that a child refers to, of the child's columns."""
+    parent = statement.reference(foreign_key).parent
+    child_of = dict(zip(foreign_key.parent_column_ids, foreign_key.column_ids, strict=True))
+    if foreign_key.parent_index_id is None:
+        prefix = keyspace.row_prefix(parent.id)
+        asked = [(column_id, False) for column_id in parent.primary_key]
+    else:
+        prefix = keyspace.entry_prefix(foreign_key.parent_index_id, unique=True)
+        index = next(each for each in parent.indexes if each.id == foreign_key.parent_index_id)
+        asked = [(column.column_id, column.descending) for column in index.columns]
+    columns = columns_of(table)
+    parts = []
+    for column_id, descending in asked:
+        own, other = table.column_by_id(child_of[column_id]), parent.column_by_id(column_id)
+        if own.type != other.type:
+            return None
+        parts.append(KeyPart(columns.index(own), type_field(other.type), descending))
+    return EntryPlan(PARENT, prefix, tuple(parts))
+
+
+# Checks --------------------------------------------------------------------
+
+
+def _taken(
+    block: RowBlock,
+    plan: int | None,
+    repeated: int | None,
+    snapshot: Snapshot,
+    others: Sequence[RowBlock],
+) -> int | None:
+    """The row whose key, or claim of a plan, another row has: here, in the tree, or in a block."""
+    if repeated is not None:
+        return block.row_at(repeated)
+    found = _present(block, plan, snapshot)
+    for other in others:
+        if found is None:
+            found = block.shared(plan, other)
+    if found is None or plan is None:
+        return found
+    return block.row_at(block.asker(plan, found))
+
+
+def _present(block: RowBlock, plan: int | None, snapshot: Snapshot) -> int | None:
+    """The first row, or claim of a plan, whose key or values the snapshot has."""
+    if snapshot.look is not None:
+        found: Any = snapshot.look(lambda reads, sequence: block.present(plan, reads, sequence))
+        return found  # type: ignore[no-any-return]
+    probes = [block.key(row) for row in range(block.count)] if plan is None else block.asked(plan)
+    return first_present(snapshot.scan, probes)
+
+
+def _verify_parents(
+    tx: Transaction, block: RowBlock, plan: int, foreign_key: ForeignKey, statement: StatementChecks
+) -> None:
+    reference = statement.reference(foreign_key)
+    for at, key in enumerate(block.asked(plan)):
+        reference.guard_parent(tx, key)
+        if not reference.parent_exists(tx, key):
+            raise reference.orphan(_fields(block, block.row_at(block.asker(plan, at))))
+
+
+def _fields(block: RowBlock, row: int) -> Mapping[int, Atom]:
+    return insertion_of(block.body(row)).fields
+
+
+# Values --------------------------------------------------------------------
+
+
+def _converter(
+    table: Table, intake: Intake, fill: Callable[[], Any] | None, *, counter: bool
+) -> Callable[[Any], Atom]:
+    def convert(value: Any) -> Atom:
+        if value is None and fill is not None:
+            value = fill()
+        if counter:
+            return intake.check(value) or 0
+        return intake.atom(value, table)
+
+    return convert
