@@ -323,8 +323,8 @@ def test_pause_is_told_of_all_bytes_and_may_give_up(folder: Folder) -> None:
 def test_a_failure_of_the_storage_passes_through(kernel: ModuleType, operation: str) -> None:
     storage = MemoryStorage()
     folder = Folder(kernel, storage)
-    old = folder.flush(numbered(1000, 300), separate_bytes=299)
-    content: Content = {b"%06d" % number: b"x" * 300 for number in range(2000)}
+    old = folder.flush(numbered(60, 300), separate_bytes=299)  # as many reads, and a few more
+    content: Content = {b"%06d" % number: b"x" * 300 for number in range(200)}
     memtable = folder.memtable(content)
     tables: list[object] = []
     failures: list[int | None] = []
@@ -332,7 +332,7 @@ def test_a_failure_of_the_storage_passes_through(kernel: ModuleType, operation: 
         storage.fail(operation, skip=len(failures))
         try:
             tables = folder.write(
-                [memtable, [old]], table_bytes=100_000, separate_bytes=100_000, relocate=[2]
+                [memtable, [old]], table_bytes=10_000, separate_bytes=100_000, relocate=[2]
             )
         except OSError as error:
             failures.append(error.errno)
@@ -340,4 +340,4 @@ def test_a_failure_of_the_storage_passes_through(kernel: ModuleType, operation: 
             storage.heal()
     assert len(failures) >= 2
     assert set(failures) == {errno.EIO}
-    assert len(folder.pairs(*tables)) == 3000
+    assert len(folder.pairs(*tables)) == 260
