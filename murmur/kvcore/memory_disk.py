@@ -29,7 +29,7 @@ import posixpath
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -159,6 +159,7 @@ class Disk:
         self.calls: Counter[str] = Counter()
         self.operations = 0
         self.cut: int | None = None
+        self.watcher: Callable[[], None] | None = None
         self.capacity: int | None = None
         self.files = 0
 
@@ -175,6 +176,8 @@ class Disk:
 
     def enter(self, kind: str, name: str) -> Fault | None:
         """Count an operation, under the mutex; the fault that it shall suffer, if any."""
+        if self.watcher is not None:
+            self.watcher()
         self.operations += 1
         self.calls[kind] += 1
         if self.cut is not None and self.operations >= self.cut:

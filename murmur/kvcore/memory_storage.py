@@ -11,6 +11,7 @@ Tests run a workload on it, cut the power, and open what is left:
     crash(None)    power cut: what was synced and nothing else
     clone()        process kill: everything written is there, and nobody holds a lock
     copy()         cp -a: the same with other identities
+    watch(see)     see() before every operation: crash() there is a power cut at it
     fail(...)      chosen operations raise an OSError; a write may get half-way first
     limit(...)     the disk is full at so many bytes
 
@@ -26,6 +27,7 @@ import os
 import posixpath
 import struct
 from collections import Counter
+from collections.abc import Callable
 from random import Random
 
 from murmur.kvcore.memory_disk import Directory, Disk, Fault, File, PowerCut, Write, os_error
@@ -152,6 +154,13 @@ class MemoryStorage:
     def cut_power(self, at: int | None) -> None:
         """Raise PowerCut from operation number `at` on, counted from the first (None: never)."""
         self._disk.cut = at
+
+    def watch(self, see: Callable[[], None] | None) -> None:
+        """Call this before every operation, in the thread that asks for it, which no other passes.
+
+        So one run shows what a power cut at each of its operations would leave.
+        """
+        self._disk.watcher = see
 
     def fail(
         self,

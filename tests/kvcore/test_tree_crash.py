@@ -169,24 +169,50 @@ def run_until_cut(cut: int, turns: int, options: Options) -> Work:
 
 
 def sweep(turns: int, seeds: int, options: Options = PLAIN, step: int = 1) -> int:
-    whole = Work(MemoryStorage(), options=options)
-    whole.run(turns)
-    states = 0
-    for cut in range(1, whole.storage.operations + 1, step):
-        work = run_until_cut(cut, turns, options)
-        for seed in [None, *range(seeds)]:
-            rng = None if seed is None else Random(f"{cut} {seed}")
-            survivor = work.storage.crash(rng)
-            if rng is not None:  # the power is cut once more while the tree is opened
-                survivor.cut_power(at=rng.randrange(1, 25))
-                try:
-                    open_tree(survivor, options=options).close()
-                except PowerCut:
-                    survivor = survivor.crash(rng)
-                survivor.cut_power(at=None)
-            surviving(work, survivor, work.durable)
-            states += 1
+    """Cut the power at every operation of one run, or every so many; how many states that left."""
+    work = Work(MemoryStorage(), options=options)
+    cut = states = 0
+    wrong: list[BaseException] = []
+
+    def see() -> None:
+        nonlocal cut, states
+        cut += 1
+        if cut % step or wrong:
+            return
+        try:
+            for seed in [None, *range(seeds)]:
+                after_a_cut(work, None if seed is None else Random(f"{cut} {seed}"))
+                states += 1
+        except BaseException as error:
+            error.add_note(f"the power was cut at operation {cut}")
+            wrong.append(error)
+
+    work.storage.watch(see)
+    work.run(turns)
+    work.storage.watch(None)
+    work.close()
+    if wrong:
+        raise wrong[0]
     return states
+
+
+def after_a_cut(work: Work, rng: Random | None) -> None:
+    survivor = work.storage.crash(rng)
+    if rng is not None:  # the power is cut once more while the tree is opened
+        survivor.cut_power(at=rng.randrange(1, 25))
+        try:
+            open_tree(survivor, options=work.options).close()
+        except PowerCut:
+            survivor = survivor.crash(rng)
+        survivor.cut_power(at=None)
+    surviving(work, survivor, work.durable)
+
+
+@pytest.mark.parametrize("options", [PLAIN, RICH], ids=["plain", "rich"])
+def test_who_meets_a_power_cut_leaves_it_at_that(options: Options) -> None:
+    for cut in range(1, 700, 29):
+        work = run_until_cut(cut, 40, options)
+        after_a_cut(work, Random(cut))
 
 
 def test_a_power_cut_anywhere_leaves_what_a_mark_stands_for() -> None:
