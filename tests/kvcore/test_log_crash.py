@@ -9,7 +9,6 @@ A failure names its workload and cut; `examine(workload, cut)` replays it.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
 from random import Random
 
 import pytest
@@ -30,7 +29,8 @@ STEPS = 14
 class Workload:
     """A random history of one log, the same for a seed wherever it is cut."""
 
-    def __init__(self, seed: int, cut: int | None) -> None:
+    def __init__(self, seed: int, cut: int | None = None) -> None:
+        self.seed = seed
         self.storage = MemoryStorage(preallocates=seed % 2 == 0)
         self.storage.cut_power(cut)
         self.rng = Random(seed)
@@ -150,19 +150,46 @@ class Workload:
             self.open()  # what the failed sync should have saved is still in the cache
 
 
-def examine(seed: int, cut: int) -> bool:
+def run_until_cut(seed: int, cut: int) -> bool:
     """Run a workload up to the cut, and check what is left. False: it ended before the cut."""
     work = Workload(seed, cut)
     try:
         work.run()
     except PowerCut:
-        if work.log is not None:
-            work.note_durable()
-    else:
-        return False
+        examine(work, cut)
+        return True
+    return False
+
+
+def sweep(seed: int) -> int:
+    """Cut the power at every operation of one run; how many there were."""
+    work = Workload(seed)
+    cuts = 0
+    wrong: list[BaseException] = []
+
+    def see() -> None:
+        nonlocal cuts
+        cuts += 1
+        if not wrong:
+            try:
+                examine(work, cuts)
+            except BaseException as error:
+                wrong.append(error)
+
+    work.storage.watch(see)
+    work.run()
+    work.storage.watch(None)
+    if wrong:
+        raise wrong[0]
+    return cuts
+
+
+def examine(work: Workload, cut: int) -> None:
+    if work.log is not None:
+        work.note_durable()
     possible = work.entries + work.pending
     for chance in range(2):
-        where = f"workload {seed}, cut {cut}, chance {chance}"
+        where = f"workload {work.seed}, cut {cut}, chance {chance}"
         survivor = work.storage.crash(Random(chance * 1000 + cut))
         nested = survivor.clone()
         log = check(survivor, work, possible, where)
@@ -177,7 +204,6 @@ def examine(seed: int, cut: int) -> bool:
             Log.open(nested, segment_bytes=SEGMENT_BYTES, clean_end=work.clean_end)
         except PowerCut:
             check(nested.crash(Random(cut)), work, possible, where + ", nested")
-    return True
 
 
 def check(storage: MemoryStorage, work: Workload, possible: list[Entry], where: str) -> Log:
@@ -191,13 +217,6 @@ def check(storage: MemoryStorage, work: Workload, possible: list[Entry], where: 
     return log
 
 
-def cuts(seed: int) -> Iterator[int]:
-    cut = 1
-    while examine(seed, cut):
-        yield cut
-        cut += 1
-
-
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segment_module, "BLOCK_BYTES", 150)
@@ -206,10 +225,16 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("seed", range(40))
 def test_power_cut_at_every_operation(seed: int) -> None:
-    assert sum(1 for _ in cuts(seed)) > 30
+    assert sweep(seed) > 30
+    cut = 1 + seed % 12
+    while run_until_cut(seed, cut):
+        cut += 12
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(1000, 2500))
 def test_power_cut_at_every_operation_of_many_workloads(seed: int) -> None:
-    assert sum(1 for _ in cuts(seed)) > 30
+    assert sweep(seed) > 30
+    cut = 1 + seed % 7
+    while run_until_cut(seed, cut):
+        cut += 7

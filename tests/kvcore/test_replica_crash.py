@@ -39,7 +39,7 @@ def opened(storage: Any, seed: int = 1, **options: Any) -> Replica:
 class Workload:
     """Numbered transactions: each writes the number in two registers and counts itself in a row."""
 
-    def __init__(self, seed: int, cut: int | None, durability: str) -> None:
+    def __init__(self, seed: int, durability: str, cut: int | None = None) -> None:
         self.seed = seed
         self.durability = durability
         self.storage = MemoryStorage()
@@ -95,10 +95,9 @@ def abandon(replica: Replica) -> None:
         return
 
 
-def examine(seed: int, cut: int | None, durability: str) -> bool:
+def run_until_cut(seed: int, durability: str, cut: int) -> bool:
     """Run the workload, cut, restart, look; whether the power was cut within the workload."""
-    where = f"examine({seed}, {cut}, {durability!r})"
-    work = Workload(seed, cut, durability)
+    work = Workload(seed, durability, cut)
     was_cut = False
     try:
         work.run()
@@ -106,7 +105,35 @@ def examine(seed: int, cut: int | None, durability: str) -> bool:
         was_cut = True
     except (MurmurError, OSError):
         was_cut = True  # the background thread met the cut first
-    for chance in (None, Random(seed), Random(seed + 1)):
+    examine(work, f"run_until_cut({seed}, {durability!r}, {cut})")
+    return was_cut
+
+
+def sweep(seed: int, durability: str) -> int:
+    """Cut the power at every operation of one run; how many there were."""
+    work = Workload(seed, durability)
+    cuts = 0
+    wrong: list[BaseException] = []
+
+    def see() -> None:
+        nonlocal cuts
+        cuts += 1
+        if not wrong:
+            try:
+                examine(work, f"sweep({seed}, {durability!r}), operation {cuts}")
+            except BaseException as error:
+                wrong.append(error)
+
+    work.storage.watch(see)
+    work.run()
+    work.storage.watch(None)
+    if wrong:
+        raise wrong[0]
+    return cuts
+
+
+def examine(work: Workload, where: str) -> None:
+    for chance in (None, Random(work.seed), Random(work.seed + 1)):
         after = work.storage.crash(chance)
         replica = opened(after, seed=7)
         try:
@@ -119,7 +146,6 @@ def examine(seed: int, cut: int | None, durability: str) -> bool:
             replica.close()
         with opened(after, seed=8) as replica:
             assert replica.state_hash() == digest, where
-    return was_cut
 
 
 def state_of(replica: Replica, where: str) -> int:
@@ -140,10 +166,10 @@ def state_of(replica: Replica, where: str) -> int:
 @pytest.mark.parametrize("durability", ["commit", "batched", "none"])
 @pytest.mark.parametrize("seed", range(3))
 def test_power_is_cut_at_every_operation(seed: int, durability: str) -> None:
-    cut = 1
-    while examine(seed, cut, durability):
-        cut += 1
-    assert cut > 30
+    assert sweep(seed, durability) > 30
+    cut = 1 + seed
+    while run_until_cut(seed, durability, cut):
+        cut += 12
 
 
 @pytest.mark.soak
@@ -151,9 +177,10 @@ def test_power_is_cut_at_every_operation(seed: int, durability: str) -> None:
 def test_power_is_cut_at_every_operation_at_length() -> None:
     for seed in range(100, 400):
         for durability in ("commit", "batched", "none"):
-            cut = 1
-            while examine(seed, cut, durability):
-                cut += 1
+            sweep(seed, durability)
+            cut = 1 + seed % 7
+            while run_until_cut(seed, durability, cut):
+                cut += 7
 
 
 def test_a_failed_sync_poisons_the_handle_and_says_so() -> None:
