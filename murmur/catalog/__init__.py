@@ -8,6 +8,18 @@ conflicts(view, catalog)                            what replicas wrote apart an
 
 from __future__ import annotations
 
+from murmur.catalog.alter import (
+    comment_on_column,
+    comment_on_index,
+    comment_on_table,
+    comment_on_view,
+    drop_not_null,
+    rename_index,
+    rename_view,
+    set_default,
+    set_not_null,
+    set_type,
+)
 from murmur.catalog.atoms import decoder, encoder, from_atom, to_atom
 from murmur.catalog.catalog import Catalog, Dispute, table_of
 from murmur.catalog.conflicts import Conflict, conflicts
@@ -100,6 +112,10 @@ __all__ = [
     "atoms_getter",
     "check",
     "checker",
+    "comment_on_column",
+    "comment_on_index",
+    "comment_on_table",
+    "comment_on_view",
     "conflicting_row",
     "conflicts",
     "create_index",
@@ -110,6 +126,7 @@ __all__ = [
     "drop_column",
     "drop_constraint",
     "drop_index",
+    "drop_not_null",
     "drop_table",
     "encoder",
     "from_atom",
@@ -120,13 +137,18 @@ __all__ = [
     "parse_type",
     "prefix_range",
     "rename_column",
+    "rename_index",
     "rename_table",
+    "rename_view",
     "row_bounds",
     "row_decoder",
     "row_prefix",
     "row_reader",
     "scan_index",
     "scan_rows",
+    "set_default",
+    "set_not_null",
+    "set_type",
     "table_of",
     "to_atom",
     "update_row",

@@ -247,6 +247,7 @@ def _settle(
             primary_key_name=record.primary_key_name,
             indexes=indexes,
             checks=tuple(_awake_checks(record, ids, names[record.id], disputes)),
+            comment=record.comment,
             kv=record.kv,
             trigrams=tuple(
                 sorted(
@@ -302,6 +303,8 @@ def _shown_columns(record: TableRecord) -> tuple[Column, ...]:
             default=column.default,
             position=position,
             generated=column.generated,
+            kept=column.kept,
+            comment=column.comment,
         )
         for position, column in enumerate(ordered)
     )

@@ -5,6 +5,7 @@
     row            an insertion of a row that somebody else inserted too  the row that is read
     unique         a row whose unique value an earlier row holds          that row
     foreign key    a child whose parent is gone
+    not null       a row with a NULL where somebody else had made the column NOT NULL
     unreadable     a value that is not of its column's type, which reads NULL, or a row under a
                    key that is not its own: some peer writes what this release does not; of a table
                    over KV keys, what puts wrote that its columns do not take
@@ -167,7 +168,9 @@ def _lives(view: View, table: Table, catalog: Catalog) -> Iterator[Conflict]:
     layout = layout_of(table)
     for key, cell in view.scan(*prefix_range(row_prefix(table.id))):
         winner, *losers = decode_record(cell)
-        yield from _unreadable(layout, key, winner, visible_fields(cell))
+        fields = visible_fields(cell)
+        yield from _unreadable(layout, key, winner, fields)
+        yield from _nulls(table, key, winner, fields)
         for loser in losers:
             differing = [
                 column
@@ -224,6 +227,26 @@ def _unreadable(
             stamp=rank[0],
             replica=rank[1],
         )
+
+
+def _nulls(
+    table: Table, key: bytes, winner: Life, fields: Mapping[int, Atom]
+) -> Iterator[Conflict]:
+    """NULLs in columns that somebody else made NOT NULL."""
+    for column in table.columns:
+        if not column.nullable and fields.get(column.id, column.missing) is None:
+            rank = _written_at(winner, [column.id])
+            yield Conflict(
+                kind="not null",
+                table=table.name,
+                key=_row_key(table, key, fields),
+                constraint=column.name,
+                detail=f'column "{column.name}" holds NULL',
+                winner=None,
+                loser=_row_text(table.columns, fields),
+                stamp=rank[0],
+                replica=rank[1],
+            )
 
 
 def _claims(view: View, table: Table, index: Index) -> Iterator[Conflict]:

@@ -71,12 +71,12 @@ def create_table(
     tx: Transaction, definition: TableDefinition, *, if_not_exists: bool = False
 ) -> bool:
     """CREATE TABLE; False when the table was there and `if_not_exists` says that this is fine."""
-    catalog = _catalog(tx)
+    catalog = catalog_seen(tx)
     if if_not_exists and catalog.table(definition.name) is not None:
         return False
-    _check_free(catalog, definition.name)
+    check_free(catalog, definition.name)
     table = draft_table(catalog, definition)
-    with _whole(tx):
+    with whole(tx):
         for column in table.columns:
             _write_column(tx, table.id, column)
         for index in table.indexes:
@@ -93,7 +93,7 @@ def drop_table(
     tx: Transaction, name: str, *, if_exists: bool = False, cascade: bool = False
 ) -> bool:
     """DROP TABLE; with `cascade`, foreign keys of other tables that lean on it go too."""
-    catalog = _catalog(tx)
+    catalog = catalog_seen(tx)
     table = catalog.table(name)
     if table is None:
         if if_exists:
@@ -107,7 +107,7 @@ def drop_table(
             f'cannot drop table "{name}": foreign key "{children[0].name}" of table '
             f'"{child.name}" depends on it; use CASCADE to drop the foreign key too'
         )
-    with _whole(tx):
+    with whole(tx):
         for key in children:
             tx.remove(keyspace.item_key(key.table_id, keyspace.FOREIGN_KEY, key.id))
         tx.edit(keyspace.table_key(table.id), {DROPPED: pack_vector(tx.snapshot.vector)})
@@ -116,11 +116,11 @@ def drop_table(
 
 def rename_table(tx: Transaction, name: str, new_name: str) -> None:
     """ALTER TABLE ... RENAME TO."""
-    catalog = _catalog(tx)
-    table = _table(catalog, name)
-    _check_free(catalog, new_name)
+    catalog = catalog_seen(tx)
+    table = table_named(catalog, name)
+    check_free(catalog, new_name)
     check_name(new_name)
-    with _whole(tx):
+    with whole(tx):
         tx.edit(keyspace.table_key(table.id), {NAME: new_name})
 
 
@@ -128,24 +128,27 @@ def create_view(
     tx: Transaction, name: str, text: str, columns: tuple[str, ...] = (), *, replace: bool = False
 ) -> None:
     """CREATE [OR REPLACE] VIEW; `text` is a query that can be bound now."""
-    catalog = _catalog(tx)
+    catalog = catalog_seen(tx)
     known = catalog.view(name)
     if known is None or not replace:
-        _check_free(catalog, name)
+        check_free(catalog, name)
     check_name(name)
-    view = SqlView(keyspace.view_id(name) if known is None else known.id, name, text, columns)
-    with _whole(tx):
+    identity, comment = keyspace.view_id(name), None
+    if known is not None:
+        identity, comment = known.id, known.comment
+    view = SqlView(identity, name, text, columns, comment)
+    with whole(tx):
         tx.insert(keyspace.view_key(view.id), view_fields(view), replace=True)
 
 
 def drop_view(tx: Transaction, name: str, *, if_exists: bool = False) -> bool:
     """DROP VIEW; False when there was none and `if_exists` says that this is fine."""
-    view = _catalog(tx).view(name)
+    view = catalog_seen(tx).view(name)
     if view is None:
         if if_exists:
             return False
         raise InvalidInput(f'view "{name}" does not exist')
-    with _whole(tx):
+    with whole(tx):
         tx.remove(keyspace.view_key(view.id))
     return True
 
@@ -154,8 +157,8 @@ def add_column(
     tx: Transaction, table_name: str, column: ColumnDefinition, *, if_not_exists: bool = False
 ) -> bool:
     """ALTER TABLE ... ADD COLUMN. Rows stay as they are, and read the constant default or NULL."""
-    catalog = _catalog(tx)
-    table = _table(catalog, table_name)
+    catalog = catalog_seen(tx)
+    table = table_named(catalog, table_name)
     if table.column(column.name) is not None:
         if if_not_exists:
             return False
@@ -179,7 +182,7 @@ def add_column(
     if column.generated is not None:
         by_name = {each.name: each for each in table.columns}
         new = replace(new, generated=draft_generated(table_name, column.generated, by_name))
-    with _whole(tx):
+    with whole(tx):
         _write_column(tx, table.id, new)
         if new.generated is not None:
             _check_computed(tx, table.id)
@@ -188,8 +191,8 @@ def add_column(
 
 def rename_column(tx: Transaction, table_name: str, name: str, new_name: str) -> None:
     """ALTER TABLE ... RENAME COLUMN; also of a hidden column, under its suffixed name."""
-    catalog = _catalog(tx)
-    table = _table(catalog, table_name)
+    catalog = catalog_seen(tx)
+    table = table_named(catalog, table_name)
     column = _column_called(catalog, table, name)
     if table.kv is not None and table.kv.values == "json" and column not in table.primary_key:
         raise InvalidInput(
@@ -199,14 +202,14 @@ def rename_column(tx: Transaction, table_name: str, name: str, new_name: str) ->
     if table.column(new_name) is not None:
         raise InvalidInput(f'column "{new_name}" of table "{table_name}" already exists')
     check_name(new_name)
-    with _whole(tx):
+    with whole(tx):
         tx.edit(keyspace.item_key(table.id, keyspace.COLUMN, column), {NAME: new_name})
 
 
 def drop_column(tx: Transaction, table_name: str, name: str, *, if_exists: bool = False) -> bool:
     """ALTER TABLE ... DROP COLUMN: its indexes, CHECKs and foreign keys go with it."""
-    catalog = _catalog(tx)
-    table = _table(catalog, table_name)
+    catalog = catalog_seen(tx)
+    table = table_named(catalog, table_name)
     column = table.column(name)
     if column is None:
         if if_exists:
@@ -224,7 +227,7 @@ def drop_column(tx: Transaction, table_name: str, name: str, *, if_exists: bool 
     for other in table.columns:
         if other.generated is not None and column.id in other.generated.column_ids:
             raise InvalidInput(f'generated column "{other.name}" depends on column "{name}"')
-    with _whole(tx):
+    with whole(tx):
         for index in table.indexes:
             if column.id in index.input_ids:
                 tx.remove(keyspace.item_key(table.id, keyspace.INDEX, index.id))
@@ -257,8 +260,8 @@ def create_index(
 
     With a `predicate` it holds the rows for which that is TRUE.
     """
-    catalog = _catalog(tx)
-    table = _table(catalog, table_name)
+    catalog = catalog_seen(tx)
+    table = table_named(catalog, table_name)
     if name and index_named(catalog, name) is not None:
         if if_not_exists:
             return False
@@ -266,7 +269,7 @@ def create_index(
     index = draft_index(
         catalog, table, columns, name, unique=unique, constraint=constraint, predicate=predicate
     )
-    with _whole(tx):
+    with whole(tx):
         if unique or not index.plain:
             tx.guard_range(*keyspace.prefix_range(keyspace.row_prefix(table.id)))
         _write_index(tx, index)
@@ -286,26 +289,26 @@ def create_trigram_index(
     if_not_exists: bool = False,
 ) -> bool:
     """CREATE INDEX ... USING trigram, of one text column."""
-    catalog = _catalog(tx)
-    table = _table(catalog, table_name)
+    catalog = catalog_seen(tx)
+    table = table_named(catalog, table_name)
     if name and index_named(catalog, name) is not None:
         if if_not_exists:
             return False
         raise InvalidInput(f'index "{name}" already exists')
     index = draft_trigram_index(catalog, table, column_name, name)
     key = keyspace.item_key(table.id, keyspace.TRIGRAM, index.id)
-    with _whole(tx):
+    with whole(tx):
         tx.insert(key, trigram_fields(index), replace=True)
     return True
 
 
 def drop_index(tx: Transaction, name: str, *, if_exists: bool = False) -> bool:
     """DROP INDEX; one that UNIQUE made is dropped by drop_constraint."""
-    catalog = _catalog(tx)
+    catalog = catalog_seen(tx)
     index = catalog.index(name)
     trigrams = catalog.trigram_index(name)
     if trigrams is not None:
-        with _whole(tx):
+        with whole(tx):
             tx.remove(keyspace.item_key(trigrams.table_id, keyspace.TRIGRAM, trigrams.id))
         return True
     if index is None:
@@ -324,8 +327,8 @@ def drop_constraint(
     tx: Transaction, table_name: str, name: str, *, if_exists: bool = False
 ) -> bool:
     """ALTER TABLE ... DROP CONSTRAINT, of a UNIQUE, FOREIGN KEY or CHECK."""
-    catalog = _catalog(tx)
-    table = _table(catalog, table_name)
+    catalog = catalog_seen(tx)
+    table = table_named(catalog, table_name)
     for index in table.indexes:
         if index.constraint and index.name == name:
             _remove_index(tx, catalog, index)
@@ -334,7 +337,7 @@ def drop_constraint(
     named += [(keyspace.CHECK, each.id, each.name) for each in table.checks]
     for kind, item, item_name in named:
         if item_name == name:
-            with _whole(tx):
+            with whole(tx):
                 tx.remove(keyspace.item_key(table.id, kind, item))
             return True
     if if_exists:
@@ -344,10 +347,10 @@ def drop_constraint(
 
 def add_foreign_key(tx: Transaction, table_name: str, definition: ForeignKeyDefinition) -> None:
     """ALTER TABLE ... ADD FOREIGN KEY; the rows that are there must hold it."""
-    catalog = _catalog(tx)
-    table = _table(catalog, table_name)
+    catalog = catalog_seen(tx)
+    table = table_named(catalog, table_name)
     foreign_key = draft_foreign_key(catalog, table, definition)
-    with _whole(tx):
+    with whole(tx):
         tx.guard_range(*keyspace.prefix_range(keyspace.row_prefix(table.id)))
         _write_foreign_key(tx, foreign_key)
         check_new_foreign_key(tx, foreign_key)
@@ -355,9 +358,9 @@ def add_foreign_key(tx: Transaction, table_name: str, definition: ForeignKeyDefi
 
 def add_check(tx: Transaction, table_name: str, definition: CheckDefinition, holds: Holds) -> None:
     """ALTER TABLE ... ADD CHECK; `holds` is the compiled text, for the rows that are there."""
-    table = _table(_catalog(tx), table_name)
+    table = table_named(catalog_seen(tx), table_name)
     check = draft_check(table, definition)
-    with _whole(tx):
+    with whole(tx):
         tx.guard_range(*keyspace.prefix_range(keyspace.row_prefix(table.id)))
         for _, row in scan_rows(tx, table):
             if holds(row) is False:
@@ -369,7 +372,7 @@ def add_check(tx: Transaction, table_name: str, definition: CheckDefinition, hol
 
 
 @contextmanager
-def _whole(tx: Transaction) -> Iterator[None]:
+def whole(tx: Transaction) -> Iterator[None]:
     """All writes of the block, or none; and nobody else's DDL beside them."""
     savepoint = tx.savepoint()
     tx.guard_range(*keyspace.prefix_range(keyspace.CATALOG))
@@ -380,19 +383,22 @@ def _whole(tx: Transaction) -> Iterator[None]:
         raise
 
 
-def _catalog(tx: Transaction) -> Catalog:
+def catalog_seen(tx: Transaction) -> Catalog:
+    """The catalog as this transaction sees it."""
     catalog = tx.state
     assert isinstance(catalog, Catalog)
     return catalog
 
 
-def _check_free(catalog: Catalog, name: str) -> None:
+def check_free(catalog: Catalog, name: str) -> None:
+    """Refuse a name that a table or a view has."""
     for what, known in (("table", catalog.table(name)), ("view", catalog.view(name))):
         if known is not None:
             raise InvalidInput(f'{what} "{name}" already exists')
 
 
-def _table(catalog: Catalog, name: str) -> Table:
+def table_named(catalog: Catalog, name: str) -> Table:
+    """The table of this name; InvalidInput if there is none."""
     table = catalog.table(name)
     if table is None:
         raise no_table(name)
@@ -412,7 +418,7 @@ def _column_called(catalog: Catalog, table: Table, name: str) -> int:
 
 def _check_computed(tx: Transaction, table_id: int) -> None:
     """What has just been defined can be computed of every row; DataError otherwise."""
-    table = _catalog(tx).table_by_id(table_id)
+    table = catalog_seen(tx).table_by_id(table_id)
     assert table is not None
     layout = layout_of(table)
     rows = keyspace.prefix_range(keyspace.row_prefix(table_id))
@@ -445,5 +451,5 @@ def _remove_index(tx: Transaction, catalog: Catalog, index: Index) -> None:
     for foreign_key in catalog.referencing(index.table_id):
         if foreign_key.parent_index_id == index.id:
             raise InvalidInput(f'foreign key "{foreign_key.name}" depends on index "{index.name}"')
-    with _whole(tx):
+    with whole(tx):
         tx.remove(keyspace.item_key(index.table_id, keyspace.INDEX, index.id))

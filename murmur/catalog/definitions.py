@@ -4,11 +4,12 @@ Each is an ordinary replicated record (keyspace.py says under which key), so con
 as rows do: field by field inside a life, and lives side by side when two replicas made the same
 thing apart. Field numbers:
 
-    all          1 name  2 dropped
+    all          1 name  2 dropped  30 comment
     table        3 generation  4 primary key: column id u32*  5 its name
                  20 prefix of KV keys  21 how values hold columns: "whole" or "json"
     column       3 type as text  4 nullable  5 position
                  6 default's kind  7 default's value  8 default's text  9 generated as: expression
+                 10 rows without it read 11, and not the default  11 a value
     index        3 unique  4 constraint  5 columns: (column id u32 | descending u8)*
                  6 predicate: expression  16, 17, ... expressions that stand in its columns
     foreign key  3 columns: u32*  4 parent table: u64  5 parent columns: u32*  6 on delete
@@ -48,6 +49,7 @@ from murmur.catalog.schema import (
     ForeignKey,
     Index,
     IndexColumn,
+    Kept,
     KvPrefix,
     RowExpression,
     Table,
@@ -59,12 +61,12 @@ from murmur.errors import InvalidInput
 from murmur.kvcore import Atom, Life, decode_record
 
 # On disk: never renumber, never reuse.
-NAME, DROPPED = 1, 2
+NAME, DROPPED, COMMENT = 1, 2, 30
 TABLE_GENERATION, TABLE_KEY, TABLE_KEY_NAME = 3, 4, 5
 TABLE_KV_PREFIX, TABLE_KV_VALUES = 20, 21
 COLUMN_TYPE, COLUMN_NULLABLE, COLUMN_POSITION = 3, 4, 5
 DEFAULT_KIND, DEFAULT_VALUE, DEFAULT_TEXT = 6, 7, 8
-COLUMN_GENERATED = 9
+COLUMN_GENERATED, COLUMN_KEEPS_MISSING, COLUMN_MISSING = 9, 10, 11
 INDEX_UNIQUE, INDEX_CONSTRAINT, INDEX_COLUMNS, INDEX_PREDICATE = 3, 4, 5, 6
 INDEX_EXPRESSION = 16  # the first; the others follow
 CHILD_COLUMNS, PARENT_TABLE, PARENT_COLUMNS, ON_DELETE = 3, 4, 5, 6
@@ -120,6 +122,8 @@ class ColumnRecord:
     position: int
     rank: Rank
     generated: RowExpression | None = None
+    kept: Kept | None = None
+    comment: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +173,7 @@ class TableRecord:
     unreadable: tuple[bytes, ...] = ()  # keys of records that are not as this release writes them
     kv: KvPrefix | None = None
     trigrams: tuple[TrigramRecord, ...] = ()
+    comment: str | None = None
 
 
 def table_fields(table: Table) -> Fields:
@@ -199,6 +204,10 @@ def column_fields(column: Column) -> Fields:
         fields[DEFAULT_TEXT] = column.default.text
     if column.generated is not None:
         fields[COLUMN_GENERATED] = pack_expression(column.generated)
+    if column.kept is not None:
+        fields[COLUMN_KEEPS_MISSING], fields[COLUMN_MISSING] = True, column.kept.value
+    if column.comment is not None:
+        fields[COMMENT] = column.comment
     return fields
 
 
@@ -216,6 +225,8 @@ def index_fields(index: Index) -> Fields:
         fields[INDEX_PREDICATE] = pack_expression(index.predicate)
     for at, each in enumerate(part.expression for part in index.columns if part.expression):
         fields[INDEX_EXPRESSION + at] = pack_expression(each)
+    if index.comment is not None:
+        fields[COMMENT] = index.comment
     return fields
 
 
@@ -388,6 +399,7 @@ def _table(
         unreadable=unreadable,
         kv=_kv_prefix(fields),
         trigrams=trigrams,
+        comment=comment_of(fields),
     )
 
 
@@ -428,7 +440,24 @@ def _column(column_id: int, fields: Fields, rank: Rank) -> ColumnRecord:
         generated=unpack_expression(fields, COLUMN_GENERATED)
         if fields.get(COLUMN_GENERATED) is not None
         else None,
+        kept=_kept(fields, sql_type),
+        comment=comment_of(fields),
     )
+
+
+def _kept(fields: Fields, sql_type: SqlType) -> Kept | None:
+    if fields.get(COLUMN_KEEPS_MISSING) is not True:
+        return None
+    value = fields.get(COLUMN_MISSING)
+    if value is not None and not is_atom(value, sql_type):
+        raise InvalidInput(f"a value of rows that lack it that is not {sql_type}")
+    return Kept(value)
+
+
+def comment_of(fields: Mapping[int, Atom]) -> str | None:
+    """The comment in a definition's fields."""
+    comment = fields.get(COMMENT)
+    return comment if isinstance(comment, str) else None
 
 
 def _index(table_id: int, index_id: int, fields: Fields) -> Index:
@@ -458,6 +487,7 @@ def _index(table_id: int, index_id: int, fields: Fields) -> Index:
         unique=unique,
         constraint=typed(fields, INDEX_CONSTRAINT, bool),
         predicate=where,
+        comment=comment_of(fields),
     )
 
 
@@ -533,7 +563,7 @@ def disputes_of(what: str, stands: Standing) -> Iterable[Disputed]:
 
 
 def _said(what: str, fields: Mapping[int, Atom], differing: Iterable[int]) -> str:
-    names = _FIELD_NAMES[what]
+    names = {COMMENT: "comment", **_FIELD_NAMES[what]}
     return ", ".join(
         f"{names.get(field, f'field {field}')} = {fields.get(field)!r}" for field in differing
     )
@@ -581,6 +611,8 @@ _FIELD_NAMES: Mapping[str, Mapping[int, str]] = {
         DEFAULT_VALUE: "default's value",
         DEFAULT_TEXT: "default",
         COLUMN_GENERATED: "generated as",
+        COLUMN_KEEPS_MISSING: "rows without it keep a value",
+        COLUMN_MISSING: "value of rows without it",
     },
     "index": {NAME: "name", INDEX_CONSTRAINT: "constraint"},
     "foreign key": {NAME: "name", ON_DELETE: "on delete"},

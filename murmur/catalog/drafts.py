@@ -181,6 +181,19 @@ def draft_index(
     return Index(identity, name, table.id, tuple(parts), unique, constraint, where)
 
 
+def renamed_index(index: Index, name: str) -> Index:
+    """The same index under another name, and so under another id."""
+    predicate = index.predicate
+    identity = keyspace.index_id(
+        index.table_id,
+        name,
+        [(part.column_id, part.descending) for part in index.columns],
+        unique=index.unique,
+        predicate=None if predicate is None else expression_id(index.table_id, predicate),
+    )
+    return replace(index, id=identity, name=name)
+
+
 def _indexed(table: Table, definition: ExpressionDefinition) -> RowExpression:
     columns = [_column(table, name) for name in definition.columns]
     if not columns:

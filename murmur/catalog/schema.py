@@ -44,6 +44,13 @@ class Default:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What rows from before a column read, in stored form, after its default has changed."""
+
+    value: Atom
+
+
 def _unread(fields: Mapping[int, Atom]) -> Atom:
     return None
 
@@ -84,6 +91,8 @@ class Column:
     default: Default | None = None
     position: int = 0  # index into Table.columns, and into a row tuple
     generated: RowExpression | None = None
+    kept: Kept | None = None
+    comment: str | None = None
 
     def atom(self, fields: Mapping[int, Atom]) -> Atom:
         """What it holds in the row with these fields, in stored form."""
@@ -96,6 +105,8 @@ class Column:
         """What a row that was written without this column reads, in stored form."""
         if self.type.name == "COUNTER":
             return 0
+        if self.kept is not None:
+            return self.kept.value
         return self.default.value if self.default is not None else None
 
 
@@ -125,6 +136,7 @@ class Index:
     unique: bool = False
     constraint: bool = False  # it came from UNIQUE in a table, not from CREATE INDEX
     predicate: RowExpression | None = None
+    comment: str | None = None
 
     @property
     def column_ids(self) -> tuple[int, ...]:
@@ -209,6 +221,7 @@ class Table:
     checks: tuple[Check, ...] = ()
     kv: KvPrefix | None = None  # its rows are KV keys: kv_tables.py
     trigrams: tuple[TrigramIndex, ...] = ()
+    comment: str | None = None
     # What other modules compile from a table (codecs, entry functions) lives as long as it.
     compiled: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
@@ -225,6 +238,10 @@ class Table:
         """The visible column of this id; KeyError when there is none."""
         by_id: dict[int, Column] = self._by_id  # type: ignore[attr-defined]
         return by_id[column_id]
+
+    def holds_null(self, column: Column) -> bool:
+        """Whether a row may read NULL there. What replicas write apart can break any NOT NULL."""
+        return column.id not in self.primary_key
 
     def type_of(self, part: IndexColumn) -> SqlType:
         """The type of the values that an index has of this column or expression."""

@@ -15,12 +15,14 @@ from dataclasses import dataclass
 
 from murmur.catalog import keyspace
 from murmur.catalog.definitions import (
+    COMMENT,
     NAME,
     VIEW_COLUMNS,
     VIEW_TEXT,
     Disputed,
     Fields,
     Rank,
+    comment_of,
     disputes_of,
     name_of,
     standing,
@@ -38,6 +40,7 @@ class SqlView:
     name: str
     text: str
     columns: tuple[str, ...] = ()
+    comment: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,10 @@ class ViewRecord:
 def view_fields(view: SqlView) -> Fields:
     """The record of a view."""
     columns = "".join(name + "\0" for name in view.columns)
-    return {NAME: view.name, VIEW_TEXT: view.text, VIEW_COLUMNS: columns}
+    fields: Fields = {NAME: view.name, VIEW_TEXT: view.text, VIEW_COLUMNS: columns}
+    if view.comment is not None:
+        fields[COMMENT] = view.comment
+    return fields
 
 
 def read_view(view_id: int, records: Iterable[tuple[bytes, bytes]]) -> ViewRecord | None:
@@ -69,6 +75,7 @@ def read_view(view_id: int, records: Iterable[tuple[bytes, bytes]]) -> ViewRecor
                 name_of(fields),
                 typed(fields, VIEW_TEXT, str),
                 tuple(typed(fields, VIEW_COLUMNS, str).split("\0")[:-1]),
+                comment_of(fields),
             )
         except (InvalidInput, ValueError):
             continue

@@ -59,9 +59,21 @@ def create_statements(catalog: Catalog, tables: Sequence[Table]) -> Iterator[str
             column = quote(table.column_by_id(trigrams.column_id).name)
             on = f"{quote(trigrams.name)} ON {quote(table.name)}"
             yield f"CREATE INDEX {on} USING trigram ({column});"
+        yield from _comments(table)
     for table, foreign_key in later:
         constraint = _foreign_key(catalog, table, foreign_key)
         yield f"ALTER TABLE {quote(table.name)} ADD {constraint};"
+
+
+def _comments(table: Table) -> Iterator[str]:
+    named = quote(table.name)
+    said = [(f"TABLE {named}", table.comment)]
+    said += [(f"COLUMN {named}.{quote(each.name)}", each.comment) for each in table.columns]
+    said += [(f"INDEX {quote(each.name)}", each.comment) for each in table.indexes]
+    for what, comment in said:
+        if comment is not None:
+            text = comment.replace("'", "''")
+            yield f"COMMENT ON {what} IS '{text}';"
 
 
 def quote(name: str) -> str:

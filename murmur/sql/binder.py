@@ -130,7 +130,7 @@ class Scope:
 def row_columns(table: Table, offset: int = 0) -> list[Column]:
     """A table's columns as the fields of its rows, which begin at `offset`."""
     return [
-        Column(offset + column.position, column.name, column.type, column.nullable)
+        Column(offset + column.position, column.name, column.type, table.holds_null(column))
         for column in table.columns
     ]
 

@@ -17,24 +17,21 @@ from typing import Any, TypeAlias, cast
 
 from sqlglot import exp
 
-from murmur.catalog.atoms import to_atom
 from murmur.catalog.schema import (
     Action as OnDelete,
 )
 from murmur.catalog.schema import (
     CheckDefinition,
     ColumnDefinition,
-    Default,
     ExpressionDefinition,
     ForeignKeyDefinition,
     TableDefinition,
     UniqueDefinition,
 )
-from murmur.catalog.types import BOOLEAN, SqlType
-from murmur.catalog.values import check
-from murmur.errors import DatabaseError
-from murmur.sql.binder import Binding, Scope, row_columns
-from murmur.sql.binder_expressions import bind_assignment, bind_type
+from murmur.catalog.types import BOOLEAN
+from murmur.sql.binder import Binding, row_columns
+from murmur.sql.binder_alter import bind_alter_column, bind_comment, bind_rename
+from murmur.sql.binder_defaults import bind_column_type, bind_default
 from murmur.sql.binder_keys import Parts, widen_keys
 from murmur.sql.binder_kv import bind_kv_prefix
 from murmur.sql.binder_names import (
@@ -43,7 +40,6 @@ from murmur.sql.binder_names import (
     fold,
     only,
     plain_name,
-    pointing,
     start_of,
     unbound,
     unsupported,
@@ -51,7 +47,6 @@ from murmur.sql.binder_names import (
 from murmur.sql.binder_trigrams import bind_trigram_index, is_trigram
 from murmur.sql.binder_views import bind_create_view
 from murmur.sql.checks import bind_check
-from murmur.sql.compile import compile_expression
 from murmur.sql.ddl import (
     AddColumn,
     AddConstraint,
@@ -67,7 +62,7 @@ from murmur.sql.ddl import (
     RenameTable,
     Step,
 )
-from murmur.sql.expressions import Column, Context, NeedsColumnar, is_constant
+from murmur.sql.expressions import Column
 from murmur.sql.row_expressions import bind_row_condition, define_expression, stored_text
 
 Tree: TypeAlias = Any  # sqlglot's
@@ -87,6 +82,10 @@ def bind_ddl(tree: Tree, binding: Binding) -> tuple[Step, ...]:
             raise unsupported(f"CREATE {kind} is not supported", tree, binding.text)
         case exp.Drop():
             return tuple(_drop(tree, binding))
+        case exp.Comment():
+            return (bind_comment(tree, binding),)
+        case exp.Alter(kind="INDEX" | "VIEW"):
+            return (bind_rename(tree, binding),)
         case exp.Alter():
             return tuple(_alter(tree, binding))
     raise AssertionError(tree)
@@ -134,18 +133,13 @@ def _column(node: Tree, parts: Parts) -> None:
         raise unbound(f'column "{name}" has no type', node, text)
     if name in parts.columns:
         raise unbound(f'column "{name}" is defined twice', node.this, text)
-    parts.columns[name] = ColumnDefinition(name, _type(node, parts.binding))
+    parts.columns[name] = ColumnDefinition(
+        name, bind_column_type(node.args["kind"], node, parts.binding.text)
+    )
     for constraint in node.args.get("constraints") or ():
         only(constraint, text, "this", "kind")
         label = fold(constraint.this) if constraint.this is not None else ""
         _column_constraint(name, constraint.args["kind"], parts, label)
-
-
-def _type(node: Tree, binding: Binding) -> SqlType:
-    try:
-        return bind_type(node.args["kind"], binding.text)
-    except NeedsColumnar as reason:
-        raise unsupported(f"{reason.reason} cannot be stored", node, binding.text) from None
 
 
 def _column_constraint(name: str, node: Tree, parts: Parts, label: str) -> None:
@@ -161,7 +155,7 @@ def _column_constraint(name: str, node: Tree, parts: Parts, label: str) -> None:
             parts.columns[name] = replace(column, nullable=bool(node.args.get("allow_null")))
         case exp.DefaultColumnConstraint() if not label:
             only(node, text, "this")
-            default = _default(node.this, column, parts)
+            default = bind_default(node.this, column, parts.table, parts.binding)
             parts.columns[name] = replace(column, default=default)
         case exp.ComputedColumnConstraint() if not label:
             only(node, text, "this")
@@ -254,28 +248,6 @@ def _reference(
 
 
 _ON_DELETE = ("NO ACTION", "RESTRICT", "CASCADE", "SET NULL")
-
-
-def _default(node: Tree, column: ColumnDefinition, parts: Parts) -> Default | None:
-    """A DEFAULT: a constant in stored form, or an expression for each inserted row."""
-    text = parts.binding.text
-    label = f"{parts.table}.{column.name}"
-    try:
-        expr = bind_assignment(node, Scope(parts.binding), column.type, name=label)
-    except NeedsColumnar as reason:
-        raise unsupported(f"{reason.reason} cannot stand in DEFAULT", node, text) from None
-    if node.find(exp.Placeholder) is not None:
-        raise unbound("a parameter cannot stand in DEFAULT", node, text)
-    if not is_constant(expr):
-        return Default("function", None, stored_text(node, text))
-    try:
-        value = compile_expression(expr)((), Context())
-        value = check(value, column.type, where=f"column {label}")
-    except DatabaseError as error:
-        raise type(error)(pointing(f"DEFAULT: {error}", node, text)) from None
-    if value is None:
-        return None
-    return Default("constant", to_atom(value, column.type), stored_text(node, text))
 
 
 def _compute(parts: Parts) -> None:
@@ -417,6 +389,8 @@ def _alter(tree: Tree, binding: Binding) -> Iterable[Step]:
                 yield _rename(table, tree, action, binding)
             case exp.Drop():
                 yield _drop_part(table, action, text)
+            case exp.AlterColumn():
+                yield bind_alter_column(table, action, binding)
             case _:
                 raise unsupported("this form of ALTER TABLE is not supported", action, text)
 

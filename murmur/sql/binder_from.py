@@ -188,7 +188,7 @@ class QueryScope:
 def table_fields(table: Table, name: str) -> Fields:
     """A table's columns as the fields of a relation."""
     return [
-        (name, Column(column.position, column.name, column.type, column.nullable))
+        (name, Column(column.position, column.name, column.type, table.holds_null(column)))
         for column in table.columns
     ]
 

@@ -42,10 +42,7 @@ def checks_of(table: Table) -> Sequence[RowCheck]:
 
 def compile_check(text: str, columns: Mapping[str, TableColumn]) -> Holds:
     """The function for a CHECK whose names stand for these columns."""
-    fields = {
-        name: Column(column.position, name, column.type, column.nullable)
-        for name, column in columns.items()
-    }
+    fields = {name: Column(column.position, name, column.type) for name, column in columns.items()}
     value_of = compile_expression(bind_check(parse_expression(text), fields, text))
     context = Context()
     return lambda row: value_of(row, context)

@@ -13,17 +13,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from murmur.catalog import ddl
+from murmur.catalog import alter, ddl
 from murmur.catalog.catalog import Catalog
 from murmur.catalog.schema import (
     CheckDefinition,
     ColumnDefinition,
+    Default,
     ExpressionDefinition,
     ForeignKeyDefinition,
     Table,
     TableDefinition,
     UniqueDefinition,
 )
+from murmur.catalog.types import SqlType
 from murmur.errors import InvalidInput
 from murmur.kvcore.transaction import Transaction
 from murmur.sql.checks import compile_check
@@ -101,6 +103,61 @@ class DropColumn:
     if_exists: bool
 
 
+@dataclass(frozen=True, slots=True)
+class SetDefault:
+    """ALTER COLUMN ... SET DEFAULT; None: DROP DEFAULT."""
+
+    table: str
+    name: str
+    default: Default | None
+
+
+@dataclass(frozen=True, slots=True)
+class SetNotNull:
+    """ALTER COLUMN ... SET NOT NULL, or DROP NOT NULL."""
+
+    table: str
+    name: str
+    drop: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SetType:
+    """ALTER COLUMN ... TYPE."""
+
+    table: str
+    name: str
+    type: SqlType
+
+
+@dataclass(frozen=True, slots=True)
+class RenameIndex:
+    """ALTER INDEX ... RENAME TO."""
+
+    name: str
+    new_name: str
+    if_exists: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RenameView:
+    """ALTER VIEW ... RENAME TO."""
+
+    name: str
+    new_name: str
+    if_exists: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Comment:
+    """COMMENT ON kind name, or table.column; None takes the comment away."""
+
+    kind: str
+    name: str
+    column: str
+    text: str | None
+
+
 Constraint: TypeAlias = UniqueDefinition | ForeignKeyDefinition | CheckDefinition
 
 
@@ -165,6 +222,12 @@ Action: TypeAlias = (
     | CreateIndex
     | CreateTrigramIndex
     | DropIndex
+    | SetDefault
+    | SetNotNull
+    | SetType
+    | RenameIndex
+    | RenameView
+    | Comment
 )
 
 
@@ -225,6 +288,34 @@ def _run(tx: Transaction, action: Action) -> None:
             ddl.create_trigram_index(tx, table, column_name, name=name, if_not_exists=if_not_exists)
         case DropIndex(name, if_exists):
             ddl.drop_index(tx, name, if_exists=if_exists)
+        case SetDefault(table, name, default):
+            alter.set_default(tx, table, name, default)
+        case SetNotNull(table, name, drop=True):
+            alter.drop_not_null(tx, table, name)
+        case SetNotNull(table, name):
+            alter.set_not_null(tx, table, name)
+        case SetType(table, name, sql_type):
+            alter.set_type(tx, table, name, sql_type)
+        case RenameIndex(name, new_name, if_exists):
+            if not if_exists or ddl.catalog_seen(tx).index(name) is not None:
+                alter.rename_index(tx, name, new_name)
+        case RenameView(name, new_name, if_exists):
+            if not if_exists or ddl.catalog_seen(tx).view(name) is not None:
+                alter.rename_view(tx, name, new_name)
+        case Comment():
+            _comment(tx, action)
+
+
+def _comment(tx: Transaction, action: Comment) -> None:
+    match action.kind:
+        case "TABLE":
+            alter.comment_on_table(tx, action.name, action.text)
+        case "COLUMN":
+            alter.comment_on_column(tx, action.name, action.column, action.text)
+        case "INDEX":
+            alter.comment_on_index(tx, action.name, action.text)
+        case _:
+            alter.comment_on_view(tx, action.name, action.text)
 
 
 def _add_constraint(tx: Transaction, table_name: str, constraint: Constraint) -> None:

@@ -23,6 +23,9 @@ from murmur.sql.ddl import (
     DropColumn,
     DropConstraint,
     RenameColumn,
+    SetDefault,
+    SetNotNull,
+    SetType,
     Step,
 )
 from murmur.sql.explain_text import sql_of
@@ -98,7 +101,14 @@ def _step(step: Step) -> str:
             return f"{words} {column.name} of {table}"
         case AddConstraint(table):
             return f"{words} of {table}"
-        case RenameColumn(table, name) | DropColumn(table, name) | DropConstraint(table, name):
+        case (
+            RenameColumn(table, name)
+            | DropColumn(table, name)
+            | DropConstraint(table, name)
+            | SetDefault(table, name)
+            | SetNotNull(table, name)
+            | SetType(table, name)
+        ):
             return f"{words} {name} of {table}"
         case CreateIndex(name, table) | CreateTrigramIndex(name, table):
             return f"{words} {name} on {table}".replace("  ", " ")

@@ -65,7 +65,10 @@ def conditions_of(expr: Expr) -> frozenset[Expr]:
 
 
 def _bind(table: Table) -> KeyFields:
-    columns = [Column(each.position, each.name, each.type, each.nullable) for each in table.columns]
+    columns = [
+        Column(each.position, each.name, each.type, table.holds_null(each))
+        for each in table.columns
+    ]
     expressions: dict[Expr, Column] = {}
     of_index: dict[int, Positions] = {}
     conditions: dict[int, frozenset[Expr]] = {}
@@ -97,5 +100,6 @@ def _named(table: Table, expression: RowExpression) -> dict[str, Column]:
     named = {}
     for name, column_id in zip(expression.column_names, expression.column_ids, strict=True):
         column = table.column_by_id(column_id)
-        named[name] = Column(column.position, column.name, column.type, column.nullable)
+        nullable = table.holds_null(column)
+        named[name] = Column(column.position, column.name, column.type, nullable)
     return named

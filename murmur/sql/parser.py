@@ -55,6 +55,7 @@ Kind: TypeAlias = Literal[
     "create",
     "drop",
     "alter",
+    "comment",
     "transaction",
     "setting",
 ]
@@ -187,12 +188,13 @@ _STATEMENTS: dict[str, Kind] = {
     "CREATE": "create",
     "DROP": "drop",
     "ALTER": "alter",
+    "COMMENT": "comment",
     **dict.fromkeys(FIRST_WORDS, "transaction"),
     **dict.fromkeys(SETTING_WORDS, "setting"),
 }
 # What begins a statement of PostgreSQL, SQLite or DuckDB that Murmur does not have.
 _ELSEWHERE = """
-    ABORT ATTACH CALL CHECKPOINT CLOSE CLUSTER COMMENT COPY DEALLOCATE DECLARE
+    ABORT ATTACH CALL CHECKPOINT CLOSE CLUSTER COPY DEALLOCATE DECLARE
     DESCRIBE DETACH DISCARD DO EXECUTE EXPORT FETCH FROM GRANT IMPORT INSTALL KILL LISTEN LOAD
     LOCK MOVE NOTIFY PIVOT PRAGMA PREPARE REASSIGN REFRESH REINDEX REPLACE
     REVOKE SECURITY SHOW SUMMARIZE UNLISTEN UNPIVOT USE VACUUM
@@ -206,6 +208,7 @@ _TREES: dict[Kind, tuple[type[exp.Expression], ...]] = {
     "create": (exp.Create,),
     "drop": (exp.Drop,),
     "alter": (exp.Alter,),
+    "comment": (exp.Comment,),
 }
 
 
@@ -397,6 +400,12 @@ class _Parser(PostgresParser):  # type: ignore[misc]
                 self.expression(exp.Cast(this=self._parse_primary(), to=to))
             )
         return super()._parse_type(*args, **options)
+
+    def _parse_string(self) -> Tree:
+        # sqlglot does not know COMMENT ... IS NULL, which takes a comment away.
+        if self._prev.token_type is TokenType.IS and self._match(TokenType.NULL):
+            return self.expression(exp.Null())
+        return super()._parse_string()
 
     def parameter(self, token: Token, *, skip: bool = False) -> Tree:
         """A Placeholder that holds its position, or None if the token is not a parameter."""

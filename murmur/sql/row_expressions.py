@@ -10,6 +10,7 @@ same row must agree about it. Its text must read back as what was written.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 from sqlglot import exp
@@ -90,6 +91,13 @@ def compile_row_expression(
     text: str, columns: Sequence[tuple[str, SqlType]], result: SqlType
 ) -> Callable[[Sequence[Any]], Any]:
     """The function of a stored expression (catalog/expressions.py says what it is for)."""
+    return _compiled(text, tuple(columns), result)
+
+
+@lru_cache(maxsize=256)  # a catalog is settled anew with every schema change
+def _compiled(
+    text: str, columns: tuple[tuple[str, SqlType], ...], result: SqlType
+) -> Callable[[Sequence[Any]], Any]:
     fields = {name: Column(i, name, sql_type) for i, (name, sql_type) in enumerate(columns)}
     node = parse_expression(text)
     expr = bind_row_expression(node, fields, text, "a stored expression", result=result)

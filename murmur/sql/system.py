@@ -48,6 +48,7 @@ _COLUMNS = {
         ("id", TEXT),
         ("kv_prefix", TEXT),
         ("kv_values", TEXT),
+        ("comment", TEXT),
     ),
     "murmur_columns": (
         ("table_name", TEXT),
@@ -59,8 +60,9 @@ _COLUMNS = {
         ("key_position", INTEGER),
         ("id", TEXT),
         ("generated_as", TEXT),
+        ("comment", TEXT),
     ),
-    "murmur_views": (("name", TEXT), ("definition", TEXT), ("id", TEXT)),
+    "murmur_views": (("name", TEXT), ("definition", TEXT), ("id", TEXT), ("comment", TEXT)),
     "murmur_indexes": (
         ("name", TEXT),
         ("table_name", TEXT),
@@ -70,6 +72,7 @@ _COLUMNS = {
         ("id", TEXT),
         ("predicate", TEXT),
         ("method", TEXT),
+        ("comment", TEXT),
     ),
 }
 
@@ -95,7 +98,8 @@ class System:
             case "murmur_columns":
                 return (row for table in _catalog(view).tables for row in _columns(table))
             case "murmur_views":
-                return ((v.name, v.text, f"{v.id:016x}") for v in _catalog(view).views)
+                views = _catalog(view).views
+                return ((v.name, v.text, f"{v.id:016x}", v.comment) for v in views)
             case "murmur_indexes":
                 return (row for table in _catalog(view).tables for row in _indexes(table))
         if name.startswith(information_schema.PREFIX):
@@ -114,7 +118,8 @@ def _table(table: Table) -> Row:
     key = ", ".join(table.names_of(table.primary_key)) or None
     counts = len(table.columns), len(table.indexes) + len(table.trigrams)
     kv = (None, None) if table.kv is None else (show_key(table.kv.prefix), table.kv.values)
-    return table.name, counts[0], key, counts[1], table.generation, f"{table.id:016x}", *kv
+    identity = f"{table.id:016x}"
+    return table.name, counts[0], key, counts[1], table.generation, identity, *kv, table.comment
 
 
 def _columns(table: Table) -> Iterator[Row]:
@@ -130,6 +135,7 @@ def _columns(table: Table) -> Iterator[Row]:
             keys.get(column.id),
             f"{column.id:08x}",
             None if column.generated is None else column.generated.text,
+            column.comment,
         )
 
 
@@ -148,7 +154,8 @@ def _indexes(table: Table) -> Iterator[Row]:
             f"{index.id:016x}",
             None if index.predicate is None else index.predicate.text,
             "btree",
+            index.comment,
         )
     for each in table.trigrams:
         column = table.column_by_id(each.column_id).name
-        yield each.name, table.name, column, False, False, f"{each.id:016x}", None, "trigram"
+        yield each.name, table.name, column, False, False, f"{each.id:016x}", None, "trigram", None

@@ -27,6 +27,7 @@ from murmur.catalog import (
     TableDefinition,
     UniqueDefinition,
     add_column,
+    comment_on_index,
     conflicts,
     create_index,
     create_table,
@@ -34,14 +35,19 @@ from murmur.catalog import (
     drop_column,
     drop_constraint,
     drop_index,
+    drop_not_null,
     drop_table,
     rename_column,
+    rename_index,
     rename_table,
     scan_index,
     scan_rows,
+    set_default,
+    set_not_null,
+    set_type,
 )
 from murmur.catalog.trigrams import candidates, trigrams_of
-from murmur.catalog.types import BOOLEAN, COUNTER, INTEGER, TEXT
+from murmur.catalog.types import BIGINT, BOOLEAN, COUNTER, INTEGER, TEXT
 from murmur.errors import DatabaseError
 from murmur.kvcore import Replica, Transaction
 from murmur.sql.row_expressions import compile_row_expression
@@ -185,6 +191,26 @@ def drop_some_trigrams(tx: Transaction, name: str, at: int) -> None:
     drop_index(tx, indexes[at % len(indexes)].name)
 
 
+def alter_some(tx: Transaction, name: str, at: int, kind: int) -> None:
+    """What changes a column in place: its default, NULLs, type, or the name of an index."""
+    table = table_of(tx, name)
+    column = table.columns[at % len(table.columns)]
+    match kind:
+        case 0:
+            value = "q" if column.type.name == "TEXT" else 5
+            default = Default("constant", value, repr(value)) if at < 3 else None
+            set_default(tx, name, column.name, default)
+        case 1:
+            (set_not_null if at % 2 else drop_not_null)(tx, name, column.name)
+        case 2:
+            set_type(tx, name, column.name, TEXT if column.type.name == "TEXT" else BIGINT)
+        case _:
+            assert table.indexes, "no indexes"
+            index = table.indexes[at % len(table.indexes)]
+            comment_on_index(tx, index.name, "an index")
+            rename_index(tx, index.name, f"{index.name[:8]}{at}")
+
+
 def drop_some_index(tx: Transaction, name: str, at: int) -> None:
     indexes = table_of(tx, name).indexes
     assert indexes, "no indexes"
@@ -236,6 +262,8 @@ schema_steps = st.one_of(
     make(index_computed, tables, st.just(value=False), numbers, numbers, st.booleans()),
     make(index_computed, tables, st.just(value=False), numbers, numbers, st.just(value=True)),
     make(index_computed, tables, st.just(value=True), numbers, numbers, st.booleans()),
+    make(alter_some, tables, numbers, numbers),
+    make(alter_some, tables, numbers, numbers),
     make(drop_some_index, tables, numbers),
     make(index_trigrams, tables, numbers),
     make(drop_some_trigrams, tables, numbers),

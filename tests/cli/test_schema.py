@@ -40,6 +40,11 @@ DEFINITIONS = [
     "ALTER TABLE note RENAME COLUMN stars TO points",
     'ALTER TABLE note RENAME COLUMN price TO "Price"',
     "ALTER TABLE pair RENAME TO couple",
+    "COMMENT ON TABLE note IS 'what''s \"noted\"'",
+    "COMMENT ON COLUMN note.\"Price\" IS 'in EUR'",
+    "COMMENT ON INDEX computed IS 'by body'",
+    "ALTER TABLE note ALTER code SET DEFAULT 'none', ALTER code SET NOT NULL",
+    "ALTER TABLE hen ALTER egg TYPE BIGINT",
 ]
 
 
@@ -68,6 +73,8 @@ def shape(swarm: murmur.Swarm) -> dict[str, object]:
     for table in catalog.tables:
         found[table.name] = (
             [(c.name, c.type, c.nullable, c.default, bool(c.generated)) for c in table.columns],
+            [table.comment, *(c.comment for c in table.columns)],
+            {(i.name, i.comment) for i in table.indexes},
             (table.names_of(table.primary_key), table.primary_key_name),
             {(i.name, i.unique, i.constraint, *map(str, indexed(table, i))) for i in table.indexes},
             {

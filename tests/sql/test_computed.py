@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from murmur.catalog import CatalogDerivation
+from murmur.catalog import CatalogDerivation, conflicts
 from murmur.errors import BindError, ConstraintViolation, DataError
 from murmur.kvcore import ManualClock, MemoryStorage, Replica
 from murmur.sql import Session
@@ -114,6 +114,45 @@ def test_a_replica_that_has_run_no_statement_keeps_the_indexes_of_others() -> No
         assert derived(ours_now) == derived(theirs_now)
     theirs = session_of(right)
     assert fetch(theirs, "SELECT id FROM t WHERE lower(name) = 'ann' AND id < 10") == [(1,)]
+
+
+def test_definitions_that_replicas_edit_apart_merge() -> None:
+    left, right = apart(2)
+    ours, theirs = session_of(left), session_of(right)
+    ours.execute("CREATE TABLE t (id INT PRIMARY KEY, a INT, b SMALLINT)")
+    ours.execute("INSERT INTO t (id) VALUES (1)")
+    ours.execute("CREATE VIEW v AS SELECT id FROM t")
+    exchange(left, right)
+    ours.execute("ALTER TABLE t ALTER a SET DEFAULT 7, ALTER b TYPE INT")
+    ours.execute("COMMENT ON TABLE t IS 'ours'")
+    ours.execute("ALTER TABLE t ADD COLUMN c INT DEFAULT 1")
+    theirs.execute("UPDATE t SET a = 1")
+    theirs.execute("ALTER TABLE t ALTER a SET NOT NULL")
+    theirs.execute("COMMENT ON COLUMN t.a IS 'theirs'")
+    theirs.execute("COMMENT ON TABLE t IS 'theirs'")
+    theirs.execute("COMMENT ON VIEW v IS 'seen'")
+    ours.execute("INSERT INTO t (id, a) VALUES (2, NULL)")
+    exchange(left, right)
+    ours.execute("ALTER TABLE t ALTER c SET DEFAULT 2")
+    exchange(left, right)
+    theirs.execute("INSERT INTO t (id, b) VALUES (3, 70000)")
+    exchange(left, right)
+    for session in (ours, theirs):
+        # The row 2 was written by who did not know of NOT NULL: it is read, and listed.
+        assert fetch(session, "SELECT * FROM t ORDER BY id") == [
+            (1, 1, None, 1),
+            (2, None, None, 1),
+            (3, 7, 70000, 2),
+        ]
+        assert fetch(session, "SELECT a + 1 FROM t WHERE a IS NULL") == [(None,)]
+        assert fetch(session, "SELECT comment FROM murmur_tables") == [("theirs",)]
+        assert fetch(session, "SELECT comment FROM murmur_columns WHERE name = 'a'") == [
+            ("theirs",)
+        ]
+        assert fetch(session, "SELECT comment FROM murmur_views") == [("seen",)]
+    with left.snapshot() as snapshot:
+        found = [(each.kind, each.constraint) for each in conflicts(snapshot, snapshot.state)]
+    assert found == [("not null", "a")]
 
 
 def test_two_indexes_of_one_name_that_compute_something_else_both_stay() -> None:
