@@ -300,7 +300,7 @@ def _left_out(column: Column) -> Any:
     """What an INSERT that leaves the column out stores; _ABSENT when the caller must say."""
     if column.default is not None and column.default.kind == "function":
         return _ABSENT
-    return None if column.default is None else column.default.value
+    return column.left_out
 
 
 def _units(table: Table) -> dict[int, tuple[int, ...]]:

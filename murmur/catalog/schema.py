@@ -101,13 +101,16 @@ class Column:
         return fields.get(self.id, self.missing)
 
     @property
-    def missing(self) -> Atom:
-        """What a row that was written without this column reads, in stored form."""
+    def left_out(self) -> Atom:
+        """What an INSERT that leaves it out stores, unless its default is a function."""
         if self.type.name == "COUNTER":
             return 0
-        if self.kept is not None:
-            return self.kept.value
-        return self.default.value if self.default is not None else None
+        return None if self.default is None else self.default.value
+
+    @property
+    def missing(self) -> Atom:
+        """What a row that was written without this column reads, in stored form."""
+        return self.left_out if self.kept is None else self.kept.value
 
 
 @dataclass(frozen=True, slots=True)

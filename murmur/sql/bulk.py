@@ -119,7 +119,7 @@ class Load:
             return value_source(table, column, -1, lambda: default((), context))
         if fill is not None:
             return value_source(table, column, -1, fill)
-        return constant_source(table, column, column.missing)
+        return constant_source(table, column, column.left_out)
 
 
 class Loading:

@@ -155,6 +155,18 @@ def test_definitions_that_replicas_edit_apart_merge() -> None:
     assert found == [("not null", "a")]
 
 
+def test_a_new_default_is_for_rows_to_come_however_they_come() -> None:
+    session = open_session(columnar=False)
+    session.execute("CREATE TABLE t (id INT PRIMARY KEY)")
+    session.execute("INSERT INTO t VALUES (0)")
+    session.execute("ALTER TABLE t ADD COLUMN a INT DEFAULT 1")
+    session.execute("ALTER TABLE t ALTER a SET DEFAULT 2")
+    session.execute_many("INSERT INTO t (id) VALUES (?)", [(at,) for at in range(1, 301)])
+    session.execute("INSERT INTO t (id) SELECT id + 1000 FROM t WHERE id = 1")
+    found = fetch(session, "SELECT a, count(*) FROM t GROUP BY a ORDER BY a")
+    assert found == [(1, 1), (2, 301)]
+
+
 def test_two_indexes_of_one_name_that_compute_something_else_both_stay() -> None:
     left, right = apart(2)
     ours, theirs = session_of(left), session_of(right)
