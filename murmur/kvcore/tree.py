@@ -272,7 +272,7 @@ class Tree:
         self._usable()
         if mark == self.mark and self._is_flushed():
             return
-        self._upkeep.wait_for(self._upkeep.rotate(mark, waiting=True))
+        self._upkeep.flush(mark)
 
     def compact(self) -> None:
         """Merge what was flushed into one level without tombstones.

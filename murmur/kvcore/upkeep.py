@@ -87,13 +87,15 @@ class Upkeep:
         self._sweeping = False
         self._dropping = False  # hidden tables are looked for, and no plan may begin
         self._examined = -1  # the edition without hidden tables, but for what was being merged
-        self._compact_wanted = False
+        self._compact_asked = self._compact_answered = 0  # merges of everything
         self._flush_full: OSError | MemoryError | None = None
         self._compaction_full: OSError | MemoryError | None = None
         self._sweep_full: OSError | MemoryError | None = None
         self._damage: Corruption | None = None  # met by the merge of everything
         self._failed: Exception | None = None  # what became of that, for who waits
+        self._flushes = 0  # begun so far
         self._full_at = 0  # the sequence of what last found no room to be flushed
+        self._full_of = 0  # which of the flushes that was
         self._tight = False  # the last flush found no room
         self._crowded = False  # something found no room, and the reserve was not held since
         self.failure: BaseException | None = None
@@ -134,14 +136,20 @@ class Upkeep:
         self._start(FLUSH)
         return frozen
 
-    def wait_for(self, frozen: Frozen) -> None:
-        """Return when the memtable is installed."""
+    def flush(self, mark: bytes) -> None:
+        """Freeze the memtable, and return when it is installed."""
+        begun = self._flushes
+        frozen = self.rotate(mark, waiting=True)
 
         def attempt() -> bool | None:
             if all(other.sequence < frozen.sequence for other in self._head.state.frozen):
                 return True
-            if self._flush_full is not None and self._full_at < frozen.sequence:
+            if self._flush_full is not None and (
                 # What found no room was older: with this one, less may be left of it.
+                self._full_at < frozen.sequence
+                # It had begun before this was asked for, and there may be room since.
+                or self._full_of <= begun
+            ):
                 self._flush_full = None
                 self._head.notify()
             return None
@@ -150,10 +158,12 @@ class Upkeep:
 
     def compact(self) -> None:
         """Merge all tables into one level, and remove what is then obsolete."""
-        self._compact_wanted = True
+        with self._head.lock:
+            self._compact_asked += 1
+            mine = self._compact_asked
         self._retry()
         self._start(MERGE)
-        self._until(lambda: not self._compact_wanted or None)
+        self._until(lambda: self._compact_answered >= mine or None)
         if self._failed is not None:
             raise _bare(self._failed)
 
@@ -213,6 +223,10 @@ class Upkeep:
             or self._to_examine()
             or self._pick()
         )
+
+    @property
+    def _compact_wanted(self) -> bool:
+        return self._compact_asked > self._compact_answered
 
     def _pick(self) -> Plan | None:
         # The version is held by nobody who waits: it would keep files that are to be removed.
@@ -289,7 +303,8 @@ class Upkeep:
                     return None
                 frozen = self._head.state.frozen
                 if frozen and self._flush_full is None and not self._level0_is_full():
-                    return partial(self._flush, frozen[-1])
+                    self._flushes += 1
+                    return partial(self._flush, frozen[-1], self._flushes)
                 if self._ingesting is not None and not frozen:
                     return partial(self._ingest, self._ingesting)
                 waiter = self._head.waiter()
@@ -304,7 +319,7 @@ class Upkeep:
             self._running or self._compact_wanted or self._pick()
         )
 
-    def _flush(self, frozen: Frozen) -> None:
+    def _flush(self, frozen: Frozen, number: int) -> None:
         error = self._attempt(
             partial(self._work.flush, frozen, self._leave_off),
             in_need=lambda: self._work.deletes(frozen, self._leave_off),
@@ -312,7 +327,8 @@ class Upkeep:
         with self._head.lock:
             self._tight = error is not None
             if error is not None:
-                self._flush_full, self._full_at = error, frozen.sequence
+                self._flush_full = error
+                self._full_at, self._full_of = frozen.sequence, number
                 self._head.join()
                 self._head.notify()
         if MERGE not in self._threads:
@@ -412,8 +428,10 @@ class Upkeep:
 
     def _merge_everything(self) -> None:
         failed: Exception | None = None
+        asked = 0
         try:
             with self._head.lock:
+                asked = self._compact_asked  # who asks later has perhaps flushed since
                 plan = self._everything()
             if plan is not None:
                 self._running.append(plan)
@@ -423,7 +441,7 @@ class Upkeep:
         finally:
             with self._head.lock:
                 self._failed = failed
-                self._exclusive = self._compact_wanted = False
+                self._compact_answered, self._exclusive = asked, False
                 self._head.notify()
 
     def _everything(self) -> Plan | None:

@@ -10,6 +10,7 @@ import errno
 import threading
 import time
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -98,6 +99,72 @@ def test_a_merge_that_began_on_a_full_disk_is_not_the_answer_to_who_asks_later()
         tree.flush(work.mark())
     assert merging.wait(60)
     tree.compact()
+    assert content(tree) == work.model
+    work.close()
+
+
+def test_a_flush_that_began_on_a_full_disk_is_not_the_answer_to_who_asks_later() -> None:
+    work = Work(MemoryStorage(), options=RICH)
+    tree = work.open()
+    upkeep = tree._upkeep
+    flush, flushing, asked = upkeep._work.flush, threading.Event(), threading.Event()
+
+    def full(*arguments: object) -> None:
+        upkeep._work.flush = flush  # type: ignore[method-assign]
+        flushing.set()
+        assert asked.wait(60)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    upkeep._work.flush = full  # type: ignore[assignment]
+    rotate = upkeep.rotate
+
+    def rotated(*arguments: Any, **options: Any) -> Any:
+        frozen = rotate(*arguments, **options)
+        asked.set()
+        return frozen
+
+    work.write(3)
+    mark = work.mark()
+    tree.rotate(mark)
+    assert flushing.wait(60)
+    upkeep.rotate = rotated  # type: ignore[method-assign]
+    tree.flush(mark)  # of nothing more than was being flushed
+    assert content(tree) == work.model
+    assert tree.mark == mark
+    work.close()
+
+
+def test_who_asks_for_a_merge_is_not_answered_by_one_that_had_begun() -> None:
+    work = Work(MemoryStorage(), options=RICH)
+    tree = work.open()
+    upkeep = tree._upkeep
+    merge, merging, asked = upkeep._work.merge, threading.Event(), threading.Event()
+
+    def slow(*arguments: Any) -> None:
+        if upkeep._exclusive:
+            upkeep._work.merge = merge  # type: ignore[method-assign]
+            merging.set()
+            assert asked.wait(60)
+        merge(*arguments)
+
+    upkeep._work.merge = slow  # type: ignore[method-assign]
+    work.write(3)
+    tree.flush(work.mark())
+    first = threading.Thread(target=tree.compact)
+    first.start()
+    assert merging.wait(60)
+    work.write(3)
+    tree.flush(work.mark())
+    retry = upkeep._retry
+
+    def retried() -> None:
+        retry()
+        asked.set()
+
+    upkeep._retry = retried  # type: ignore[method-assign]
+    tree.compact()
+    first.join()
+    assert not tree._head.state.version.level(0)
     assert content(tree) == work.model
     work.close()
 
