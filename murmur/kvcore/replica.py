@@ -32,7 +32,6 @@ from typing import NamedTuple
 
 from murmur.errors import (
     Closed,
-    Conflict,
     Corruption,
     Forked,
     InvalidInput,
@@ -45,6 +44,7 @@ from murmur.kvcore.backup import Backup, Generation, whole_items
 from murmur.kvcore.causality import VersionVector, dominates
 from murmur.kvcore.clock import LAST_STAMP, MAX_SKEW_MS, Clock, HybridClock, SystemClock
 from murmur.kvcore.derivation import Derivation
+from murmur.kvcore.durable import Durable
 from murmur.kvcore.kernel import Entry
 from murmur.kvcore.kernel.blocks import RowBlock
 from murmur.kvcore.lineage import close_lineage, open_lineage
@@ -52,6 +52,7 @@ from murmur.kvcore.loads import with_blocks
 from murmur.kvcore.log import ADMITTED, FULL, PARKED, Log, TornTail
 from murmur.kvcore.mark import NO_TIP, Mark, Tip, decode_mark, encode_mark
 from murmur.kvcore.parking import ParkedRecord, Parking, Waiting
+from murmur.kvcore.recent import Recent
 from murmur.kvcore.record import (
     DELETE,
     MAX_RECORD_BYTES,
@@ -76,8 +77,6 @@ from murmur.kvcore.writer import NativeAuthor, native_author
 DURABILITIES = ("none", "batched", "commit")
 SYNC_INTERVAL_MS = 50
 GROUP_BYTES = 256 << 10  # remote records admitted in one critical section
-RECENT_BYTES = 64 << 20  # what may be remembered of commits since the oldest open transaction
-_COMMIT_BYTES, _KEY_BYTES = 300, 40  # what CPython takes for the memory of one, and of its keys
 
 
 class Applied(NamedTuple):
@@ -115,15 +114,10 @@ class Replica:
         self.derivation = derivation
         self._pid = os.getpid()
         self._lock = threading.Lock()
-        self._durable_lock = threading.Lock()
         self._closed = False
         # What is being written: where the log stood, and the batch for the tree.
         self._in_flight: tuple[int, Sequence[Entry]] | None = None
-        self._open_transactions: dict[int, int] = {}
-        self._recent: deque[tuple[int, set[bytes]]] = deque()
-        self._recent_bytes = 0
-        self._forgotten = 0  # the highest sequence that is no more among the recent
-        self._listeners: list[Callable[[], None]] = []
+        self._recent = Recent()
         self._owner = storage.lock()
         self._syncer: Syncer | None = None
         self._writer: NativeAuthor | None = None
@@ -226,13 +220,13 @@ class Replica:
     def durable_vector(self) -> Mapping[bytes, int]:
         """What has been admitted and may be told to peers."""
         self._look_for_durable()
-        return self._durable_vector
+        return self._durable.vector
 
     @property
     def durable_position(self) -> int:
         """How far into the log peers may be sent records."""
         self._look_for_durable()
-        return self._durable_position
+        return self._durable.position
 
     @property
     def tips(self) -> Mapping[bytes, bytes]:
@@ -298,15 +292,15 @@ class Replica:
         self._usable()
         # Registered before the snapshot is taken: from here on, what commits is remembered.
         token = object()
-        self._open_transactions[id(token)] = 0
+        self._recent.open[id(token)] = 0
         if self._writer is not None:
             self._writer.shut()  # it remembers nothing
         try:
             snapshot = self.snapshot()
             transaction = Transaction(self, snapshot, self.last_stamp + 1)
-            self._open_transactions[id(transaction)] = snapshot.sequence
+            self._recent.open[id(transaction)] = snapshot.sequence
         finally:
-            del self._open_transactions[id(token)]
+            del self._recent.open[id(token)]
         return transaction
 
     def put(self, key: bytes, value: bytes) -> None:
@@ -335,20 +329,8 @@ class Replica:
             return None
         self._usable()
         with self._lock:
-            self._enter(deleting=deletes(operations))
-            if snapshot.sequence < self._forgotten and not transaction.blind:
-                raise Conflict(
-                    "too much was committed since this transaction began to tell whether it "
-                    "conflicts; run it again"
-                )
-            for sequence, keys in self._recent:
-                if sequence > snapshot.sequence:
-                    key = transaction.conflicts_with(keys)
-                    if key is not None:
-                        raise Conflict(
-                            "another transaction changed what this one read (key "
-                            f"{key[:24].hex()}{'…' if len(key) > 24 else ''}); run it again"
-                        )
+            self._enter(deleting=deletes(operations) and not transaction.blocks)
+            self._recent.check(transaction)
             self.forget(transaction)  # it needs nothing any more of what commits from here on
             position, dot = self._commit(operations, snapshot.vector, transaction.blocks)
         self._acknowledge(position)
@@ -356,7 +338,7 @@ class Replica:
 
     def forget(self, transaction: Transaction) -> None:
         """The transaction has ended; what only it needed may go."""
-        self._open_transactions.pop(id(transaction), None)
+        self._recent.open.pop(id(transaction), None)
 
     def apply(self, records: Iterable[bytes]) -> Applied:
         """Admit records from elsewhere: each once, in causal order, however they come.
@@ -450,14 +432,9 @@ class Replica:
 
     def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call `listener` after the durable position has moved; returns what ends that."""
-        self._listeners.append(listener)
+        unsubscribe = self._durable.subscribe(listener)
         if self._writer is not None:
             self._writer.shut()  # it does not call them
-
-        def unsubscribe() -> None:
-            if listener in self._listeners:
-                self._listeners.remove(listener)
-
         return unsubscribe
 
     @property
@@ -553,9 +530,9 @@ class Replica:
             seq=tip.seq,
             stamp=self._hlc.last,
             digest=tip.hash,
-            unless=(self._open_transactions, self._listeners)
+            unless=(self._recent.open, self._durable.listeners)
             if self.durability == "none"
-            else (self._open_transactions,),
+            else (self._recent.open,),
         )
 
     def _take_over(self) -> None:
@@ -587,10 +564,7 @@ class Replica:
         if self._writer is None:
             return
         vector, _, position = self._published
-        with self._durable_lock:
-            last = self._undurable[-1][0] if self._undurable else self._durable_position
-            if position > last:
-                self._undurable.append((position, vector))
+        self._durable.note(position, vector)
 
     def _look_for_durable(self) -> None:
         if self._writer is not None and self.durability == "none":
@@ -703,24 +677,8 @@ class Replica:
             self.parking.add(record)
         for record in group.records:
             self.parking.discard(record)
-        if self._open_transactions:
-            self._remember(sequence, batch)
-        elif self._recent:
-            self._recent.clear()
-            self._recent_bytes = 0
-        with self._durable_lock:
-            if not self._undurable or self._undurable[-1][0] < position:
-                self._undurable.append((position, group.vector))
-
-    def _remember(self, sequence: int, batch: Sequence[Entry]) -> None:
-        """Keep what was committed for those who began before it, within a bound."""
-        recent, weight = self._recent, _weight
-        recent.append((sequence, {key for key, _ in batch}))
-        self._recent_bytes += weight(recent[-1][1])
-        oldest = min(tuple(self._open_transactions.values()), default=sequence)
-        while recent and (recent[0][0] <= oldest or self._recent_bytes > RECENT_BYTES):
-            self._forgotten, keys = recent.popleft()
-            self._recent_bytes -= weight(keys)
+        self._recent.note(sequence, (key for key, _ in batch))
+        self._durable.note(position, group.vector)
 
     def _settle(self) -> None:
         """Finish or undo what an exception interrupted."""
@@ -732,11 +690,10 @@ class Replica:
         else:
             self._replay(start)
             published = self._published
-            with self._durable_lock:
-                self._undurable.append((published.position, published.vector))
-            if self._open_transactions:  # it may have been published and not remembered
-                with self._tree.snapshot() as snapshot:
-                    self._remember(snapshot.sequence, batch)
+            # It may have been published and not noted.
+            self._durable.note(published.position, published.vector)
+            with self._tree.snapshot() as snapshot:
+                self._recent.note(snapshot.sequence, (key for key, _ in batch))
         self._in_flight = None
 
     # Recovery ----------------------------------------------------------
@@ -748,9 +705,7 @@ class Replica:
         finally:
             snapshot.close()
         vector = {replica: tip.seq for replica, tip in mark.tips.items()}
-        self._undurable: deque[tuple[int, Mapping[bytes, int]]] = deque()
-        self._durable_vector: Mapping[bytes, int] = vector
-        self._durable_position = mark.position
+        self._durable = Durable(mark.position, vector)
         self._tree.write([], Published(vector, state, mark.position))
         self._replay(mark.position)
         # What recovery has read was written by an earlier session: it is made durable before it is
@@ -823,16 +778,7 @@ class Replica:
         self._advance_durable()
 
     def _advance_durable(self) -> None:
-        durable = self.log.end if self.durability == "none" else self.log.durable
-        moved = False
-        with self._durable_lock:
-            while self._undurable and self._undurable[0][0] <= durable:
-                self._durable_position, self._durable_vector = self._undurable[0]
-                self._undurable.popleft()
-                moved = True
-        if moved:
-            for listener in tuple(self._listeners):
-                listener()
+        self._durable.advance(self.log.end if self.durability == "none" else self.log.durable)
 
     def _release(self) -> None:
         with ExitStack() as parts:  # the next opener is not to find the lock, whatever one raises
@@ -841,10 +787,6 @@ class Replica:
                 part = getattr(self, owner, None)
                 if part is not None:
                     parts.callback(part.close)
-
-
-def _weight(keys: set[bytes]) -> int:
-    return _COMMIT_BYTES + _KEY_BYTES * len(keys)
 
 
 def _fork(replica: bytes, seq: int) -> ProtocolViolation:

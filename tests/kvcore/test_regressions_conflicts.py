@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from murmur.errors import Conflict
-from murmur.kvcore import replica as replica_module
+from murmur.kvcore import recent as recent_module
 from murmur.kvcore.clock import ManualClock
 from murmur.kvcore.memory_storage import MemoryStorage
 from murmur.kvcore.overlay import Ranges
@@ -55,7 +55,7 @@ def test_a_commit_that_was_published_and_interrupted_still_conflicts(
 def test_what_is_remembered_for_an_open_transaction_is_bounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(replica_module, "RECENT_BYTES", 10_000)
+    monkeypatch.setattr(recent_module, "RECENT_BYTES", 10_000)
     with open_replica() as replica:
         reader, blind, counter = replica.begin(), replica.begin(), replica.begin()
         reader.get(b"\x01mine")
