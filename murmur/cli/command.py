@@ -173,15 +173,27 @@ def _listen(parser: _VerbParser, *, required: bool = False) -> None:
     )
 
 
+def _files(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--files",
+        metavar="DIRECTORY",
+        help="let COPY read and write files below this directory (. is where you are; "
+        "default: no files)",
+    )
+
+
 def _shell(verbs: Verbs[_VerbParser]) -> None:
     parser = _add(
         verbs,
         "shell",
         "run statements, typed or from a pipe",
-        lambda a: run_shell(a.dir, group=a.group, listen=a.listen, keep_going=a.keep_going),
+        lambda a: run_shell(
+            a.dir, group=a.group, listen=a.listen, keep_going=a.keep_going, files=a.files
+        ),
     )
     _group(parser)
     _listen(parser)
+    _files(parser)
     parser.add_argument(
         "--keep-going",
         action="store_true",
@@ -199,8 +211,9 @@ def _sql(verbs: Verbs[_VerbParser]) -> None:
         verbs,
         "sql",
         "run one statement and write its answer",
-        lambda a: run_sql(a.dir, a.statement, parameters=a.param, form=a.format),
+        lambda a: run_sql(a.dir, a.statement, parameters=a.param, form=a.format, files=a.files),
     )
+    _files(parser)
     parser.add_argument("statement", metavar="STATEMENT", help="the statement; - reads stdin")
     parser.add_argument(
         "--param",

@@ -13,8 +13,18 @@ from murmur.cli.output import Output
 from murmur.cli.parameters import parse_parameters
 
 
-def run_sql(path: str, statement: str, *, parameters: Sequence[str], form: str) -> int:
-    """Run the statement, or the one on stdin if it is `-`, and write its answer."""
+def run_sql(
+    path: str,
+    statement: str,
+    *,
+    parameters: Sequence[str],
+    form: str,
+    files: str | None = None,
+) -> int:
+    """Run the statement, or the one on stdin if it is `-`, and write its answer.
+
+    COPY may use the files below the directory `files`, if there is one.
+    """
     output = Output(sys.stdout)
     if form == "arrow" and output.is_terminal:
         raise Fault(
@@ -25,7 +35,7 @@ def run_sql(path: str, statement: str, *, parameters: Sequence[str], form: str) 
     if statement == "-":
         statement = read_text()
     with opened(path, create=True) as swarm:
-        session = swarm.new_session()
+        session = swarm.new_session(files=files)
         try:
             with answer_of(session.execute(statement, values)) as answer:
                 write_answer(answer, output, form)

@@ -55,11 +55,19 @@ _KEYWORDS = """
 """
 
 
-def run_shell(path: str, *, group: str, listen: str | None, keep_going: bool) -> int:
+def run_shell(
+    path: str, *, group: str, listen: str | None, keep_going: bool, files: str | None = None
+) -> int:
     """Open the directory and run what comes."""
     interactive = sys.stdin.isatty()
     with opened(path, create=True, group=group, listen=listen) as swarm:
-        shell = Shell(swarm, Output(sys.stdout), interactive=interactive, keep_going=keep_going)
+        shell = Shell(
+            swarm,
+            Output(sys.stdout),
+            interactive=interactive,
+            keep_going=keep_going,
+            files=files,
+        )
         try:
             if interactive:
                 history = History(history_path(os.environ))
@@ -91,6 +99,7 @@ class Shell:
         *,
         interactive: bool,
         keep_going: bool = False,
+        files: str | None = None,
         monotonic: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.swarm = swarm
@@ -100,7 +109,7 @@ class Shell:
         self._interactive = interactive
         self._keep_going = keep_going
         self._monotonic = monotonic
-        self._session = swarm.new_session()
+        self._session = swarm.new_session(files=files)
         self._splitter = Splitter()
         self._leaving = False
         self._failed = False

@@ -57,6 +57,7 @@ from murmur.kvcore.kernel.fields import (
 from murmur.olap.arrow import array_to_values, sql_type_of
 
 BATCH_ROWS = 16_384
+BATCH_BYTES = 4 << 20
 
 _FORMS = {
     BOOLEAN: BOOLEANS,
@@ -119,8 +120,10 @@ def intake(reader: pa.RecordBatchReader) -> Iterator[ArrowBatch]:
             raise InvalidInput(f"row {first + 1} or after: {error}") from None
         if batch is None:
             return
-        for start in range(0, batch.num_rows, BATCH_ROWS):
-            piece = batch.slice(start, BATCH_ROWS)
+        each = 1 + batch.nbytes // max(1, batch.num_rows)
+        rows = min(BATCH_ROWS, max(1, BATCH_BYTES // each))
+        for start in range(0, batch.num_rows, rows):
+            piece = batch.slice(start, rows)
             yield ArrowBatch(piece, first)
             first += piece.num_rows
 
@@ -132,10 +135,17 @@ class ArrowBatch:
         self.rows: int = batch.num_rows
         self.first = first
         self._arrays = [_plain(array) for array in batch.columns]
+        self._converters: dict[int, Callable[[Any], Any]] = {}
+
+    def convert(self, at: int, convert: Callable[[Any], Any]) -> None:
+        """Let values of a column, but NULL, be what this makes of them."""
+        self._converters[at] = convert
 
     def source(self, at: int, column: Column) -> ColumnSource | None:
         """A column as the kernel reads it; None if Python has to convert it."""
         array = self._arrays[at]
+        if at in self._converters:
+            return None
         field = field_of(column, raw=True)
         if pa.types.is_null(array.type):
             return None
@@ -153,9 +163,13 @@ class ArrowBatch:
         array = self._arrays[at]
         sql_type = sql_type_of(pa.field("", array.type))
         try:
-            return array_to_values(pa.chunked_array([array]), sql_type)
+            values = array_to_values(pa.chunked_array([array]), sql_type)
         except (pa.ArrowException, OverflowError, ValueError) as error:
             raise InvalidInput(f"after row {self.first}: {error}") from None
+        convert = self._converters.get(at)
+        if convert is None:
+            return values
+        return [None if value is None else convert(value) for value in values]
 
 
 def _plain(array: pa.Array) -> pa.Array:

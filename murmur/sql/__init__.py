@@ -10,6 +10,8 @@ sqlglot ends at the binder. What other floors supply enters through two Protocol
 """
 
 from murmur.sql.cache import Shared, shared_of
+from murmur.sql.files import Files
+from murmur.sql.parser import split_script
 from murmur.sql.plan import ResultColumn
 from murmur.sql.relation import ColumnarEngine, Relation
 from murmur.sql.session import Outcome, Session, point_answer
@@ -17,6 +19,7 @@ from murmur.sql.system import SystemRelations
 
 __all__ = [
     "ColumnarEngine",
+    "Files",
     "Outcome",
     "Relation",
     "ResultColumn",
@@ -25,4 +28,5 @@ __all__ = [
     "SystemRelations",
     "point_answer",
     "shared_of",
+    "split_script",
 ]

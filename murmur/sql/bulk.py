@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
 import msgpack
 
@@ -47,36 +47,15 @@ from murmur.sql.compile import compile_expression
 from murmur.sql.dml import Written, default_value, integer_key
 from murmur.sql.execution import Context
 from murmur.sql.expressions import Expr, Literal, Parameter
+from murmur.sql.files import Batch
 from murmur.sql.parameters import Parameters
 from murmur.sql.plan import Insert
 
 PIECE_ROWS = 512  # Python rows encoded before the statement asks whether it is to stop
-PART_BYTES = 16 << 20  # of a load that may be several transactions: what each of them takes
+PART_BYTES = 4 << 20  # of a load that may be several transactions: what each of them takes
 ATOMS_WIDTH = 4
 
 Given = Sequence[Any] | Mapping[str, Any] | None
-
-
-class Batch(Protocol):
-    """Columns of as many rows, each the value of one parameter."""
-
-    @property
-    def rows(self) -> int:
-        """How many rows there are."""
-        ...
-
-    @property
-    def first(self) -> int:
-        """How many rows there were in batches before."""
-        ...
-
-    def source(self, at: int, column: Column) -> ColumnSource | None:
-        """The values of a parameter, as the kernel reads them; None if Python has to."""
-        ...
-
-    def values(self, at: int) -> Sequence[Any]:
-        """The values of a parameter, as Python has them."""
-        ...
 
 
 class Load:

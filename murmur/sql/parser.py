@@ -36,6 +36,7 @@ from sqlglot.parsers.postgres import PostgresParser
 from sqlglot.tokens import TokenType
 
 from murmur.errors import InvalidInput, ParseError, Unsupported
+from murmur.sql.copy import Copy, read_copy
 from murmur.sql.parameters import MAX_PARAMETERS, Parameters
 from murmur.sql.parser_kv import with_kv_prefix
 from murmur.sql.place import place
@@ -58,6 +59,7 @@ Kind: TypeAlias = Literal[
     "comment",
     "transaction",
     "setting",
+    "copy",
 ]
 Token: TypeAlias = Any  # sqlglot's
 Tree: TypeAlias = Any
@@ -65,7 +67,7 @@ Tree: TypeAlias = Any
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """One statement. `tree` is sqlglot's, and None where `transaction` says what it is."""
+    """One statement. `tree` is sqlglot's, and None where `transaction` or `copy` says all."""
 
     kind: Kind
     tree: Tree
@@ -74,6 +76,7 @@ class Parsed:
     explain: bool = False
     transaction: TransactionStatement | None = None
     setting: SettingStatement | None = None
+    copy: Copy | None = None
 
 
 def parse(text: str) -> Parsed:
@@ -89,6 +92,32 @@ def parse(text: str) -> Parsed:
         return _parse(text)
     except RecursionError:
         raise ParseError("the statement is nested too deeply") from None
+
+
+def split_script(text: str) -> list[str]:
+    """The statements of a script, each on the lines where it stands; ParseError for an open text.
+
+    Between two of them is a semicolon, which may stand after the last one too.
+    """
+    if not isinstance(text, str):
+        raise InvalidInput(f"a script is text, not {type(text).__name__}")
+    statements: list[str] = []
+    first = last = None
+    for token in _all_tokens(text):
+        if token.token_type is not TokenType.SEMICOLON:
+            first, last = first or token, token
+        elif first is not None and last is not None:
+            statements.append(_lines_before(text, first.start) + text[first.start : last.end + 1])
+            first = last = None
+    if first is not None and last is not None:
+        statements.append(_lines_before(text, first.start) + text[first.start : last.end + 1])
+    return statements
+
+
+def _lines_before(text: str, start: int) -> str:
+    """As many lines, so that errors tell the line of the script."""
+    line = text.rfind("\n", 0, start) + 1
+    return "\n" * text.count("\n", 0, start) + " " * (start - line)
 
 
 def parse_expression(text: str) -> Tree:
@@ -138,12 +167,14 @@ def _statement_tokens(text: str) -> tuple[Sequence[Token], bool]:
 def _parse(text: str) -> Parsed:
     tokens, explain = _statement_tokens(text)
     kind = _kind(tokens, text)
-    if kind in ("transaction", "setting") and explain:
+    if kind in ("transaction", "setting", "copy") and explain:
         raise _error("there is no plan to explain", text, tokens[0].start)
     if kind == "setting":
         return Parsed(kind, None, text, Parameters(), setting=read_setting(tokens, text))
     if kind == "transaction":
         return Parsed(kind, None, text, Parameters(), transaction=read_transaction(tokens, text))
+    if kind == "copy":
+        return Parsed(kind, None, text, Parameters(), copy=read_copy(tokens, text))
     _check_tokens(tokens, text)
     numbers, parameters = _number_parameters(tokens, text)
     if kind == "create":
@@ -157,6 +188,18 @@ def _parse(text: str) -> Parsed:
 
 def _tokens(text: str) -> Sequence[Token]:
     """The tokens of one statement, without its trailing semicolon."""
+    tokens = _all_tokens(text)
+    end = next((i for i, t in enumerate(tokens) if t.token_type is TokenType.SEMICOLON), None)
+    if end is None:
+        return tokens
+    for token in tokens[end:]:
+        if token.token_type is not TokenType.SEMICOLON:
+            message = "one statement per call; a second one begins here (executescript runs them)"
+            raise _error(message, text, token.start)
+    return tokens[:end]
+
+
+def _all_tokens(text: str) -> Sequence[Token]:
     if "\0" in text:
         raise _error("a statement holds no NUL character", text, text.index("\0"))
     try:
@@ -166,13 +209,7 @@ def _tokens(text: str) -> Sequence[Token]:
         found = re.search(r":(\d+)$", str(error.__cause__))
         start = int(found[1]) if found else error.start or 0
         raise ParseError(f"text, name or comment without an end\n{place(text, start)}") from None
-    end = next((i for i, t in enumerate(tokens) if t.token_type is TokenType.SEMICOLON), None)
-    if end is None:
-        return tokens
-    for token in tokens[end:]:
-        if token.token_type is not TokenType.SEMICOLON:
-            raise _error("one statement per call; a second one begins here", text, token.start)
-    return tokens[:end]
+    return tokens
 
 
 _STATEMENTS: dict[str, Kind] = {
@@ -189,12 +226,13 @@ _STATEMENTS: dict[str, Kind] = {
     "DROP": "drop",
     "ALTER": "alter",
     "COMMENT": "comment",
+    "COPY": "copy",
     **dict.fromkeys(FIRST_WORDS, "transaction"),
     **dict.fromkeys(SETTING_WORDS, "setting"),
 }
 # What begins a statement of PostgreSQL, SQLite or DuckDB that Murmur does not have.
 _ELSEWHERE = """
-    ABORT ATTACH CALL CHECKPOINT CLOSE CLUSTER COPY DEALLOCATE DECLARE
+    ABORT ATTACH CALL CHECKPOINT CLOSE CLUSTER DEALLOCATE DECLARE
     DESCRIBE DETACH DISCARD DO EXECUTE EXPORT FETCH FROM GRANT IMPORT INSTALL KILL LISTEN LOAD
     LOCK MOVE NOTIFY PIVOT PRAGMA PREPARE REASSIGN REFRESH REINDEX REPLACE
     REVOKE SECURITY SHOW SUMMARIZE UNLISTEN UNPIVOT USE VACUUM

@@ -45,6 +45,7 @@ from murmur.sql.plan import (
     Update,
 )
 from murmur.sql.point import PointReader, compile_point
+from murmur.sql.point_index import IndexReader, compile_point_index
 from murmur.sql.rules.facts import Facts
 from murmur.sql.settings import Engine
 from murmur.sql.system import System
@@ -65,6 +66,7 @@ class Prepared:
     steps: Sequence[Step] = ()  # of DDL
     columns: tuple[ResultColumn, ...] | None = None
     point: PointReader | None = None  # of a RowQuery that reads one row by its key
+    by_index: IndexReader | None = None  # of one that reads rows by the values of an index
     short: bool = False  # the rows are few: reading them at once is cheaper than a lazy reader
     binding: Binding | None = None
     described: tuple[tuple[str, SqlType | None], ...] = ()  # the columns of a point query
@@ -147,6 +149,7 @@ def _prepare(parsed: Parsed, catalog: Catalog, system: System, facts: Facts) -> 
             if isinstance(query, RowQuery):
                 prepared.read, prepared.short = compile_query(query.rows), _is_short(query.rows)
                 prepared.point = compile_point(query, parsed.parameters, binding.types)
+                prepared.by_index = compile_point_index(query, parsed.parameters, binding.types)
                 prepared.described = tuple((each.name, each.type) for each in query.columns)
                 prepared.binding = binding
                 prepared.sizes = tuple(

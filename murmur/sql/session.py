@@ -29,14 +29,17 @@ from murmur.kvcore.replica import Replica
 from murmur.kvcore.snapshot import Snapshot
 from murmur.kvcore.transaction import Transaction
 from murmur.kvcore.view import View
-from murmur.sql.bulk import PART_BYTES, Batch, insertion_text, rows_of
+from murmur.sql.bulk import PART_BYTES, insertion_text, quoted, rows_of
 from murmur.sql.cache import Statement, shared_of
 from murmur.sql.cancellation import Halt
+from murmur.sql.copy import Copy
 from murmur.sql.create_as import create_as
 from murmur.sql.ddl import run_steps
 from murmur.sql.dml import Written
 from murmur.sql.execution import Context
 from murmur.sql.explain import explain
+from murmur.sql.files import Batch, Files
+from murmur.sql.parser import split_script
 from murmur.sql.plan import ColumnarQuery, CreateAs, Insert, ResultColumn, RowQuery
 from murmur.sql.prepare import Prepared
 from murmur.sql.relation import ColumnarEngine
@@ -86,12 +89,14 @@ class Session:
         *,
         columnar: ColumnarEngine | None = None,
         system: SystemRelations | None = None,
+        files: Files | None = None,
         clock: Clock,
         random_bytes: Callable[[int], bytes],
     ) -> None:
         self._replica = replica
         self._columnar = columnar
         self._system = System(system)
+        self._files = files
         self._clock = clock
         self._random_bytes = random_bytes
         self._shared = shared_of(replica, clock, random_bytes)
@@ -228,6 +233,10 @@ class Session:
             case "setting":
                 assert parsed.setting is not None
                 return self._setting(parsed.setting)
+            case "copy":
+                parsed.parameters.arrange(parameters)
+                assert parsed.copy is not None
+                return self._copy(parsed.copy)
             case _:
                 return Outcome(parsed.kind, rowcount=self._define(statement, parameters))
 
@@ -249,6 +258,19 @@ class Session:
         if parsed.explain or parsed.kind not in ("insert", "update", "delete", "merge"):
             raise InvalidInput("only a statement that writes runs once per row of parameters")
         return self._write(statement, rows, many=True)
+
+    def execute_script(self, text: str) -> int:
+        """Run statements with semicolons between them, one after the other; how many.
+
+        Each of them is as if it were executed alone: those before one that fails stay done. Rows
+        are not kept.
+        """
+        statements = split_script(text)
+        for statement in statements:
+            outcome = self.execute(statement)
+            for _ in outcome.rows or ():
+                pass
+        return len(statements)
 
     def table(self, name: str) -> Table:
         """The table of this name, as the next statement sees it. Raises BindError."""
@@ -275,6 +297,11 @@ class Session:
         """
         self._check_open()
         self._halt = Halt(timeout_s)
+        return self._load(table, columns, batches, atomic=atomic)
+
+    def _load(
+        self, table: str, columns: Sequence[str], batches: Iterator[Batch], *, atomic: bool
+    ) -> Outcome:
         if not atomic and self._transaction is not None:
             raise InvalidInput("atomic=False commits as it goes: not within a transaction")
         statement = self._shared.statements.get(insertion_text(table, columns))
@@ -296,6 +323,31 @@ class Session:
                 raise type(error)(message) from None
             written = part
         return Outcome("insert", rowcount=written.count, lastrowid=written.last_key)
+
+    def _copy(self, copy: Copy) -> Outcome:
+        files = self._files
+        if files is None:
+            raise InvalidInput(
+                "COPY reads and writes files, which is not allowed here: allow a directory with "
+                "murmur.connect(path, files=directory) or swarm.sql(text, files=directory)"
+            )
+        if not copy.to:
+            assert copy.table is not None
+            names, batches = files.read(copy, self.table(copy.table))
+            outcome = self._load(copy.table, names, batches, atomic=copy.atomic)
+            return Outcome("copy", rowcount=outcome.rowcount)
+        text = copy.query
+        if text is None:
+            assert copy.table is not None
+            columns = ", ".join(map(quoted, copy.columns))
+            text = f"SELECT {columns or '*'} FROM {quoted(copy.table)}"
+        statement = self._shared.statements.get(text)
+        if statement.parsed.kind != "select" or statement.parsed.explain:
+            raise InvalidInput("COPY writes the rows of a SELECT")
+        found = self._query(statement, None)
+        named = [(column.name, column.type) for column in found.columns or ()]
+        rows = found.rows if found.arrow is None else found.arrow
+        return Outcome("copy", rowcount=files.write(copy, named, rows))
 
     def _load_part(
         self,
@@ -354,17 +406,18 @@ class Session:
         if transaction is not None:
             assert self._catalog is not None
             point = statement.point(self._catalog)
-            if point is not None:
-                assert point.point is not None
-                rows = point.point(transaction.get, parameters)
-                return Outcome("select", point.columns, iter(rows))
+            if point is not None and (point.point is not None or self.engine == "auto"):
+                found = _point_rows(point, transaction, parameters)
+                if found is not None:
+                    return Outcome("select", point.columns, iter(found))
             prepared = statement.prepared(self._catalog, self._system)
             context = self._context(prepared, parameters)
             outcome = self._read(prepared, transaction, context)
             if outcome.rows is not None:
                 outcome.rows = iter(list(outcome.rows))
             return outcome
-        answer = point_answer(self._replica, statement, parameters)
+        by_index = self.engine == "auto"
+        answer = point_answer(self._replica, statement, parameters, by_index=by_index)
         if answer is not None:
             return Outcome("select", answer[0].columns, iter(answer[1]))
         snapshot = self._replica.snapshot()
@@ -515,18 +568,35 @@ class Session:
 
 
 def point_answer(
-    replica: Replica, statement: Statement, parameters: Given
+    replica: Replica, statement: Statement, parameters: Given, *, by_index: bool = True
 ) -> tuple[Prepared, list[Row]] | None:
     """What a point query was prepared to, and its rows in the latest state; None if it is none.
 
-    One key is read, so the state needs no pin; only the catalog must not have moved meanwhile.
+    One key is read, so the state needs no pin; only the catalog must not have moved meanwhile. By
+    an index, entries and rows are of one snapshot.
     """
     catalog = _catalog(replica)
     prepared = statement.point(catalog)
-    if prepared is None or prepared.point is None:
+    if prepared is None:
         return None
-    rows = prepared.point(replica.get, parameters)
-    return (prepared, rows) if _catalog(replica).version == catalog.version else None
+    if prepared.point is not None:
+        rows = prepared.point(replica.get, parameters)
+        return (prepared, rows) if _catalog(replica).version == catalog.version else None
+    if not by_index:
+        return None
+    with replica.snapshot() as snapshot:
+        if _catalog(snapshot).version != catalog.version:
+            return None
+        found = _point_rows(prepared, snapshot, parameters)
+    return None if found is None else (prepared, found)
+
+
+def _point_rows(prepared: Prepared, view: View, parameters: Given) -> list[Row] | None:
+    """The rows of a point query; None if they are too many to be read at once."""
+    if prepared.point is not None:
+        return prepared.point(view.get, parameters)
+    assert prepared.by_index is not None
+    return prepared.by_index(view, parameters)
 
 
 def _catalog(view: Any) -> Catalog:

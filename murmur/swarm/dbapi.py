@@ -39,6 +39,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from murmur import errors
 from murmur.errors import Closed, InvalidInput, ProgrammingError
 from murmur.swarm import bulk
+from murmur.swarm.bulk import Allowed
 from murmur.swarm.result import Description, Result, Row, describe, result_of
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ threadsafety = 2
 paramstyle = "qmark"
 
 Parameters = Sequence[Any] | Mapping[str, Any]
+FETCHED_ROWS = 1024  # of a script's query, at a time
 
 
 # Types -----------------------------------------------------------------
@@ -110,12 +112,17 @@ def TimestampFromTicks(ticks: float) -> datetime.datetime:  # noqa: N802 - PEP 2
 
 
 def connect(
-    target: str | os.PathLike[str] | Swarm, *, autocommit: bool = False, **options: Any
+    target: str | os.PathLike[str] | Swarm,
+    *,
+    autocommit: bool = False,
+    files: Allowed = None,
+    **options: Any,
 ) -> Connection:
     """Connect to a swarm, or to the directory of one.
 
     A directory that this process has open already is shared; otherwise it is opened, with
-    `options` as for `murmur.open`, and closed with the last connection to it.
+    `options` as for `murmur.open`, and closed with the last connection to it. `files` is what COPY
+    may open: what lies below a directory, or, with True, any file; without it none.
     """
     from murmur.swarm import registry
     from murmur.swarm.swarm import Swarm, check_path
@@ -128,7 +135,7 @@ def connect(
                 f"the swarm is open already; {', '.join(sorted(options))} cannot be set any more"
             )
         target.check_usable()
-        return Connection(target, autocommit=autocommit, lease=lambda: None)
+        return Connection(target, autocommit=autocommit, lease=lambda: None, files=files)
     unknown = options.keys() - {"group", "durability", "listen", "transport", "name", "backend"}
     if unknown:
         raise InvalidInput(f"connect has no option {', '.join(sorted(unknown))}")
@@ -137,7 +144,7 @@ def connect(
         path, Swarm, lambda: open_swarm(path, **options), lambda swarm: _check_same(swarm, options)
     )
     try:
-        return Connection(swarm, autocommit=autocommit, lease=give_back)
+        return Connection(swarm, autocommit=autocommit, lease=give_back, files=files)
     except BaseException:
         give_back()
         raise
@@ -157,11 +164,13 @@ class Connection:
     ProgrammingError: ClassVar = errors.ProgrammingError
     NotSupportedError: ClassVar = errors.NotSupportedError
 
-    def __init__(self, swarm: Swarm, *, autocommit: bool, lease: Any) -> None:
+    def __init__(
+        self, swarm: Swarm, *, autocommit: bool, lease: Any, files: Allowed = None
+    ) -> None:
         self._lock = threading.RLock()
         self._autocommit = autocommit
         self._swarm = swarm
-        self._session: Session | None = swarm.new_session()
+        self._session: Session | None = swarm.new_session(files=files)
         self._cursors: weakref.WeakSet[Cursor] = weakref.WeakSet()
         # Gives the swarm back also when the connection is forgotten instead of closed.
         self._release = weakref.finalize(self, _release, self._session, lease)
@@ -218,6 +227,20 @@ class Connection:
     def executemany(self, operation: str, seq_of_parameters: Iterable[Parameters]) -> Cursor:
         """Run a statement for each row of parameters on a cursor of its own, and return that."""
         return self.cursor().executemany(operation, seq_of_parameters)
+
+    def executescript(self, text: str) -> Cursor:
+        """Run a script, statements with semicolons between them, each as `execute` would.
+
+        One that fails ends the script. Rows are not kept.
+        """
+        from murmur.sql import split_script
+
+        with self._lock:
+            for statement in split_script(text):
+                with self.execute(statement) as cursor:
+                    while cursor.description is not None and cursor.fetchmany(FETCHED_ROWS):
+                        pass
+            return self.cursor()
 
     def insert_arrow(
         self, table: str, data: Any, *, atomic: bool = True, timeout: float | None = None

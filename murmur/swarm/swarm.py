@@ -35,6 +35,7 @@ from murmur.kvcore import (
     visible_value,
 )
 from murmur.swarm import bulk, kv, registry
+from murmur.swarm.bulk import Allowed
 from murmur.swarm.documents import Documents
 from murmur.swarm.kv import Key
 from murmur.swarm.result import Result, from_arrow, result_of
@@ -239,19 +240,25 @@ class Swarm(Documents):
     # SQL ---------------------------------------------------------------
 
     def sql(
-        self, text: str, parameters: Parameters = None, *, timeout: float | None = None
+        self,
+        text: str,
+        parameters: Parameters = None,
+        *,
+        timeout: float | None = None,
+        files: Allowed = None,
     ) -> Result:
         """Run one statement, which commits by itself.
 
         `?` and `$1` take a sequence of parameters, `:name` a mapping. Raises Timeout when it takes
-        longer than `timeout` seconds, reading its rows included.
+        longer than `timeout` seconds, reading its rows included. `files` is what COPY may open:
+        what lies below a directory, or, with True, any file.
         """
         if timeout is None and self._answer_point is not None:
             answer = self._answer_point(text, parameters)
             if answer is not None:
                 return answer
         return run_alone(
-            self.new_session(),
+            self.new_session(files=files),
             text,
             lambda session: session.execute(text, parameters, timeout_s=timeout),
         )
@@ -269,6 +276,21 @@ class Swarm(Documents):
             text,
             lambda session: session.execute_many(text, rows, timeout_s=timeout),
         )
+
+    def executescript(self, text: str, *, files: Allowed = None) -> int:
+        """Run a script, statements with semicolons between them; how many there were.
+
+        Each commits by itself, unless it stands between BEGIN and COMMIT; one that fails ends the
+        script, and what was committed before it stays. Rows are not kept.
+        """
+        session = self.new_session(files=files)
+        try:
+            count = session.execute_script(text)
+        except BaseException:
+            session.close()
+            raise
+        _end(session, text)
+        return count
 
     def insert_arrow(
         self, table: str, data: Any, *, atomic: bool = True, timeout: float | None = None
@@ -288,7 +310,7 @@ class Swarm(Documents):
         finally:
             session.close()
 
-    def new_session(self) -> Session:
+    def new_session(self, *, files: Allowed = None) -> Session:
         """A session of the SQL floor: a transaction of one's own. Its owner closes it."""
         from murmur.sql import Session
 
@@ -306,6 +328,7 @@ class Swarm(Documents):
             self.replica,
             columnar=self._engine,
             system=self._system,
+            files=bulk.files_of(files),
             clock=self._clock,
             random_bytes=self._random_bytes,
         )

@@ -241,3 +241,17 @@ os.execv(sys.executable, [sys.executable, "-m", "murmur", *sys.argv[1:]])
     assert subprocess.run(argv, env=environment()).returncode == 1
     checked = run("check", path)
     assert checked.code == 0, checked.out
+
+
+def test_copy_uses_the_files_that_are_allowed(tmp_path: Path) -> None:
+    data, files = tmp_path / "data", tmp_path / "files"
+    files.mkdir()
+    (files / "in.csv").write_text("1,a\n2,b\n")
+    assert run("sql", data, "CREATE TABLE t (id INTEGER PRIMARY KEY, s TEXT)").code == 0
+    refused = run("sql", data, "COPY t FROM 'in.csv'")
+    assert refused.code == 1
+    assert "COPY reads and writes files, which is not allowed here" in refused.err
+    assert run("sql", data, "COPY t FROM 'in.csv'", "--files", files).code == 0
+    script = "COPY t TO 'out.csv' (HEADER);"
+    assert run("shell", data, "--files", files, stdin=script).code == 0
+    assert (files / "out.csv").read_text() == '"id","s"\n1,"a"\n2,"b"\n'
