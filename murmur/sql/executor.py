@@ -16,7 +16,7 @@ import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
-from typing import Any
+from typing import Any, TypeAlias
 
 from murmur.errors import InvalidInput
 from murmur.kvcore.view import View
@@ -57,10 +57,12 @@ from murmur.sql.plan import (
 )
 from murmur.sql.subqueries import compile_subquery, settled
 
+Watch: TypeAlias = Callable[[Rows, Reader], Reader]
 
-def compile_query(rows: Rows) -> Reader:
+
+def compile_query(rows: Rows, watch: Watch | None = None) -> Reader:
     """The function that gives the plan's rows; its expressions may hold subqueries."""
-    read = compile_rows(rows)
+    read = compile_rows(rows, watch)
 
     def whole(view: View, context: Context) -> Iterable[Row]:
         context.view = view
@@ -69,8 +71,18 @@ def compile_query(rows: Rows) -> Reader:
     return whole
 
 
-def compile_rows(rows: Rows) -> Reader:
-    """The function that gives the plan's rows."""
+def compile_rows(rows: Rows, watch: Watch | None = None) -> Reader:
+    """The function that gives the plan's rows. `watch` sees each operator and may wrap it."""
+    if watch is None:
+        return _compiled(rows, compile_rows)
+    if isinstance(rows, Project) and isinstance(rows.source, Filter):
+        below = compile_rows(rows.source, watch)  # not one loop: each has figures of its own
+        return watch(rows, _pipeline(below, None, rows.exprs))
+    return watch(rows, _compiled(rows, lambda source: compile_rows(source, watch)))
+
+
+def _compiled(rows: Rows, compiled: Callable[[Rows], Reader]) -> Reader:
+    """One operator, over sources that are compiled so."""
     match rows:
         case OneRow():
             return lambda view, context: ((),)
@@ -82,27 +94,27 @@ def compile_rows(rows: Rows) -> Reader:
         case KeyLookup() | KeyRange() | IndexRange() | TrigramScan() | FullScan():
             return access_rows(rows)
         case Project(Filter(source, predicate), exprs):
-            return _pipeline(compile_rows(source), predicate, exprs)
+            return _pipeline(compiled(source), predicate, exprs)
         case Project(source, exprs):
-            return _pipeline(compile_rows(source), None, exprs)
+            return _pipeline(compiled(source), None, exprs)
         case Filter(source, predicate):
-            return _pipeline(compile_rows(source), predicate, None)
+            return _pipeline(compiled(source), predicate, None)
         case Limit(Sort(source, keys), count, offset) if count is not None:
-            return _top(compile_rows(source), keys, count, offset)
+            return _top(compiled(source), keys, count, offset)
         case Limit(source, count, offset):
-            return _limit(compile_rows(source), count, offset)
+            return _limit(compiled(source), count, offset)
         case Sort(source, keys):
-            return _sort(compile_rows(source), keys)
+            return _sort(compiled(source), keys)
         case Distinct(source):
-            return _distinct(compile_rows(source))
+            return _distinct(compiled(source))
         case DistinctOn(source, keys):
-            return _distinct_on(compile_rows(source), keys)
+            return _distinct_on(compiled(source), keys)
         case HashJoin(left=left, right=right):
-            return compile_hash_join(rows, compile_rows(left), compile_rows(right))
+            return compile_hash_join(rows, compiled(left), compiled(right))
         case LookupJoin(left=left):
-            return compile_lookup_join(rows, compile_rows(left))
+            return compile_lookup_join(rows, compiled(left))
         case SetOperation(op, keeps, left, right):
-            return _set_operation(op, compile_rows(left), compile_rows(right), keeps_all=keeps)
+            return _set_operation(op, compiled(left), compiled(right), keeps_all=keeps)
         case Aggregate(FullScan() | KeyRange() | IndexRange() as source, (aggregation,), ()) if (
             aggregation.name == "count"
             and aggregation.operand is None
@@ -110,7 +122,7 @@ def compile_rows(rows: Rows) -> Reader:
         ):
             return access_count(source)
         case Aggregate(source, aggregations, groups):
-            read, run = compile_rows(source), compile_grouping(groups, aggregations)
+            read, run = compiled(source), compile_grouping(groups, aggregations)
             return lambda view, context: run(read(view, context), context)
     raise AssertionError(rows)
 

@@ -13,7 +13,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
+from murmur.errors import Unsupported
+from murmur.kvcore.view import View
 from murmur.sql.ddl import (
     AddColumn,
     AddConstraint,
@@ -28,8 +31,10 @@ from murmur.sql.ddl import (
     SetType,
     Step,
 )
+from murmur.sql.execution import Context
+from murmur.sql.explain_analyze import measured_columns, measured_rows
 from murmur.sql.explain_text import sql_of
-from murmur.sql.explain_tree import lines_of, operator_of
+from murmur.sql.explain_tree import data_of, data_of_figures, lines_of, operator_of
 from murmur.sql.plan import (
     ColumnarQuery,
     Costs,
@@ -73,6 +78,42 @@ def explain(plan: Plan | None, steps: Sequence[Step] = ()) -> list[str]:
         case CreateAs(name, _, _, query, _):
             return ["engine: row (write)", f"create table {name}", *map(_indented, explain(query))]
     raise AssertionError(plan)
+
+
+def explain_data(plan: Plan | None, steps: Sequence[Step] = ()) -> dict[str, Any]:
+    """A plan as data, for JSON; of what is no query, the lines."""
+    if not isinstance(plan, RowQuery | ColumnarQuery):
+        first, *rest = explain(plan, steps)
+        return {"engine": "row", "reason": first.split("(")[-1].rstrip(")"), "lines": rest}
+    data: dict[str, Any] = {"reason": plan.reason}
+    if plan.costs is not None:
+        costs = plan.costs
+        data["costs_ms"] = {"row": costs.row_us / 1000, "columnar": costs.columnar_us / 1000}
+    if isinstance(plan, RowQuery):
+        return {"engine": "row", **data, "plan": data_of(operator_of(plan.rows))}
+    return {"engine": "columnar", **data, "plan": _columnar_data(plan)}
+
+
+def _columnar_data(plan: ColumnarQuery) -> dict[str, Any]:
+    relations = {use.name: _relation(use) for use in plan.relations}
+    return {"operator": "columnar query", "detail": plan.sql, "relations": relations}
+
+
+def explain_analyzed(
+    plan: Plan | None, view: View, context: Context
+) -> tuple[list[str], dict[str, Any]]:
+    """The lines and the data of a query that is run for its figures."""
+    data = explain_data(plan)
+    first, *rest = explain(plan)
+    if isinstance(plan, RowQuery):
+        found = measured_rows(plan, view, context)
+        tree = operator_of(plan.rows)
+        return [first, *lines_of(tree, 0, found)], data | {"plan": data_of(tree, found)}
+    if isinstance(plan, ColumnarQuery):
+        figures = measured_columns(plan, view, context)
+        rest[0] = f"{rest[0]}  {figures}"
+        return [first, *rest], data | {"plan": data["plan"] | data_of_figures(figures)}
+    raise Unsupported("EXPLAIN ANALYZE is for queries: it would write")
 
 
 def _costs(costs: Costs | None) -> str:

@@ -11,10 +11,12 @@ the operator that asks it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
+from murmur.sql.explain_analyze import Figures
 from murmur.sql.explain_text import sql_of
 from murmur.sql.expressions import Expr, Subquery, walk
 from murmur.sql.plan import (
@@ -76,21 +78,36 @@ def operator_of(rows: Rows) -> Operator:
     return Operator(kind, detail, rows, tuple(below))
 
 
-def lines_of(operator: Operator, depth: int = 0) -> Iterator[str]:
-    """The tree as text, a line for each operator."""
-    yield "  " * depth + operator.words
+def lines_of(
+    operator: Operator, depth: int = 0, figures: Mapping[int, Figures] = MappingProxyType({})
+) -> Iterator[str]:
+    """The tree as text, a line for each operator; with its figures, if there are any."""
+    measured = figures.get(id(operator.node))
+    words = operator.words if measured is None else f"{operator.words}  {measured}"
+    yield "  " * depth + words
     for each in operator.inputs:
-        yield from lines_of(each, depth + 1)
+        yield from lines_of(each, depth + 1, figures)
 
 
-def data_of(operator: Operator) -> dict[str, Any]:
+def data_of(
+    operator: Operator, figures: Mapping[int, Figures] = MappingProxyType({})
+) -> dict[str, Any]:
     """The tree as data."""
     data: dict[str, Any] = {"operator": operator.kind}
     if operator.detail:
         data["detail"] = operator.detail
+    measured = figures.get(id(operator.node))
+    if measured is not None:
+        data |= data_of_figures(measured)
     if operator.inputs:
-        data["inputs"] = [data_of(each) for each in operator.inputs]
+        data["inputs"] = [data_of(each, figures) for each in operator.inputs]
     return data
+
+
+def data_of_figures(figures: Figures) -> dict[str, Any]:
+    """The figures of an operator as data."""
+    milliseconds = round(figures.seconds * 1000, 4)
+    return {"rows": figures.rows, "ms": milliseconds, "bytes": figures.bytes}
 
 
 def _list(exprs: Sequence[Expr]) -> str:

@@ -1,7 +1,7 @@
 """From text to one statement: a sqlglot tree whose parameters are numbered and whose limits hold.
 
     parse("EXPLAIN SELECT a FROM t WHERE b = ? AND c = ?")
-      -> Parsed("select", tree, text, Parameters("?", (0, 1)), explain=True)
+      -> Parsed("select", tree, text, Parameters("?", (0, 1)), explain=ExplainOptions())
 
 The grammar is PostgreSQL's as sqlglot reads it, with these lines drawn around it:
 
@@ -37,6 +37,7 @@ from sqlglot.tokens import TokenType
 
 from murmur.errors import InvalidInput, ParseError, Unsupported
 from murmur.sql.copy import Copy, read_copy
+from murmur.sql.explain_options import ExplainOptions, read_options
 from murmur.sql.parameters import MAX_PARAMETERS, Parameters
 from murmur.sql.parser_kv import with_kv_prefix
 from murmur.sql.place import place
@@ -73,7 +74,7 @@ class Parsed:
     tree: Tree
     text: str
     parameters: Parameters
-    explain: bool = False
+    explain: ExplainOptions | None = None
     transaction: TransactionStatement | None = None
     setting: SettingStatement | None = None
     copy: Copy | None = None
@@ -147,8 +148,8 @@ def text_after_as(text: str) -> str:
 _QUERY_WORDS = (TokenType.SELECT, TokenType.VALUES, TokenType.WITH)
 
 
-def _statement_tokens(text: str) -> tuple[Sequence[Token], bool]:
-    """The tokens behind EXPLAIN, and whether that was there."""
+def _statement_tokens(text: str) -> tuple[Sequence[Token], ExplainOptions | None]:
+    """The tokens behind EXPLAIN and its options, and these; None without EXPLAIN."""
     tokens = _tokens(text)
     if not tokens:
         raise ParseError("the statement is empty")
@@ -159,9 +160,14 @@ def _statement_tokens(text: str) -> tuple[Sequence[Token], bool]:
         tokens = _tokens(text[:start] + " " * (end - start) + text[end:])
         if not tokens:
             raise _error("EXPLAIN of what?", text, len(text))
-        if tokens[0].text.upper() in ("ANALYZE", "VERBOSE", "(", "QUERY"):
-            raise Unsupported(f"EXPLAIN takes no options\n{place(text, tokens[0].start)}")
-    return tokens, explain
+        options, count = read_options(tokens, text)
+        if count:
+            if count == len(tokens):
+                raise _error("EXPLAIN of what?", text, len(text))
+            end = tokens[count].start
+            tokens = _tokens(text[:start] + " " * (end - start) + text[end:])
+        return tokens, options
+    return tokens, None
 
 
 def _parse(text: str) -> Parsed:

@@ -14,6 +14,7 @@ transaction they are read at once, because later statements change what it sees.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -22,7 +23,7 @@ from typing import Any, NamedTuple, TypeVar
 from murmur.catalog.catalog import Catalog
 from murmur.catalog.ranges import row_bounds
 from murmur.catalog.schema import Table
-from murmur.catalog.types import TEXT
+from murmur.catalog.types import JSON, TEXT
 from murmur.errors import BindError, Closed, DatabaseError, InvalidInput
 from murmur.kvcore.clock import Clock
 from murmur.kvcore.replica import Replica
@@ -37,7 +38,7 @@ from murmur.sql.create_as import create_as
 from murmur.sql.ddl import run_steps
 from murmur.sql.dml import Written
 from murmur.sql.execution import Context
-from murmur.sql.explain import explain
+from murmur.sql.explain import explain, explain_analyzed, explain_data
 from murmur.sql.files import Batch, Files
 from murmur.sql.parser import split_script
 from murmur.sql.plan import ColumnarQuery, CreateAs, Insert, ResultColumn, RowQuery
@@ -469,7 +470,9 @@ class Session:
         return prepared.alternative() or plan
 
     def _explain(self, statement: Statement, parameters: Given) -> Outcome:
-        if parameters:
+        options = statement.parsed.explain
+        assert options is not None
+        if parameters and not options.analyze:
             statement.parsed.parameters.arrange(parameters)
         with self._replica.snapshot() as snapshot:
             view: View = self._transaction or snapshot
@@ -478,7 +481,15 @@ class Session:
             chosen = prepared.plan
             if isinstance(chosen, RowQuery | ColumnarQuery):
                 chosen = self._chosen(prepared, view)
-            lines = explain(chosen, prepared.steps)
+            if options.analyze:
+                context = self._context(prepared, parameters)
+                lines, data = explain_analyzed(chosen, view, context)
+            else:
+                lines, data = explain(chosen, prepared.steps), None
+        if options.json:
+            data = data or explain_data(chosen, prepared.steps)
+            columns: tuple[ResultColumn, ...] = (ResultColumn("plan", JSON),)
+            return Outcome("explain", columns, iter([(json.dumps(data),)]))
         columns = (ResultColumn("plan", TEXT),)
         return Outcome("explain", columns, iter([(line,) for line in lines]))
 
