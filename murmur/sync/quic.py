@@ -11,6 +11,7 @@ Sessions are not resumed and nothing is sent before the handshake is complete (n
 
 Datagrams have 1200 bytes, which every path carries, and 16,000 over loopback: most of what a
 datagram costs here is the same for both. aioquic frames hold at most 16,383 bytes of a stream.
+Where a network lies between, packets are sent at the rate that it delivers (rate_control.py).
 
 Invariants:
     1. A connection that uses any other stream, or keeps more than RECEIVE_BYTES waiting for a gap
@@ -42,6 +43,7 @@ from aioquic.quic.packet import (
 )
 from aioquic.quic.retry import QuicRetryTokenHandler
 
+from murmur.sync import rate_control
 from murmur.sync.identity import Identity, certificate_key
 from murmur.sync.transport import (
     Data,
@@ -128,6 +130,7 @@ class QuicTransport:
                 alpn_protocols=[ALPN],
                 certificate=certificate,
                 private_key=identity.private_key,
+                congestion_control_algorithm="reno" if size > DATAGRAM_BYTES else rate_control.NAME,
                 connection_id_length=CID_BYTES,
                 idle_timeout=IDLE_S,
                 is_client=dialed,
