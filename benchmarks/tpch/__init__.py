@@ -16,7 +16,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -180,4 +179,4 @@ def same(left: list[tuple[Any, ...]], right: list[tuple[Any, ...]]) -> bool:
 def _close(left: Any, right: Any) -> bool:
     if isinstance(left, float) or isinstance(right, float):
         return abs(float(left) - float(right)) <= 1e-12 * max(abs(float(left)), abs(float(right)))
-    return bool(left == right) and isinstance(left, Decimal) == isinstance(right, Decimal)
+    return bool(left == right)

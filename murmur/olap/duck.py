@@ -74,6 +74,7 @@ from murmur.olap.arrow import (
     table_to_arrow,
 )
 from murmur.olap.cache import CACHE_BYTES, ColumnCache
+from murmur.olap.macros import MACROS
 
 _INTERRUPT_S = 0.05
 
@@ -294,6 +295,8 @@ _QUERIES = frozenset({duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 
 def _connect() -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(":memory:")
+    for macro in MACROS:
+        connection.execute(f"CREATE MACRO {macro}")
     for setting in _SETTINGS:
         connection.execute(setting)
     return connection
@@ -431,6 +434,7 @@ _KIND = re.compile(r"^[A-Z][A-Za-z ]*Error: ")
 _ADVICE = re.compile(
     r"(?:\s*Use TRY\(|\s*Use \"?SET |\n\nLINE \d+:|\n\s*Candidate |\nDid you mean ).*", re.DOTALL
 )
+_REFUSED = re.compile(r"Could not convert string 'murmur: (.*)' to \w+.*", re.DOTALL)  # macros.py
 _DIVISION = re.compile(r"Division by zero in expression.*", re.DOTALL)
 
 
@@ -438,6 +442,7 @@ def _translate(error: Exception, relations: Mapping[str, Relation]) -> MurmurErr
     """The error in Murmur's tree, without DuckDB's advice about DuckDB."""
     text = _ADVICE.sub("", _KIND.sub("", str(error))).strip()
     text = _DIVISION.sub("division by zero", text)
+    text = _REFUSED.sub(r"\1", text)
     for name, relation in relations.items():
         if relation.table is not None:
             text = re.sub(rf"\b{re.escape(name)}\b", relation.table.name, text)

@@ -18,6 +18,7 @@ from sqlglot import exp
 
 from murmur.catalog.types import BIGINT, COUNTER, SqlType
 from murmur.sql.binder_names import fold, only, unbound, unsupported
+from murmur.sql.columnar_rewrites import KIND
 
 Tree: TypeAlias = Any  # sqlglot's
 Names: TypeAlias = dict[str, SqlType | None]  # a relation's columns, in order
@@ -30,11 +31,19 @@ _KNOWN = """
     json_valid last_day lcm list_contains make_date make_time make_timestamp median octet_length
     pi position regexp_extract regexp_full_match regr_avgx regr_avgy regr_count regr_intercept
     regr_r2 regr_slope regr_sxx regr_sxy regr_syy sha256 starts_with string_to_array timezone
-    to_hex trunc unicode uuidv4 uuidv7 var_pop
+    to_char trunc unicode uuidv4 uuidv7 var_pop
 """
 _FUNCTIONS = {name: name for name in _KNOWN.split()} | {
     "every": "bool_and",
-    "jsonb_array_length": "json_array_length",
+    "json_array_length": "murmur_json_array_length",
+    "jsonb_array_length": "murmur_json_array_length",
+    "json_typeof": "murmur_json_typeof",
+    "jsonb_typeof": "murmur_json_typeof",
+    "octet_length": "murmur_octet_length",
+    "bit_length": "murmur_bit_length",
+    "quote_literal": "murmur_quote_literal",
+    "quote_ident": "murmur_quote_ident",
+    "all": "all",
     "uuid7": "uuidv7",
 }
 
@@ -134,7 +143,7 @@ class Expressions:
             return
         name = fold(node.this)
         if qualifier is not None:
-            self.types[id(node)] = self._qualified(node, name, fold(qualifier), scopes)
+            self._typed(node, self._qualified(node, name, fold(qualifier), scopes))
             return
         if aliases and name in scopes[0].aliases:
             return
@@ -145,7 +154,7 @@ class Expressions:
             if found:
                 for each in found:
                     scope.read(each, name)
-                self.types[id(node)] = scope.relations[found[0]][name]
+                self._typed(node, scope.relations[found[0]][name])
                 if len(found) == 1 and found[0].strip():
                     # Said, because the engine would rather take a table of this name as a value.
                     node.set("table", exp.to_identifier(found[0], quoted=True))
@@ -156,6 +165,11 @@ class Expressions:
         if name in scopes[0].aliases:
             message += " in FROM, and an output column cannot be used here"
         raise unbound(message, node, self._text)
+
+    def _typed(self, node: Tree, sql_type: SqlType | None) -> None:
+        self.types[id(node)] = sql_type
+        if sql_type is not None:
+            node.meta[KIND] = sql_type.name
 
     def _qualified(
         self, node: Tree, name: str, qualifier: str, scopes: list[Scope]

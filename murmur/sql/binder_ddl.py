@@ -63,6 +63,7 @@ from murmur.sql.ddl import (
     Step,
 )
 from murmur.sql.expressions import Column
+from murmur.sql.reindex import check_reindex
 from murmur.sql.row_expressions import bind_row_condition, define_expression, stored_text
 
 Tree: TypeAlias = Any  # sqlglot's
@@ -88,6 +89,9 @@ def bind_ddl(tree: Tree, binding: Binding) -> tuple[Step, ...]:
             return (bind_rename(tree, binding),)
         case exp.Alter():
             return tuple(_alter(tree, binding))
+        case exp.Command():
+            check_reindex(tree, binding.catalog)
+            return ()
     raise AssertionError(tree)
 
 

@@ -41,6 +41,7 @@ from murmur.sql.explain_options import ExplainOptions, read_options
 from murmur.sql.parameters import MAX_PARAMETERS, Parameters
 from murmur.sql.parser_kv import with_kv_prefix
 from murmur.sql.place import place
+from murmur.sql.reindex import read_reindex
 from murmur.sql.schemas import resolve_schemas
 from murmur.sql.settings import SETTING_WORDS, SettingStatement, read_setting
 from murmur.sql.transactions import FIRST_WORDS, TransactionStatement, read_transaction
@@ -181,6 +182,8 @@ def _parse(text: str) -> Parsed:
         return Parsed(kind, None, text, Parameters(), transaction=read_transaction(tokens, text))
     if kind == "copy":
         return Parsed(kind, None, text, Parameters(), copy=read_copy(tokens, text))
+    if tokens[0].text.upper() == "REINDEX":
+        return Parsed(kind, read_reindex(tokens, text), text, Parameters(), explain)
     _check_tokens(tokens, text)
     numbers, parameters = _number_parameters(tokens, text)
     if kind == "create":
@@ -233,6 +236,7 @@ _STATEMENTS: dict[str, Kind] = {
     "ALTER": "alter",
     "COMMENT": "comment",
     "COPY": "copy",
+    "REINDEX": "alter",
     **dict.fromkeys(FIRST_WORDS, "transaction"),
     **dict.fromkeys(SETTING_WORDS, "setting"),
 }
@@ -240,7 +244,7 @@ _STATEMENTS: dict[str, Kind] = {
 _ELSEWHERE = """
     ABORT ATTACH CALL CHECKPOINT CLOSE CLUSTER DEALLOCATE DECLARE
     DESCRIBE DETACH DISCARD DO EXECUTE EXPORT FETCH FROM GRANT IMPORT INSTALL KILL LISTEN LOAD
-    LOCK MOVE NOTIFY PIVOT PRAGMA PREPARE REASSIGN REFRESH REINDEX REPLACE
+    LOCK MOVE NOTIFY PIVOT PRAGMA PREPARE REASSIGN REFRESH REPLACE
     REVOKE SECURITY SHOW SUMMARIZE UNLISTEN UNPIVOT USE VACUUM
 """
 _TREES: dict[Kind, tuple[type[exp.Expression], ...]] = {
@@ -414,6 +418,11 @@ class _Parser(PostgresParser):  # type: ignore[misc]
         TokenType.PARAMETER: lambda self: self.parameter(self._prev, skip=True),
         TokenType.COLON: lambda self: self.parameter(self._prev, skip=True),
     }
+    # sqlglot would translate the format, and lose what it does not know of it.
+    FUNCTIONS: ClassVar[dict[str, Callable[..., Any]]] = {
+        **PostgresParser.FUNCTIONS,
+        "TO_CHAR": lambda args: exp.Anonymous(this="to_char", expressions=args),
+    }
     # ALTER TABLE ... ADD CHECK (...), which sqlglot reads with CONSTRAINT and a name only.
     ADD_CONSTRAINT_KEYWORDS: ClassVar[set[str]] = {*PostgresParser.ADD_CONSTRAINT_KEYWORDS, "CHECK"}
     # `?` is a parameter, never the operator that asks whether a JSON value has a key.
@@ -434,6 +443,13 @@ class _Parser(PostgresParser):  # type: ignore[misc]
         if isinstance(this, exp.Literal) and this.is_string and interval.this is not this:
             interval = self.expression(exp.Interval(this=this))
         return interval
+
+    def _parse_types(self, *args: Any, **options: Any) -> Tree:
+        # SIGNED is what MySQL calls BIGINT in a CAST; SQLite's corpora have it.
+        to = super()._parse_types(*args, **options)
+        named = isinstance(to, exp.DataType) and to.this is exp.DType.USERDEFINED
+        signed = named and str(to.args["kind"]).upper() == "SIGNED"
+        return exp.DataType.build("BIGINT") if signed else to
 
     def _parse_type(self, *args: Any, **options: Any) -> Tree:
         # sqlglot gives the casts behind DATE '...'::text to the text, before it is a date.

@@ -1,0 +1,386 @@
+"""What means something else in DuckDB, said so that it means what PostgreSQL means.
+
+    round(f)                         f is a DOUBLE    ->  round_even(f, 0)
+    t::int                           t is a TEXT      ->  CAST(murmur_integer(t) AS INT)
+    (a, b) = (1, NULL)                                ->  a = 1 AND b = NULL
+    to_char(at, 'DD Mon')                             ->  strftime(at, '%d %b')
+    extract(second FROM at)                           ->  extract(microsecond FROM at) * 0.000001
+
+Some depend on the type of an expression: that of columns is noted by the binder, that of the rest
+follows from its form, as far as it does. What cannot be told stays as it is, and docs/sql.md lists
+what differs then. Functions called murmur_... are those of olap/macros.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any, TypeAlias
+
+from sqlglot import exp
+
+from murmur.errors import Unsupported
+from murmur.sql.to_char import to_char_parts
+
+Tree: TypeAlias = Any  # sqlglot's
+KIND = "murmur kind"  # in a column's meta: the name of its SQL type
+
+_MAX_DIGITS = 38
+_TEXTS = (exp.DPipe, exp.Lower, exp.Upper, exp.Trim, exp.Substring, exp.Concat, exp.Left, exp.Right)
+_FLOATS = (exp.Avg, exp.Sqrt, exp.Cbrt, exp.Ln, exp.Exp, exp.Stddev, exp.Variance)
+
+
+def kind_of(node: Tree) -> str:
+    """The name of an expression's SQL type where its form tells; else nothing."""
+    match node:
+        case exp.Paren() | exp.Neg() | exp.Abs():
+            return kind_of(node.this)
+        case exp.Column():
+            return str(node.meta.get(KIND, ""))
+        case exp.Literal():
+            return "TEXT" if node.is_string else "" if node.is_int else "DECIMAL"
+        case exp.Cast():
+            return _CAST_KINDS.get(node.args["to"].this, "")
+        case exp.Add() | exp.Sub() | exp.Mul() | exp.Div():
+            sides = {kind_of(node.this), kind_of(node.expression)}
+            return "DOUBLE" if sides & {"DOUBLE", "REAL"} else ""
+        case exp.Min() | exp.Max() | exp.Nullif():
+            return kind_of(node.this)
+        case exp.Sum():
+            kind = kind_of(node.this)
+            return kind if kind in ("DOUBLE", "REAL") else ""
+        case exp.Coalesce():
+            return next(filter(None, map(kind_of, (node.this, *node.expressions))), "")
+        case exp.Case():
+            return next(filter(None, (kind_of(each.args["true"]) for each in node.args["ifs"])), "")
+    if isinstance(node, _TEXTS):
+        return "TEXT"
+    return "DOUBLE" if isinstance(node, _FLOATS) else ""
+
+
+_CAST_KINDS: Mapping[Any, str] = {
+    exp.DType.DOUBLE: "DOUBLE",
+    exp.DType.FLOAT: "REAL",
+    exp.DType.TEXT: "TEXT",
+    exp.DType.VARCHAR: "TEXT",
+}
+
+
+def rewrite(query: Tree) -> None:
+    """Rewrite a bound query in place, outer expressions before inner ones."""
+    for node in list(query.walk()):
+        said = _REWRITES.get(type(node))
+        if said is not None:
+            said(node)
+
+
+def _call(name: str, *arguments: Tree) -> Tree:
+    return exp.Anonymous(this=f"murmur_{name}", expressions=list(arguments))
+
+
+def _instead(node: Tree, name: str, *keys: str) -> None:
+    """Call a macro with these arguments of the node, as many as there are."""
+    given = [node.args[key] for key in keys if node.args.get(key) is not None]
+    node.replace(_call(name, *given))
+
+
+def _around(node: Tree, make: Callable[[Tree], Tree]) -> None:
+    """Put something around a node."""
+    node.replace(make(node.copy()))
+
+
+# Texts -------------------------------------------------------------------------------------------
+
+
+def _like(node: Tree) -> None:
+    """PostgreSQL's escape character is the backslash unless said otherwise; DuckDB has none."""
+    if not isinstance(node.parent, exp.Escape):
+        escape = exp.Escape(expression=exp.Literal.string("\\"))
+        node.replace(escape)
+        escape.set("this", node)
+
+
+def _pad(node: Tree) -> None:
+    """Filled with nothing, a text is only cut."""
+    fill = node.args.get("fill_pattern")
+    if fill is not None and fill.is_string and not fill.this:
+        node.replace(exp.Left(this=node.this, expression=node.expression))
+
+
+def _encode(node: Tree) -> None:
+    """Bytes as text."""
+    match str(node.args["charset"].name).lower():
+        case "hex":
+            node.replace(exp.Lower(this=exp.Hex(this=node.this)))
+        case "base64":
+            node.replace(exp.Anonymous(this="to_base64", expressions=[node.this]))
+        case other:
+            raise Unsupported(f"encode() knows 'hex' and 'base64' here, not '{other}'")
+
+
+def _decode(node: Tree) -> None:
+    """Text as bytes."""
+    match str(node.args["charset"].name).lower():
+        case "hex":
+            node.replace(exp.Anonymous(this="unhex", expressions=[node.this]))
+        case "base64":
+            node.replace(exp.Anonymous(this="from_base64", expressions=[node.this]))
+        case other:
+            raise Unsupported(f"decode() knows 'hex' and 'base64' here, not '{other}'")
+
+
+_PLACEHOLDER = re.compile(r"%(?:(\d+)\$)?([sLI%])")
+
+
+def _format(node: Tree) -> None:
+    """format() as a concatenation of its parts."""
+    if not node.this.is_string:
+        raise Unsupported("format() needs its format as a literal here")
+    text, arguments = node.this.this, node.expressions
+    parts: list[Tree] = [exp.Literal.string("")]
+    at = used = 0
+    for found in _PLACEHOLDER.finditer(text):
+        if "%" in (between := text[at : found.start()]):
+            break
+        parts.append(exp.Literal.string(between))
+        at = found.end()
+        if found[2] == "%":
+            parts.append(exp.Literal.string("%"))
+            continue
+        used = int(found[1]) if found[1] else used + 1
+        if not 1 <= used <= len(arguments):
+            raise Unsupported("format(): too few arguments")
+        parts.append(_formatted(arguments[used - 1].copy(), found[2]))
+    if "%" in text[at:]:
+        raise Unsupported("format() knows %s, %L, %I and %% here")
+    parts.append(exp.Literal.string(text[at:]))
+    node.replace(exp.Anonymous(this="concat", expressions=parts))
+
+
+def _formatted(value: Tree, how: str) -> Tree:
+    text = exp.cast(value, "TEXT")
+    if how == "I":
+        return _call("quote_ident", text)
+    if how == "L":
+        quoted = _call("quote_literal", text)
+        return exp.Coalesce(this=quoted, expressions=[exp.Literal.string("NULL")])
+    return text
+
+
+# Numbers -----------------------------------------------------------------------------------------
+
+
+def _round(node: Tree) -> None:
+    """Floats are rounded half to even."""
+    if node.args.get("decimals") is None and kind_of(node.this) in ("DOUBLE", "REAL"):
+        zero = exp.Literal.number(0)
+        node.replace(exp.Anonymous(this="round_even", expressions=[node.this, zero]))
+
+
+def _div(node: Tree) -> None:
+    """div() is exact: what the remainder leaves is a multiple."""
+    left, right = node.this, node.expression
+    whole = exp.Paren(
+        this=exp.Sub(
+            this=exp.Paren(this=left), expression=exp.Mod(this=left.copy(), expression=right)
+        )
+    )
+    for side in (left, right):
+        if isinstance(side, exp.Binary):
+            side.replace(exp.Paren(this=side.copy()))
+    node.replace(exp.Div(this=whole, expression=right.copy(), typed=True))
+
+
+def _literal(node: Tree) -> None:
+    """1e5 is exact and not an integer; DuckDB takes it for a DOUBLE."""
+    text = node.this
+    if not node.is_string and "e" in text.lower():
+        plain = format(Decimal(text), "f") if len(text) < _MAX_DIGITS else ""
+        if plain and len(plain) < _MAX_DIGITS:
+            node.set("this", plain if "." in plain else plain + ".0")
+
+
+# Casts -------------------------------------------------------------------------------------------
+
+_INTEGERS = (exp.DType.SMALLINT, exp.DType.INT, exp.DType.BIGINT)
+_CHARACTERS = (exp.DType.VARCHAR, exp.DType.CHAR, exp.DType.BPCHAR)
+_BINARY = (exp.DType.VARBINARY, exp.DType.BINARY, exp.DType.BLOB)
+
+
+def _cast(node: Tree) -> None:
+    target, value = node.args["to"], node.this
+    kind, into = kind_of(value), target.this
+    if into in _INTEGERS and kind in ("TEXT", "VARCHAR"):
+        node.set("this", _call("integer", value))
+    elif into is exp.DType.BOOLEAN and kind in ("TEXT", "VARCHAR"):
+        node.set("this", _call("boolean", value))
+    elif into in _BINARY and value.is_string and value.this.startswith("\\x"):
+        digits = exp.Literal.string(value.this[2:])
+        node.set("this", exp.Anonymous(this="unhex", expressions=[digits]))
+    elif into is exp.DType.DECIMAL and not target.expressions:
+        node.set("to", exp.DataType.build(f"DECIMAL(38,{_scale(value)})"))
+    elif into in (*_CHARACTERS, exp.DType.TEXT):
+        if kind in ("DOUBLE", "REAL"):
+            node.set("this", _call("float_text", value))
+        if into in _CHARACTERS:
+            _cut(node, target)
+
+
+def _scale(value: Tree) -> int:
+    """Digits after the point: those that are written, or as many as a column of plain DECIMAL."""
+    if isinstance(value, exp.IntDiv):
+        return 0
+    text = value.this if isinstance(value, exp.Literal) else ""
+    found = re.fullmatch(r"\s*[+-]?\d*(?:\.(\d*))?\s*", text)
+    return 10 if not text or found is None else min(len(found[1] or ""), 30)
+
+
+def _cut(node: Tree, target: Tree) -> None:
+    """A cast to VARCHAR(n) cuts; DuckDB takes no notice of n."""
+    length = target.expressions[0].this if target.expressions else None
+    if length is None and target.this is exp.DType.CHAR:
+        length = exp.Literal.number(1)
+    node.set("to", exp.DataType.build("TEXT"))
+    if length is not None:
+        cut = exp.Left(expression=length.copy())
+        node.replace(cut)
+        cut.set("this", node)
+
+
+# Times -------------------------------------------------------------------------------------------
+
+_FRACTIONS = {"SECOND": "0.000001", "SECONDS": "0.000001", "MILLISECOND": "0.001"}
+
+
+def _extract(node: Tree) -> None:
+    """Seconds have their fraction, and so has the epoch; every field is a DECIMAL."""
+    field = str(node.this.name).upper()
+    factor = _FRACTIONS.get("MILLISECOND" if field == "MILLISECONDS" else field)
+    if factor is not None:
+        node.set("this", exp.var("MICROSECOND"))
+        _around(node, lambda own: _product(own, factor))
+    elif field == "EPOCH":
+        micros = exp.Anonymous(this="epoch_us", expressions=[node.expression])
+        node.replace(_product(micros, "0.000001"))
+    else:
+        _around(node, lambda own: exp.cast(own, "DECIMAL(18,0)"))
+
+
+def _trunc(node: Tree) -> None:
+    """The first year of a century is 1, not 0."""
+    if str(node.args["unit"].name).upper() in ("CENTURY", "MILLENNIUM"):
+        year = exp.Interval(this=exp.Literal.string("1"), unit=exp.var("YEAR"))
+        node.set("this", exp.Paren(this=node.this - year))
+        _around(node, lambda own: exp.Paren(this=own + year.copy()))
+
+
+def _product(left: Tree, factor: str) -> Tree:
+    return exp.Paren(this=exp.Mul(this=left, expression=exp.Literal.number(factor)))
+
+
+def _to_char(node: Tree) -> None:
+    value, form = node.expressions
+    if not form.is_string:
+        raise Unsupported("to_char() needs its format as a literal here")
+    parts = [_part(value.copy(), *part) for part in to_char_parts(form.this)]
+    if len(parts) == 1:
+        node.replace(parts[0])
+    else:
+        node.replace(exp.Anonymous(this="concat", expressions=parts))
+
+
+def _part(value: Tree, how: str, form: str) -> Tree:
+    """One piece of to_char: a strftime of the value, as it is or changed."""
+    text = exp.Anonymous(this="strftime", expressions=[value, exp.Literal.string(form)])
+    match how:
+        case "upper":
+            return exp.Upper(this=text)
+        case "lower":
+            return exp.Lower(this=text)
+        case "padded" | "PADDED" | "Padded":
+            if how != "Padded":
+                text = (exp.Upper if how == "PADDED" else exp.Lower)(this=text)
+            nine, blank = exp.Literal.number(9), exp.Literal.string(" ")
+            return exp.Anonymous(this="rpad", expressions=[text, nine, blank])
+        case "field":
+            return exp.cast(exp.Extract(this=exp.var(form), expression=value), "TEXT")
+        case "weekday":
+            day = exp.Extract(this=exp.var("DOW"), expression=value)
+            return exp.cast(exp.Paren(this=day + 1), "TEXT")
+    return text
+
+
+# Rows, arrays, JSON ------------------------------------------------------------------------------
+
+
+def _comparison(node: Tree) -> None:
+    """Rows are compared column by column; an array under ALL is a query."""
+    left, right = node.this.unnest(), node.expression.unnest()
+    if isinstance(right, exp.Anonymous) and right.this.lower() == "all":
+        unnested = exp.Select(expressions=[exp.Explode(this=right.expressions[0])])
+        node.set("expression", exp.All(this=exp.Subquery(this=unnested)))
+    elif isinstance(left, exp.Tuple) and isinstance(right, exp.Tuple):
+        pairs = list(zip(left.expressions, right.expressions, strict=False))
+        if len(left.expressions) == len(right.expressions) and len(pairs) > 1:
+            node.replace(exp.Paren(this=_by_column(node, pairs)))
+
+
+def _by_column(node: Tree, pairs: list[tuple[Tree, Tree]]) -> Tree:
+    kind = type(node)
+    if kind in (exp.EQ, exp.NEQ):
+        sides = [kind(this=a.copy(), expression=b.copy()) for a, b in pairs]
+        return (exp.and_ if kind is exp.EQ else exp.or_)(*sides)
+    strict = exp.LT if kind in (exp.LT, exp.LTE) else exp.GT
+    (a, b), *rest = pairs
+    if not rest:
+        return kind(this=a.copy(), expression=b.copy())
+    before = strict(this=a.copy(), expression=b.copy())
+    equal = exp.EQ(this=a.copy(), expression=b.copy())
+    return exp.or_(before, exp.and_(equal, exp.Paren(this=_by_column(node, rest))))
+
+
+def _json_path(node: Tree) -> None:
+    """#> and #>>: '{a,b,1}' is /a/b/1 of JSON Pointer."""
+    path = node.expression
+    if not path.is_string or not re.fullmatch(r"\{[^{}\"]*\}", path.this):
+        raise Unsupported("the path of #> and #>> is a literal such as '{a,b}' here")
+    steps = [step.strip() for step in path.this[1:-1].split(",") if step.strip()]
+    pointer = "".join("/" + step.replace("~", "~0").replace("/", "~1") for step in steps)
+    text = isinstance(node, exp.JSONBExtractScalar)
+    name = "json_extract_string" if text else "json_extract"
+    node.replace(exp.Anonymous(this=name, expressions=[node.this, exp.Literal.string(pointer)]))
+
+
+def _named(node: Tree) -> None:
+    if str(node.this).lower() == "to_char":
+        _to_char(node)
+
+
+_REWRITES: Mapping[type, Callable[[Tree], None]] = {
+    exp.Like: _like,
+    exp.ILike: _like,
+    exp.Cast: _cast,
+    exp.Hex: lambda node: _instead(node, "to_hex", "this"),
+    exp.Literal: _literal,
+    exp.Length: lambda node: _instead(node, "length", "this"),
+    exp.Substring: lambda node: _instead(node, "substr", "this", "start", "length"),
+    exp.SplitPart: lambda node: _instead(node, "split_part", "this", "delimiter", "part_index"),
+    exp.Chr: lambda node: node.replace(_call("chr", *node.expressions)),
+    exp.Pad: _pad,
+    exp.SimilarTo: lambda node: _instead(node, "similar", "this", "expression"),
+    exp.Encode: _encode,
+    exp.Decode: _decode,
+    exp.Format: _format,
+    exp.Round: _round,
+    exp.IntDiv: _div,
+    exp.WidthBucket: lambda node: _instead(
+        node, "width_bucket", "this", "min_value", "max_value", "num_buckets"
+    ),
+    exp.Extract: _extract,
+    exp.TimestampTrunc: _trunc,
+    exp.Anonymous: _named,
+    exp.JSONBExtract: _json_path,
+    exp.JSONBExtractScalar: _json_path,
+    **dict.fromkeys((exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE), _comparison),
+}
