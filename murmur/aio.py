@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
     from murmur.swarm.kv import Key
     from murmur.swarm.result import Description, Row
+    from murmur.swarm.search import Match
     from murmur.swarm.transaction import SwarmTransaction
 
 Parameters = Sequence[Any] | Mapping[str, Any]
@@ -196,6 +197,26 @@ class Swarm:
         """Delete a key; whether it had a value."""
         return await self.run(murmur.Swarm.delete, key)
 
+    async def put_json(self, key: Key, value: Any, **options: Any) -> None:
+        """Set the value of a key to a JSON text; see `murmur.Swarm.put_json`."""
+        await self.run(murmur.Swarm.put_json, key, value, **options)
+
+    async def get_json(self, key: Key, default: Any = None) -> Any:
+        """The JSON document under a key; `default` if there is none."""
+        return await self.run(murmur.Swarm.get_json, key, default)
+
+    async def put_msgpack(self, key: Key, value: Any, **options: Any) -> None:
+        """Set the value of a key to a msgpack document; see `murmur.Swarm.put_msgpack`."""
+        await self.run(murmur.Swarm.put_msgpack, key, value, **options)
+
+    async def get_msgpack(self, key: Key, default: Any = None) -> Any:
+        """The msgpack document under a key; `default` if there is none."""
+        return await self.run(murmur.Swarm.get_msgpack, key, default)
+
+    async def search(self, prefix: Key | None, words: str, **options: Any) -> list[Match]:
+        """Keys that resemble some words; see `murmur.Swarm.search`."""
+        return await self.run(murmur.Swarm.search, prefix, words, **options)
+
     async def scan(self, prefix: Key | None = None, **bounds: Any) -> AsyncIterator[Any]:
         """Keys and values in key order, as `murmur.Swarm.scan` gives them."""
         pairs = iter(await self.run(murmur.Swarm.scan, prefix, **bounds))
@@ -288,6 +309,22 @@ class Transaction:
     async def put(self, key: Key, value: bytes) -> None:
         """Set the value of a key."""
         await self._thread.run(partial(self.transaction.put, key, value))
+
+    async def put_json(self, key: Key, value: Any) -> None:
+        """Set the value of a key to a JSON text; see `murmur.Swarm.put_json`."""
+        await self._thread.run(partial(self.transaction.put_json, key, value))
+
+    async def get_json(self, key: Key, default: Any = None) -> Any:
+        """The JSON document under a key, own writes included; `default` if there is none."""
+        return await self._thread.run(partial(self.transaction.get_json, key, default))
+
+    async def put_msgpack(self, key: Key, value: Any) -> None:
+        """Set the value of a key to a msgpack document; see `murmur.Swarm.put_msgpack`."""
+        await self._thread.run(partial(self.transaction.put_msgpack, key, value))
+
+    async def get_msgpack(self, key: Key, default: Any = None) -> Any:
+        """The msgpack document under a key, own writes included; `default` if there is none."""
+        return await self._thread.run(partial(self.transaction.get_msgpack, key, default))
 
     async def get(self, key: Key) -> bytes | None:
         """The value of a key, own writes included."""

@@ -35,6 +35,11 @@ async def test_keys_and_statements(tmp_path: Path) -> None:
         assert await swarm.get("a") == b"1"
         assert await swarm.delete("b") is True
         assert [pair async for pair in swarm.scan()] == [("a", b"1")]
+        await swarm.put_json("doc", {"word": "needle"})
+        await swarm.put_msgpack(b"doc", [b"x"])
+        assert await swarm.get_json("doc") == {"word": "needle"}
+        assert await swarm.get_msgpack(b"doc") == [b"x"]
+        assert [match.key for match in await swarm.search("d", "needle", limit=1)] == ["doc"]
         await swarm.sql("CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT)")
         await swarm.execute_many("INSERT INTO t VALUES (?, ?)", ((i, f"x{i}") for i in range(1000)))
         result = await swarm.sql("SELECT b FROM t WHERE a > ? ORDER BY a", [997])
@@ -57,6 +62,11 @@ async def test_a_transaction_commits_or_rolls_back(tmp_path: Path) -> None:
             await tx.sql("INSERT INTO t VALUES (1)")
             await tx.put("k", b"v")
             assert await tx.get("k") == b"v"
+            await tx.put_json("doc", [1])
+            await tx.put_msgpack("pack", [2])
+            assert (await tx.get_json("doc"), await tx.get_msgpack("pack")) == ([1], [2])
+            await tx.delete("doc")
+            await tx.delete("pack")
             assert await tx.scan() == [("k", b"v")]
             assert await swarm.get("k") is None
         assert await swarm.get("k") == b"v"

@@ -327,3 +327,47 @@ def test_the_table_is_the_dict_that_the_keys_are(
         if tx is not None:
             tx.commit()
         assert rows(swarm) == sorted(state.items())
+
+
+QUERIES = (
+    "SELECT s.key, n.city FROM sensor s JOIN site n ON n.name = s.site WHERE s.temp > 9 ORDER BY 1",
+    "SELECT n.name, c.value FROM site n LEFT JOIN cfg c ON c.key = n.name ORDER BY 1",
+    "SELECT c.key, n.city FROM site n FULL JOIN cfg c ON c.key = n.name ORDER BY 1 NULLS LAST",
+    "SELECT count(*) FROM cfg",
+    "SELECT count(*), count(temp), min(key), sum(length(site)) FROM sensor",
+    "SELECT site, count(*), max(temp) FROM sensor GROUP BY site ORDER BY site NULLS FIRST",
+    "SELECT key FROM cfg WHERE EXISTS (SELECT 1 FROM site WHERE name = cfg.key) ORDER BY 1",
+    "SELECT (SELECT value FROM cfg WHERE key = n.name) FROM site n ORDER BY name",
+    "SELECT key FROM sensor UNION SELECT key FROM cfg ORDER BY 1 LIMIT 5",
+    "SELECT DISTINCT site FROM sensor WHERE key LIKE '1%' ORDER BY 1",
+    "SELECT key, temp FROM sensor WHERE key >= '05' AND key < '1' ORDER BY key DESC",
+)
+
+
+def test_both_engines_answer_alike(swarm: Swarm) -> None:
+    swarm.sql("CREATE TABLE site (name TEXT PRIMARY KEY, city TEXT)")
+    swarm.sql("INSERT INTO site VALUES ('s1', 'Bern'), ('s2', 'Lima'), ('none', NULL)")
+    swarm.put("cfg:s\0", b"no row")
+    for number in range(40):
+        odd = {"temp": "cold"} if number % 7 == 0 else {"temp": number, "site": f"s{number % 4}"}
+        swarm.put_json(f"sensor:{number:02}", odd)
+        swarm.put(f"cfg:s{number % 4}", str(number).encode())
+    with murmur.connect(swarm) as connection:
+        for text in QUERIES:
+            answers = []
+            for engine in ("row", "columnar"):
+                connection.execute(f"SET engine = '{engine}'")
+                answers.append(connection.execute(text).fetchall())
+            assert answers[0] == answers[1] != [], text
+
+
+def test_a_join_looks_keys_up(swarm: Swarm) -> None:
+    with swarm.batch() as batch:
+        for number in range(3000):
+            batch.put(f"cfg:{number:05}", b"v%d" % number)
+    swarm.sql("CREATE TABLE few (k TEXT PRIMARY KEY)")
+    swarm.sql("INSERT INTO few VALUES ('00007'), ('02999'), ('3'), ('00007x')")
+    text = "SELECT k, value FROM few JOIN cfg ON key = k ORDER BY k"
+    assert rows(swarm, text) == [("00007", "v7"), ("02999", "v2999")]
+    plan = [line.strip() for (line,) in rows(swarm, f"EXPLAIN {text}")]
+    assert any(line.startswith("lookup join") for line in plan), plan
