@@ -18,6 +18,7 @@ from murmur.kvcore import log as log_module
 from murmur.kvcore import segment as segment_module
 from murmur.kvcore.log import ADMITTED, PARKED, Log
 from murmur.kvcore.memory_storage import MemoryStorage, PowerCut
+from murmur.kvcore.segment import FOOTER_MARKER
 from tests.kvcore.log_model import ALICE, BOB, record
 
 Entry = tuple[int, bytes]  # kind, record
@@ -54,7 +55,8 @@ class Workload:
         assert list(self.log.read(0)) == [
             (end, *entry) for end, entry in zip(self.ends, self.entries, strict=True)
         ]
-        assert self.log.torn is None
+        # Of a footer that found no room, so few bytes may be left that they could be a frame's.
+        assert self.log.torn is None or self.log.torn.length < len(FOOTER_MARKER)
         self.note_durable()
 
     def note_durable(self) -> None:
