@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from murmur.errors import BindError, OperationalError, ParseError, Timeout, Unsupported
+from murmur.catalog.types import INTEGER
+from murmur.errors import (
+    BindError,
+    Interrupted,
+    OperationalError,
+    ParseError,
+    Timeout,
+    Unsupported,
+)
 from murmur.sql import Session, memory
+from murmur.sql.cancellation import Halt
+from murmur.sql.expressions import Column, Compare
+from murmur.sql.joins import compile_hash_join
+from murmur.sql.plan import HashJoin, OneRow
 from murmur.sql.rules import cost
 from murmur.sql.session import shared_of
 from tests.sql.session_harness import fetch, open_session, plan_of
@@ -177,6 +192,24 @@ def test_a_long_join_ends_at_its_deadline(text: str) -> None:
     with pytest.raises(Timeout):
         list(session.execute(text, timeout_s=0.02).rows or ())
     assert fetch(session, "SELECT count(*) FROM big") == [(4000,)]
+
+
+@pytest.mark.parametrize("kind", ["inner", "left", "semi", "anti"])
+def test_a_join_asks_between_long_loops_itself(kind: Any) -> None:
+    halt = Halt()
+    condition = Compare("=", Column(0, "x", INTEGER), Column(1, "y", INTEGER))
+    join = HashJoin(kind, OneRow(), OneRow(), (), (), condition, 1, 1)
+
+    def left(_view: Any, _context: Any) -> Iterator[tuple[int]]:
+        yield (1,)
+        halt.interrupt()
+        yield (2,)
+        raise AssertionError("it went on")
+
+    read = compile_hash_join(join, left, lambda view, context: [(0,)] * 300)
+    context: Any = SimpleNamespace(halt=halt, memory=memory.Memory(), parameters=())
+    with pytest.raises(Interrupted):
+        list(read(None, context))  # type: ignore[arg-type]
 
 
 # EXPLAIN -----------------------------------------------------------------------------------------

@@ -18,8 +18,8 @@ from murmur.errors import DataError, MurmurError
 from murmur.sql import Session
 from tests.sql.session_harness import fetch, open_session, plan_of
 
-SEEDS = range(6)
-QUERIES = 50
+SEEDS = range(5)
+QUERIES = 40
 
 TABLES = {
     "big": (
