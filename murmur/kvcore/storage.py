@@ -387,10 +387,11 @@ class _DiskLock:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, b"%d\n" % os.getpid(), 0)
+            size = os.pwrite(fd, b"%d\n" % os.getpid(), 0)
+            if os.fstat(fd).st_size > size:  # cutting takes milliseconds where it frees blocks
+                os.ftruncate(fd, size)
         except BlockingIOError:
-            owner = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
+            owner, _, _ = os.pread(fd, 32, 0).decode("ascii", "replace").partition("\n")
             os.close(fd)
             raise locked(directory, owner) from None
         except BaseException:

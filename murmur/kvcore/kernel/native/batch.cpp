@@ -6,6 +6,7 @@ namespace murmur {
 
 Wrote write_batch(Appender& log, Memtable& memtable, uint64_t sequence, const Operation* operations,
                   size_t count) {
+  if (count) memtable.prefetch(operations[0].hash);  // comes while the frame is made
   size_t size = 1;
   for (size_t at = 0; at < count; at++) {
     const Operation& one = operations[at];

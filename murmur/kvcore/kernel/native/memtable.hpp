@@ -69,6 +69,9 @@ class Memtable final : public EntrySource {
   void apply(uint64_t sequence, const Operation* operations, size_t count,
              const KeyRange* ranges = nullptr, size_t range_count = 0);
 
+  /* A key of this hash will be applied soon: have at hand what that looks at first. */
+  void prefetch(uint32_t hash) const { index_.prefetch(hash); }
+
   /* Nothing will be applied any more: drop what is newer than this. */
   void freeze(uint64_t published);
 
