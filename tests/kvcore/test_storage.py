@@ -357,6 +357,10 @@ class TestDisk:
         lock = storage.lock()
         assert (tmp_path / "LOCK").read_text().strip() == str(os.getpid())
         lock.close()
+        (tmp_path / "LOCK").write_text("12345678901\n")  # longer than any pid
+        lock = storage.lock()
+        assert (tmp_path / "LOCK").read_text() == f"{os.getpid()}\n"
+        lock.close()
 
     def test_a_forked_child_that_closes_its_copy_leaves_the_lock_to_the_parent(
         self, tmp_path: Path

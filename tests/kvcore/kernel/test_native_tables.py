@@ -159,7 +159,10 @@ def test_flush_and_merge_let_other_threads_run(native: ModuleType, tmp_path: Pat
     try:
         sys.setswitchinterval(1000)  # nobody is asked to give the lock up: it must be let go
         started.set()
-        native.write_tables([memtable], folder.output())
+        for _ in range(200):  # the processor may be busy with others while the lock is free
+            native.write_tables([memtable], folder.output())
+            if ran.is_set():
+                break
         assert ran.is_set()
     finally:
         sys.setswitchinterval(interval)
