@@ -11,13 +11,17 @@ constexpr uint64_t SMALL_SHARE = 10;  // `small` keeps a tenth
 CachedBlock::Owner CachedBlock::make(Slice block) {
   const size_t arrays = sizeof(CachedBlock);
   const size_t bytes = arrays + BlockView::memory_for(block, true);
-  uint8_t* memory = static_cast<uint8_t*>(allocate_lines(bytes + block.size));
+  // Not aligned_alloc: it leaves a scrap of memory before each block.
+  const size_t size = bytes + block.size + alignof(CachedBlock) - alignof(std::max_align_t);
+  uint8_t* begin = static_cast<uint8_t*>(allocate(size));
+  const size_t shift = -reinterpret_cast<uintptr_t>(begin) & (alignof(CachedBlock) - 1);
+  uint8_t* memory = begin + shift;
   try {
     std::memcpy(memory + bytes, block.data, block.size);
     const BlockView view = BlockView::parse({memory + bytes, block.size}, memory + arrays, true);
-    return Owner(new (memory) CachedBlock(view, bytes + block.size));
+    return Owner(new (memory) CachedBlock(view, size, static_cast<uint8_t>(shift)));
   } catch (...) {
-    deallocate(memory);
+    deallocate(begin);
     throw;
   }
 }

@@ -35,8 +35,9 @@ class alignas(64) CachedBlock {
  public:
   struct Delete {
     void operator()(CachedBlock* block) const noexcept {
+      uint8_t* memory = reinterpret_cast<uint8_t*>(block) - block->shift_;
       block->~CachedBlock();
-      deallocate(block);
+      deallocate(memory);
     }
   };
   using Owner = std::unique_ptr<CachedBlock, Delete>;
@@ -51,10 +52,12 @@ class alignas(64) CachedBlock {
   friend class BlockCache;
   enum class Queue : uint8_t { Small, Main };
 
-  CachedBlock(BlockView view, uint64_t weight) : view_(view), weight_(weight) {}
+  CachedBlock(BlockView view, uint64_t weight, uint8_t shift)
+      : shift_(shift), view_(view), weight_(weight) {}
 
   std::atomic<uint32_t> references_{0};
   std::atomic<uint8_t> uses_{0};
+  const uint8_t shift_;  // from where its memory begins to the cache line where this does
   Queue queue_ = Queue::Small;
   BlockView view_;
   // A hit touches what is above, a cache line.

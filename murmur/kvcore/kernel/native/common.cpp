@@ -25,13 +25,6 @@ void count_allocation() {
 
 }  // namespace
 
-void* allocate_lines(size_t bytes) {
-  count_allocation();
-  void* memory = std::aligned_alloc(LINE_BYTES, (bytes + LINE_BYTES - 1) & ~(LINE_BYTES - 1));
-  if (!memory) throw std::bad_alloc();
-  return memory;
-}
-
 void* allocate(size_t bytes) {
   count_allocation();
   void* memory = std::malloc(bytes ? bytes : 1);

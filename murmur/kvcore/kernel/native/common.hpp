@@ -163,7 +163,6 @@ struct Raised : std::exception {};
 
 /* malloc, or std::bad_alloc. `deallocate` frees it. */
 void* allocate(size_t bytes);
-void* allocate_lines(size_t bytes);  // the same, at the beginning of a cache line
 inline void deallocate(void* memory) noexcept { std::free(memory); }
 
 /* Lets the n-th call of `allocate` from now on fail (1: the next one), and those after it; 0 ends

@@ -19,6 +19,30 @@ constexpr char VALUES_MAGIC[] = "MURMRVAL";
 constexpr size_t CHECK_BYTES = 1 << 20;  // read at once
 constexpr size_t FIRST_PIECE = 32 << 10;  // of a long scan
 
+constexpr size_t KEEP_SCRATCH = 64 << 10;
+
+/* What a thread reads a block into, from one time to the next. Reading may run foreign code, which
+ * may come here again: so it is taken out while it is used. */
+struct Scratch {
+  ByteString stored, raw;
+
+  Scratch() {
+    std::swap(stored, spare_stored);
+    std::swap(raw, spare_raw);
+    stored.clear();
+  }
+  ~Scratch() {
+    if (stored.capacity() <= KEEP_SCRATCH) std::swap(stored, spare_stored);
+    if (raw.capacity() <= KEEP_SCRATCH) std::swap(raw, spare_raw);
+  }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+
+ private:
+  static thread_local ByteString spare_stored, spare_raw;
+};
+thread_local ByteString Scratch::spare_stored, Scratch::spare_raw;
+
 std::string quoted(Slice bytes) {
   static const char DIGITS[] = "0123456789abcdef";
   std::string text = "b'";
@@ -79,11 +103,12 @@ Slot& Table::slot(const Contents& contents, size_t at) { return contents.slots[a
 
 BlockRef Table::load_block(const Contents& contents, size_t at, bool keep) {
   const Handle handle = contents.handle(at);
-  size_t skip = 0;
-  const Buffer bytes = read_block(handle, "block", skip);
+  Scratch scratch;
+  const Slice stored{scratch.stored.grow(handle.length), handle.length};
+  read_verified(handle, "block", scratch.stored.data());
   CachedBlock::Owner made;
   try {
-    made = CachedBlock::make(bytes.slice().after(skip));
+    made = CachedBlock::make(codec::unpack(stored, scratch.raw));
   } catch (const Malformed& error) {
     throw Corrupt(path(), handle.offset, error.reason);
   }
@@ -189,15 +214,19 @@ std::unique_ptr<Table::Contents> Table::read_contents() {
 
 Buffer Table::read_block(Handle handle, const char* what, size_t& skip) {
   Buffer stored(handle.length);
-  read(handle.offset, handle.length, stored.data());
-  if (crc32(stored.slice()) != handle.crc)
-    throw Corrupt(path(), handle.offset, std::string("the ") + what + " does not have its checksum",
-                  Damage::Checksum);
+  read_verified(handle, what, stored.data());
   try {
     return codec::unpack(std::move(stored), skip);
   } catch (const Malformed& error) {
     throw Corrupt(path(), handle.offset, error.reason);
   }
+}
+
+void Table::read_verified(Handle handle, const char* what, uint8_t* out) {
+  read(handle.offset, handle.length, out);
+  if (crc32(0, out, handle.length) != handle.crc)
+    throw Corrupt(path(), handle.offset, std::string("the ") + what + " does not have its checksum",
+                  Damage::Checksum);
 }
 
 void Table::read(uint64_t offset, size_t size, uint8_t* out) {

@@ -138,6 +138,7 @@ class Table {
   void check_value(const Reference& reference, uint64_t offset, const ValueFiles& values,
                    std::vector<Problem>& problems) const;
   Buffer read_block(Handle handle, const char* what, size_t& skip);
+  void read_verified(Handle handle, const char* what, uint8_t* out);
   void read(uint64_t offset, size_t size, uint8_t* out);
 
   std::unique_ptr<ReadFile> file_;
