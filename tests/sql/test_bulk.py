@@ -21,6 +21,13 @@ CREATE TABLE parent (k TEXT, n INTEGER, u BIGINT UNIQUE, PRIMARY KEY (n, k))
 CREATE TABLE child (id UUID PRIMARY KEY DEFAULT uuid7(), u BIGINT REFERENCES parent (u), d DATE)
 CREATE TABLE tree (id INTEGER PRIMARY KEY, up BIGINT REFERENCES tree, hits COUNTER, w DECIMAL(5,2) CHECK (w < 100))
 CREATE TABLE wide (x REAL, y TIMESTAMP NOT NULL, z JSON, t TIMESTAMPTZ, i INTERVAL, PRIMARY KEY (x, y), UNIQUE (i, t))
+CREATE TABLE made (id INTEGER PRIMARY KEY, a INTEGER, b BIGINT GENERATED ALWAYS AS (a * 2) STORED)
+CREATE TABLE part (id INTEGER PRIMARY KEY, a TEXT, n INTEGER)
+CREATE TABLE three (id INTEGER PRIMARY KEY, a TEXT)
+CREATE INDEX made_b ON made (b)
+CREATE INDEX part_n ON part (n) WHERE n > 0
+CREATE UNIQUE INDEX part_a ON part (lower(a))
+CREATE INDEX three_a ON three USING trigram (a)
 CREATE INDEX plain_a ON plain (a DESC, c)
 CREATE UNIQUE INDEX plain_b ON plain (b)
 CREATE INDEX child_d ON child (d)
@@ -122,6 +129,11 @@ CASES: list[tuple[str, list[Any]]] = [
     ("INSERT INTO wide VALUES (?, ?, ?, ?, ?)", [(NAN, "2024-01-01", None, None, None)]),
     ("INSERT INTO wide VALUES (?, ?, ?, ?, ?)", [(0.5, None, None, None, None)]),
     ("INSERT INTO wide VALUES (?, ?, ?, ?, ?)", [(0.5, "2024-01-01", "{", None, None)]),
+    ("INSERT INTO made (id, a) VALUES (?, ?)", [(1, 2), (2, None)]),
+    ("INSERT INTO made VALUES (?, ?, ?)", [(1, 2, 4)]),
+    ("INSERT INTO part VALUES (?, ?, ?)", [(1, "A", 0), (2, "b", 5), (3, None, 5)]),
+    ("INSERT INTO part VALUES (?, ?, ?)", [(1, "A", 0), (2, "a", 5)]),
+    ("INSERT INTO three VALUES (?, ?)", [(1, "some text"), (2, None), (3, "")]),
 ]  # fmt: skip
 THERE = [("INSERT INTO parent VALUES (?, ?, ?)", [("ten", 10, 10), ("twenty", 20, 20)])]
 
