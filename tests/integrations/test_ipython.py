@@ -87,9 +87,10 @@ def test_an_answer_can_be_kept_as_a_dataframe(shell: Shell) -> None:
 
 
 def test_variables_are_parameters(shell: Shell) -> None:
-    shell.run('wanted = "o\'ne"\nimport numpy\nkey = numpy.int64(3)')
+    shell.run('wanted = "o\'ne"\nimport numpy\nkey = numpy.int64(3)\nhalf = numpy.float32(0.5)')
     shell.run("%sql INSERT INTO note VALUES (:key, :wanted, NULL)")
     assert list(shell.run("%sql SELECT id FROM note WHERE body = :wanted")) == [(3,)]
+    assert list(shell.run("%sql SELECT :half + 1::double precision")) == [(1.5,)]
     assert list(shell.run("%sql SELECT ':wanted', '5'::int")) == [(":wanted", 5)]
     with pytest.raises(murmur.InvalidInput, match=":nothing: there is no such variable"):
         shell.run("%sql SELECT :nothing")

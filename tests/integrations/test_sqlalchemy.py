@@ -212,10 +212,17 @@ def test_a_transaction_reads_one_snapshot_and_autocommit_none(
         auto.close()
 
 
-def test_a_connection_whose_swarm_was_closed_is_replaced(tmp_path: Path) -> None:
-    engine = sa.create_engine(f"murmur:///{tmp_path / 'db'}", pool_pre_ping=True)
+@pytest.mark.parametrize("asks_first", [True, False])
+def test_a_connection_whose_swarm_was_closed_is_replaced(tmp_path: Path, asks_first: bool) -> None:
+    engine = sa.create_engine(f"murmur:///{tmp_path / 'db'}", pool_pre_ping=asks_first)
     with engine.connect() as connection:
-        connection.connection.driver_connection.swarm.close()
+        swarm = connection.connection.driver_connection.swarm
+    swarm.close()
+    if not asks_first:
+        with engine.connect() as connection:
+            with pytest.raises(exc.InterfaceError) as closed:
+                connection.execute(sa.text("SELECT 1"))
+            assert closed.value.connection_invalidated
     with engine.connect() as connection:
         assert connection.scalar(sa.text("SELECT 1")) == 1
     engine.dispose()
