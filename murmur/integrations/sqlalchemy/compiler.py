@@ -29,7 +29,7 @@ class Insert(postgresql.Insert):
     """INSERT with `on_conflict_do_nothing` and `on_conflict_do_update`."""
 
     stringify_dialect = "murmur"
-    inherit_cache = True
+    inherit_cache = postgresql.Insert.inherit_cache  # not before SQLAlchemy 2.1
 
 
 def insert(table: Any) -> Insert:
