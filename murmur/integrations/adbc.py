@@ -28,7 +28,7 @@ from adbc_driver_manager import dbapi
 import murmur
 from murmur.catalog import Table
 from murmur.errors import InvalidInput, NotSupportedError, ProgrammingError
-from murmur.olap.arrow import iterate_rows, sql_type_of
+from murmur.olap.arrow import sql_type_of
 from murmur.olap.frames import to_pandas, to_polars, with_durations
 from murmur.sql.information_schema import CATALOG, SCHEMA
 
@@ -209,8 +209,8 @@ class Cursor:
         self._cursor.executemany(operation, _rows(seq_of_parameters))
 
     def executescript(self, operation: str) -> None:
-        """ADBC drivers may run several statements; here each has a call of its own."""
-        raise NotSupportedError("run each statement by itself")
+        """Run statements with semicolons between them; rows are not kept."""
+        self._connection.connection.executescript(operation)
 
     # Arrow -------------------------------------------------------------
 
@@ -268,7 +268,7 @@ class Cursor:
             if mode != "append":
                 exists = "IF NOT EXISTS " if mode == "create_append" else ""
                 connection.execute(f"CREATE TABLE {exists}{_definition(table_name, table.schema)}")
-            count = _insert(connection, table_name, table)
+            count = connection.insert_arrow(table_name, table)
         except BaseException:
             connection.execute("ROLLBACK TO murmur_ingest" if savepoint else "ROLLBACK")
             raise
@@ -345,14 +345,6 @@ def _definition(name: str, schema: pa.Schema) -> str:
             raise NotSupportedError(f"column {field.name}: no column holds {field.type}")
         columns.append(f"{_quoted(field.name)} {sql_type}")
     return f"{_quoted(name)} ({', '.join(columns)})"
-
-
-def _insert(connection: murmur.Connection, name: str, table: pa.Table) -> int:
-    columns = ", ".join(map(_quoted, table.column_names))
-    marks = ", ".join("?" * table.num_columns)
-    text = f"INSERT INTO {_quoted(name)} ({columns}) VALUES ({marks})"
-    connection.executemany(text, iterate_rows(table))
-    return int(table.num_rows)
 
 
 def _quoted(name: str) -> str:

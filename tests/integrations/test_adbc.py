@@ -141,6 +141,8 @@ def test_the_cursor_is_a_cursor(notes: adbc.Connection) -> None:
         assert cursor.fetch_polars().height == 4
         cursor.execute("SELECT * FROM note ORDER BY id")
         assert len(cursor.fetch_df()) == 4
+        cursor.executescript("INSERT INTO note VALUES (9, ';'); DELETE FROM note WHERE id = 7;")
+        assert cursor.execute("SELECT count(*) FROM note").fetchone() == (4,)
     notes.rollback()
     with notes.adbc_clone() as clone:
         assert clone.execute("SELECT count(*) FROM note").fetchone() == (2,)
