@@ -72,10 +72,11 @@ class LocalTransport(StreamTransport):
 
     def _accepted(self, connection: socket.socket, deadline: float) -> StreamLink | None:
         try:
-            _check_user(connection)
+            process = _check_user(connection)
         except OSError:
             return None
-        return StreamLink(self, connection, LOCAL, dialed=False, deadline=deadline)
+        address = f"{LOCAL}process {process}"
+        return StreamLink(self, connection, address, dialed=False, deadline=deadline)
 
     def _handshake(self, link: StreamLink) -> None:
         """There is none: a Unix-domain socket is connected at once."""
@@ -103,13 +104,16 @@ def _own_directory(path: str) -> None:
             raise PermissionError(f"{path} is not a directory of this user alone") from None
 
 
-def _check_user(connection: socket.socket) -> None:
-    """The other end is a process of this user, where the system tells."""
-    if hasattr(socket, "SO_PEERCRED"):
-        size = struct.calcsize("3i")
-        found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-        if struct.unpack("3i", found)[1] != os.geteuid():
-            raise PermissionError("the other end of a local socket is another user's")
+def _check_user(connection: socket.socket) -> int:
+    """The other end is a process of this user, where the system tells; its pid, else 0."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return 0
+    size = struct.calcsize("3i")
+    found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    process, user, _ = struct.unpack("3i", found)
+    if user != os.geteuid():
+        raise PermissionError("the other end of a local socket is another user's")
+    return int(process)
 
 
 def _listen(path: str) -> socket.socket:

@@ -39,8 +39,8 @@ def test_two_processes_converge(tmp_path: Path) -> None:
     shell = start("shell", two, "--group", "team", "--keep-going")
     shell.say(f".mode csv\n.connect {ticket}\n.peers")
     shell.line("^node,")
-    assert ",connected," in shell.line(",127.0.0.1:")
-    server.line("^connected [a-z2-7]{12}: at 127.0.0.1:")
+    assert ",connected," in shell.line(",unix:[a-z2-7]{52},")
+    server.line("^connected [a-z2-7]{12}: at unix:process [0-9]+")
     comes(shell, "SELECT count(*) AS n FROM murmur_tables;")
     comes(shell, "SELECT count(*) AS n FROM note;")
     shell.say("INSERT INTO note VALUES (2, 'typed');")
@@ -145,7 +145,8 @@ def test_nobody_reads_its_events(tmp_path: Path) -> None:
 def test_where_it_cannot_listen(tmp_path: Path) -> None:
     server = start("serve", tmp_path / "one", "--listen", ANYWHERE)
     ticket = server.line("^murmur1")
-    (address,) = Ticket.parse(ticket).addresses
+    address, tcp = Ticket.parse(ticket).addresses
+    assert tcp == f"tcp:{address}"
     ran = run("serve", tmp_path / "two", "--listen", address)
     assert ran[:2] == (2, "")
     assert ran.err == f"murmur: cannot listen on {address}: Address already in use\n"
