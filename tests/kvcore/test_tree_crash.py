@@ -220,7 +220,7 @@ def test_a_power_cut_anywhere_leaves_what_a_mark_stands_for() -> None:
 
 
 def test_a_power_cut_among_value_files_and_range_tombstones() -> None:
-    assert sweep(turns=40, seeds=2, options=RICH, step=3) > 1000
+    assert sweep(turns=50, seeds=2, options=RICH, step=3) > 1000
 
 
 @pytest.mark.soak
