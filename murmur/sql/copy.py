@@ -19,14 +19,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NoReturn, TypeAlias
+from typing import Literal, TypeAlias
 
 from sqlglot.tokens import TokenType
 
-from murmur.errors import ParseError, Unsupported
-from murmur.sql.place import place
+from murmur.sql.words import Token, WordReader
 
-Token: TypeAlias = Any  # sqlglot's
 Format: TypeAlias = Literal["csv", "parquet", "json"]
 
 _FORMATS: tuple[Format, ...] = ("csv", "parquet", "json")
@@ -64,10 +62,9 @@ def read_copy(tokens: Sequence[Token], text: str) -> Copy:
     return _Reader(tokens, text).read()
 
 
-class _Reader:
+class _Reader(WordReader):
     def __init__(self, tokens: Sequence[Token], text: str) -> None:
-        self._tokens = tokens
-        self._text = text
+        super().__init__(tokens, text)
         self._at = 1
         self._seen: set[str] = set()
 
@@ -219,40 +216,7 @@ class _Reader:
         self._at += 1
         return str(self._tokens[self._at - 1].text)
 
-    def _name(self, what: str) -> str:
-        shown = self._shown() if self._at < len(self._tokens) else ""
-        if shown[:1] == '"':
-            self._at += 1
-            return shown[1:-1].replace('""', '"')
-        if not shown.isidentifier():
-            self._refuse(f"expected {what}")
-        self._at += 1
-        return shown.lower()
-
     def _once(self, word: str) -> None:
         if word in self._seen:
             self._refuse(f"{word} stands twice")
         self._seen.add(word)
-
-    def _take(self, *words: str) -> bool:
-        if self._word() in words:
-            self._at += 1
-            return True
-        return False
-
-    def _word(self) -> str:
-        return self._shown().upper() if self._at < len(self._tokens) else ""
-
-    def _shown(self) -> str:
-        token = self._tokens[self._at]
-        return self._text[token.start : token.end + 1]
-
-    def _place(self) -> str:
-        here = self._at < len(self._tokens)
-        return place(self._text, self._tokens[self._at].start if here else len(self._text.rstrip()))
-
-    def _refuse(self, message: str) -> NoReturn:
-        raise ParseError(f"{message}\n{self._place()}")
-
-    def _unsupported(self, message: str) -> NoReturn:
-        raise Unsupported(f"{message}\n{self._place()}")

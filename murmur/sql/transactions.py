@@ -13,12 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn, TypeAlias
+from typing import Literal, TypeAlias
 
-from murmur.errors import ParseError, Unsupported
-from murmur.sql.place import place
-
-Token: TypeAlias = Any  # sqlglot's
+from murmur.sql.words import Token, WordReader
 
 Kind: TypeAlias = Literal["begin", "commit", "rollback", "savepoint", "release", "rollback to"]
 
@@ -48,12 +45,7 @@ def read_transaction(tokens: Sequence[Token], text: str) -> TransactionStatement
     return _Reader(tokens, text).read()
 
 
-class _Reader:
-    def __init__(self, tokens: Sequence[Token], text: str) -> None:
-        self._tokens = tokens
-        self._text = text
-        self._at = 0
-
+class _Reader(WordReader):
     def read(self) -> TransactionStatement:
         word = self._word()
         kind = FIRST_WORDS[word]
@@ -64,12 +56,12 @@ class _Reader:
         if kind in ("savepoint", "release"):
             if kind == "release":
                 self._take("SAVEPOINT")
-            name = self._name()
+            name = self._name("the name of a savepoint")
         else:
             self._take("WORK", "TRANSACTION")
             if kind == "rollback" and self._take("TO"):
                 self._take("SAVEPOINT")
-                kind, name = "rollback to", self._name()
+                kind, name = "rollback to", self._name("the name of a savepoint")
             elif kind == "begin":
                 read_only = self._modes()
         self._end()
@@ -112,38 +104,3 @@ class _Reader:
             self._unsupported("Murmur has no prepared transactions")
         if word:
             self._refuse(f'syntax error at "{self._shown()}"')
-
-    def _name(self) -> str:
-        if self._at >= len(self._tokens):
-            self._refuse("expected the name of a savepoint")
-        shown = self._shown()
-        self._at += 1
-        if shown[0] == '"':
-            return shown[1:-1].replace('""', '"')
-        if not shown.isidentifier():
-            self._at -= 1
-            self._refuse("expected the name of a savepoint")
-        return shown.lower()
-
-    def _take(self, *words: str) -> bool:
-        if self._word() in words:
-            self._at += 1
-            return True
-        return False
-
-    def _word(self) -> str:
-        return self._shown().upper() if self._at < len(self._tokens) else ""
-
-    def _shown(self) -> str:
-        token = self._tokens[self._at]
-        return self._text[token.start : token.end + 1]
-
-    def _place(self) -> str:
-        here = self._at < len(self._tokens)
-        return place(self._text, self._tokens[self._at].start if here else len(self._text.rstrip()))
-
-    def _refuse(self, message: str) -> NoReturn:
-        raise ParseError(f"{message}\n{self._place()}")
-
-    def _unsupported(self, message: str) -> NoReturn:
-        raise Unsupported(f"{message}\n{self._place()}")
