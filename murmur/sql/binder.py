@@ -23,6 +23,7 @@ from murmur.catalog.types import BIGINT, DECIMAL, SqlType
 from murmur.errors import BindError, TypeMismatch
 from murmur.sql.binder_expressions import bind_condition, bind_expression
 from murmur.sql.binder_names import alias_of, fold, only, output_name, unbound, unsupported
+from murmur.sql.binder_scope import Scope as Names
 from murmur.sql.expressions import Column, Expr, Literal, NeedsColumnar, Parameter
 from murmur.sql.plan import (
     Aggregate,
@@ -133,6 +134,25 @@ def row_columns(table: Table, offset: int = 0) -> list[Column]:
         Column(offset + column.position, column.name, column.type, table.holds_null(column))
         for column in table.columns
     ]
+
+
+def output_or_input(
+    node: Tree, exprs: Sequence[Expr], columns: Sequence[ResultColumn], scope: Names, text: str
+) -> Expr:
+    """An output column by its place or its name, or an expression over the input."""
+    if isinstance(node, exp.Literal) and not node.is_string and node.this.isdigit():
+        position = int(node.this)
+        if not 1 <= position <= len(exprs):
+            raise unbound(f"there is no output column {position}", node, text)
+        return exprs[position - 1]
+    if isinstance(node, exp.Column) and node.args.get("table") is None:
+        name = fold(node.this)
+        named = [e for e, column in zip(exprs, columns, strict=True) if column.name == name]
+        if len(set(named)) > 1:
+            raise unbound(f'"{name}" names two output columns', node, text)
+        if named:
+            return named[0]
+    return bind_expression(node, scope)
 
 
 def result_type(expr: Expr) -> SqlType | None:
@@ -358,7 +378,7 @@ class _Select:
         keys = []
         for term in order.expressions:
             only(term, self._text, "this", "desc", "nulls_first")
-            expr = self._order_expr(term.this, exprs, results)
+            expr = output_or_input(term.this, exprs, results, self._scope, self._text)
             if expr.type is not None and not _has_order(expr.type):
                 raise TypeMismatch(f"{expr.type} has no order")
             if distinct:
@@ -372,24 +392,6 @@ class _Select:
             descending = bool(term.args.get("desc"))
             keys.append(SortKey(expr, descending, bool(term.args.get("nulls_first"))))
         return tuple(keys)
-
-    def _order_expr(
-        self, node: Tree, exprs: Sequence[Expr], results: Sequence[ResultColumn]
-    ) -> Expr:
-        """An output column by its place or its name, or an expression over the input."""
-        if isinstance(node, exp.Literal) and not node.is_string and node.this.isdigit():
-            position = int(node.this)
-            if not 1 <= position <= len(exprs):
-                raise unbound(f"there is no output column {position}", node, self._text)
-            return exprs[position - 1]
-        if isinstance(node, exp.Column) and node.args.get("table") is None:
-            name = fold(node.this)
-            named = [e for e, result in zip(exprs, results, strict=True) if result.name == name]
-            if len(set(named)) > 1:
-                raise unbound(f'"{name}" names two output columns', node, self._text)
-            if named:
-                return named[0]
-        return bind_expression(node, self._scope)
 
 
 def bind_limit(tree: Tree, key: str, binding: Binding) -> Expr | None:

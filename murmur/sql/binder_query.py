@@ -22,7 +22,7 @@ from sqlglot import exp
 
 from murmur.errors import DatabaseError, TypeMismatch
 from murmur.sql import operators
-from murmur.sql.binder import Binding, bind_limit, limited, result_type
+from murmur.sql.binder import Binding, bind_limit, limited, output_or_input, result_type
 from murmur.sql.binder_aggregates import AGGREGATES
 from murmur.sql.binder_expressions import bind_condition, bind_expression
 from murmur.sql.binder_from import Boundary, Fields, QueryScope, Slots, Source, joined, table_fields
@@ -487,20 +487,7 @@ class _Select:
         return _sort_keys(order, self._text, lambda term: self._output(term, exprs, columns))
 
     def _output(self, node: Tree, exprs: Sequence[Expr], columns: Sequence[ResultColumn]) -> Expr:
-        """An output column by its place or its name, or an expression over the input."""
-        position = _position(node)
-        if position is not None:
-            if not 1 <= position <= len(exprs):
-                raise unbound(f"there is no output column {position}", node, self._text)
-            return exprs[position - 1]
-        if isinstance(node, exp.Column) and node.args.get("table") is None:
-            name = fold(node.this)
-            named = [e for e, column in zip(exprs, columns, strict=True) if column.name == name]
-            if len(set(named)) > 1:
-                raise unbound(f'"{name}" names two output columns', node, self._text)
-            if named:
-                return named[0]
-        return bind_expression(node, self._scope)
+        return output_or_input(node, exprs, columns, self._scope, self._text)
 
     def _distinct_on(
         self, exprs: Sequence[Expr], columns: Sequence[ResultColumn]
