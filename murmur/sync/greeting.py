@@ -28,11 +28,13 @@ def tips_of(outbox: Outbox) -> dict[bytes, Tip]:
     }
 
 
-def hello_of(outbox: Outbox, incarnation: bytes, addresses: Sequence[str]) -> Hello:
+def hello_of(
+    outbox: Outbox, incarnation: bytes, addresses: Sequence[str], features: int = 0
+) -> Hello:
     """What this replica tells a peer about itself."""
     return Hello(
         versions=p.VERSIONS,
-        features=0,
+        features=features,
         max_payload=wire.MAX_PAYLOAD,
         max_record=MAX_RECORD_BYTES,
         window=flow.WINDOW_BYTES,

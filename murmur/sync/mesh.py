@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from random import Random
@@ -44,6 +44,7 @@ from murmur.sync.identity import Identity
 from murmur.sync.outbox import Outbox
 from murmur.sync.peer import Event, PeerSession, Role, State, Timing
 from murmur.sync.roster import Member, Roster
+from murmur.sync.service import Remote, Service, Services, Urgency
 from murmur.sync.status import PeerInfo, PeerStatus
 from murmur.sync.ticket import Ticket, node_text
 from murmur.sync.transport import (
@@ -85,20 +86,22 @@ class Mesh:
         random_bytes: Callable[[int], bytes],
         timing: Timing | None = None,
         patience: Patience | None = None,
+        services: Sequence[Service] = (),
         on_notice: Callable[[str, str, str], None] = lambda kind, peer, text: None,
     ) -> None:
         """`on_notice` is told (kind, node id, text) of what people may want to know."""
         self.failure: BaseException | None = None  # of the replica: nothing goes on after it
         self.contacts: dict[bytes, Contact] = {}
-        self._outbox = outbox
+        self.outbox = outbox
+        self.labour = labour
+        self.random = random
+        self._services = Services(services)
         self._identity = identity
         self._roster = roster
         self._transport = transport
-        self._labour = labour
         self._dialer = Dialer(transport, labour, self._dialed)
         self._group = group
         self._incarnation = incarnation
-        self._random = random
         self._random_bytes = random_bytes
         self._timing = timing or Timing()
         self._patience = patience or Patience()
@@ -113,6 +116,7 @@ class Mesh:
 
     def start(self, now_ms: int) -> None:
         """Dial everybody who is remembered."""
+        self._services.start(self, now_ms)
         for member in self._roster.members.values():
             contact = self._contact(member)
             contact.remembered = True
@@ -177,7 +181,7 @@ class Mesh:
 
     def status(self) -> list[PeerStatus]:
         """Everything known about every contact."""
-        durable = self._outbox.durable_vector
+        durable = self.outbox.durable_vector
         return [contact.status(durable) for contact in self.contacts.values()]
 
     def durable_moved(self, now_ms: int) -> None:
@@ -191,6 +195,7 @@ class Mesh:
         """Say goodbye to everybody."""
         self._ended = True
         self._dialer.end()
+        self._services.end()
         for conversation in list(self._conversations.values()):
             conversation.session.refuse(p.CLOSING, reason)
             conversation.flush()
@@ -233,10 +238,12 @@ class Mesh:
         for contact in list(self.contacts.values()):
             if contact.next_dial_ms is not None and now_ms >= contact.next_dial_ms:
                 self._dialer.dial(contact, now_ms)
+        self._services.tick(now_ms)
 
     def next_timer_ms(self, now_ms: int) -> int | None:
         """When tick() is due."""
         due: list[int | None] = [contact.next_dial_ms for contact in self.contacts.values()]
+        due.append(self._services.next_timer_ms(now_ms))
         for conversation in self._conversations.values():
             if not conversation.up:
                 due.append(conversation.started_ms + DIAL_MS)
@@ -254,7 +261,7 @@ class Mesh:
     # -- dialing
 
     def _contact(self, member: Member) -> Contact:
-        contact = Contact(member, Backoff(self._random))
+        contact = Contact(member, Backoff(self.random))
         self.contacts[member.node_id] = contact
         return contact
 
@@ -270,6 +277,7 @@ class Mesh:
             now_ms=now_ms,
             remote_id=contact.member.node_id,
             invite=contact.member.invite,
+            services=self._services.kinds,
             timing=self._timing,
         )
         contact.dialing = Conversation(link, session, now_ms, contact)
@@ -298,6 +306,7 @@ class Mesh:
             now_ms=now_ms,
             nonce=self._random_bytes(m.NONCE_BYTES),
             invites=(self._roster.invite,),
+            services=self._services.kinds,
             timing=self._timing,
         )
         self._conversations[link] = Conversation(link, session, now_ms, None, up=True)
@@ -333,6 +342,8 @@ class Mesh:
                 case p.Rewound():
                     exchange.rewind()
                     exchange.pump(now_ms)
+                case p.Said(kind=kind, payload=payload):
+                    self._said(conversation, kind, payload, now_ms)
 
     def _introduced(self, conversation: Conversation, event: p.Introduced, now_ms: int) -> None:
         """The peer is who it says: may it come in?"""
@@ -347,7 +358,8 @@ class Mesh:
         def admit() -> m.Hello:
             if stranger:
                 self._roster.admit(Member(event.node_id))
-            return hello_of(self._outbox, self._incarnation, self._transport.addresses)
+            addresses = self._transport.addresses
+            return hello_of(self.outbox, self._incarnation, addresses, self._services.features)
 
         def admitted(hello: m.Hello | None, error: BaseException | None, later_ms: int) -> None:
             if error is not None or hello is None:
@@ -355,12 +367,12 @@ class Mesh:
             else:
                 self._handle(conversation, session.admit(hello, later_ms), later_ms)
 
-        self._labour.submit("roster", admit, admitted)
+        self.labour.submit("roster", admit, admitted)
 
     def _greeted(self, conversation: Conversation, hello: m.Hello) -> None:
         """The peer said where it stands: can both histories be true?"""
         session = conversation.session
-        conversation.skew_ms = hello.clock_ms - self._outbox.clock.now_ms()
+        conversation.skew_ms = hello.clock_ms - self.outbox.clock.now_ms()
 
         def judged(
             tips: Mapping[bytes, m.Tip] | None, error: BaseException | None, now_ms: int
@@ -368,13 +380,13 @@ class Mesh:
             if error is not None or tips is None:
                 self._failed(conversation, error, now_ms)
                 return
-            fork = fork_between(hello, self._outbox.id, tips)
+            fork = fork_between(hello, self.outbox.id, tips)
             if fork is not None:
                 self._handle(conversation, session.refuse(p.FORK, fork), now_ms)
             elif session.state is State.JUDGING and self._stays(conversation, hello, now_ms):
                 self._opened(conversation, hello, now_ms)
 
-        self._labour.submit("roster", partial(tips_of, self._outbox), judged)
+        self.labour.submit("roster", partial(tips_of, self.outbox), judged)
 
     def _stays(self, conversation: Conversation, hello: m.Hello, now_ms: int) -> bool:
         """Settle the tie with an open conversation with the same node, if there is one."""
@@ -416,24 +428,26 @@ class Mesh:
         contact.durable = dict(hello.vector)  # it may hold less than it once did
         conversation.contact = contact
         conversation.exchange = Exchange(
-            self._outbox,
+            self.outbox,
             session,
-            self._labour,
+            self.labour,
             self._patience,
             on_events=partial(self._handle, conversation),
             on_error=partial(self._failed, conversation),
         )
         remember = partial(self._roster.admit, contact.member)
-        self._labour.submit("roster", remember, partial(self._remembered, contact))
+        self.labour.submit("roster", remember, partial(self._remembered, contact))
         self._on_notice("connected", contact.name, f"at {link.address}")
         if abs(conversation.skew_ms) >= SKEW_NOTICE_MS:
             text = f"its clock is {conversation.skew_ms / 1000:+.1f} s from this one's"
             self._on_notice("skew", contact.name, text)
-        self._handle(conversation, session.open(now_ms), now_ms)
+        events = session.open(now_ms)
+        self._services.opened(_remote(conversation, self._services.features), now_ms)
+        self._handle(conversation, events, now_ms)
         if session.state is not State.OPEN:
             return
         self._tell_links()
-        session.report(self._outbox.durable_vector, self._outbox.vector, now_ms)
+        session.report(self.outbox.durable_vector, self.outbox.vector, now_ms)
         conversation.exchange.pump(now_ms)
         self._check_waits()
 
@@ -449,6 +463,46 @@ class Mesh:
         if contact.open is not None:
             contact.reply(contact.info(), None)
 
+    # -- services
+
+    @property
+    def node_id(self) -> bytes:
+        """This node."""
+        return self._identity.node_id
+
+    def remotes(self) -> list[Remote]:
+        """Everybody with whom a conversation is open."""
+        features = self._services.features
+        return [_remote(conversation, features) for conversation in self._open()]
+
+    def say(self, node_id: bytes, kind: int, payload: bytes, urgency: Urgency) -> bool:
+        """Send a service's message; False if no conversation with the node is open."""
+        contact = self.contacts.get(node_id)
+        if contact is None or contact.open is None:
+            return False
+        contact.open.session.say(kind, payload)
+        return True
+
+    def hold_against(self, node_id: bytes, reason: str, now_ms: int) -> None:
+        """The node lied: end the conversation as a violation."""
+        contact = self.contacts.get(node_id)
+        if contact is not None and contact.open is not None:
+            conversation = contact.open
+            events = conversation.session.refuse(p.VIOLATION, reason)
+            self._handle(conversation, events, now_ms)
+
+    def notice(self, kind: str, node_id: bytes, text: str) -> None:
+        """Tell people."""
+        self._on_notice(kind, node_text(node_id), text)
+
+    def _said(self, conversation: Conversation, kind: int, payload: bytes, now_ms: int) -> None:
+        remote = _remote(conversation, self._services.features)
+        try:
+            self._services.received(remote, kind, payload, now_ms)
+        except ProtocolViolation as error:
+            events = conversation.session.refuse(p.VIOLATION, str(error))
+            self._handle(conversation, events, now_ms)
+
     # -- the exchange
 
     def _open(self) -> list[Conversation]:
@@ -461,7 +515,7 @@ class Mesh:
             conversation.session.tell_links(others)
 
     def _report(self, now_ms: int) -> None:
-        durable, admitted = self._outbox.durable_vector, self._outbox.vector
+        durable, admitted = self.outbox.durable_vector, self.outbox.vector
         for conversation in self._open():
             conversation.session.report(durable, admitted, now_ms)
 
@@ -485,7 +539,7 @@ class Mesh:
             if exchange is None or not exchange.inbox or conversation.session.state is State.CLOSED:
                 continue
             self._applying = True
-            self._labour.submit("apply", exchange.take(), partial(self._applied, conversation))
+            self.labour.submit("apply", exchange.take(), partial(self._applied, conversation))
 
     def _applied(
         self,
@@ -537,6 +591,7 @@ class Mesh:
         elif contact.open is conversation:
             contact.open = None
             self._tell_links()
+            self._services.closed(_remote(conversation, self._services.features), now_ms)
             self._on_notice("disconnected", contact.name, reason)
             if now_ms - (conversation.session.opened_ms or 0) >= STABLE_MS:
                 contact.backoff.reset()
@@ -557,3 +612,18 @@ class Mesh:
             log.error("a conversation failed", exc_info=error)
         reason = f"{type(error).__name__}: {error}"
         self._handle(conversation, conversation.session.refuse(p.STORAGE, reason), now_ms)
+
+
+def _remote(conversation: Conversation, features: int) -> Remote:
+    """The peer of an open conversation, as services see it; `features` are this side's."""
+    session, hello = conversation.session, conversation.session.hello
+    assert session.remote_id is not None
+    assert hello is not None
+    return Remote(
+        session.remote_id,
+        hello.replica,
+        hello.incarnation,
+        hello.features & features,
+        conversation.link.address,
+        session.rtt_ms,
+    )

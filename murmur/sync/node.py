@@ -24,7 +24,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import ExitStack, contextmanager, suppress
@@ -44,6 +44,7 @@ from murmur.sync.mesh import Mesh
 from murmur.sync.outbox import Outbox
 from murmur.sync.peer import Timing
 from murmur.sync.roster import Roster
+from murmur.sync.service import Service
 from murmur.sync.status import PeerInfo, PeerStatus
 from murmur.sync.ticket import Ticket, check_group, node_text, parse_node
 from murmur.sync.transport import LOCAL, TCP, Transport, check_transport
@@ -81,6 +82,7 @@ class Node:
         on_event: Callable[[Notice], None] | None = None,
         timing: Timing | None = None,
         patience: Patience | None = None,
+        services: Sequence[Service] = (),
         random_bytes: Callable[[int], bytes] = os.urandom,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -89,6 +91,7 @@ class Node:
         `transport` pins "local", "quic" or "tcp"; "adaptive" has all, and dials the first of them
         that answers.
         `local_directory` is where the nodes of this host meet.
+        `services` are run by the node's thread.
         """
         self.group = check_group(group)
         self.state = "new"  # new, running, closed, or why it stopped
@@ -101,6 +104,7 @@ class Node:
         self._on_event = on_event
         self._timing = timing
         self._patience = patience
+        self._services = services
         self._random_bytes = random_bytes
         self._monotonic = monotonic
         self._pid = os.getpid()
@@ -151,6 +155,7 @@ class Node:
                     random_bytes=self._random_bytes,
                     timing=self._timing,
                     patience=self._patience,
+                    services=self._services,
                     on_notice=self._notice,
                 )
                 self._thread = threading.Thread(

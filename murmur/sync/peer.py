@@ -119,6 +119,14 @@ class Rewound:
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """The peer said something to a service of this node."""
+
+    kind: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """The conversation is over."""
 
@@ -127,7 +135,7 @@ class Ended:
     by_peer: bool
 
 
-Event = Introduced | Greeted | Received | Acknowledged | Relinked | Rewound | Ended
+Event = Introduced | Greeted | Received | Acknowledged | Relinked | Rewound | Said | Ended
 
 _WAITING = (State.DECIDING, State.JUDGING, State.CLOSED)
 
@@ -146,10 +154,12 @@ class PeerSession:
         invite: bytes | None = None,
         invites: Sequence[bytes] = (),
         nonce: bytes = b"",
+        services: frozenset[int] = frozenset(),
         timing: Timing | None = None,
     ) -> None:
         """A dialer gives `remote_id`, whom the transport proved, and its invite if it has one; an
-        acceptor gives a fresh nonce and the invites that it issued."""
+        acceptor gives a fresh nonce and the invites that it issued. Messages of the types in
+        `services` are not this machine's: it hands them on."""
         self.role = role
         self.state = State.PROVING
         self.remote_id = remote_id
@@ -166,6 +176,7 @@ class PeerSession:
         self._invite = invite
         self._invites = invites
         self._nonce = nonce
+        self._services = services
         self._timing = timing or Timing()
         self._transcript = b""
 
@@ -315,6 +326,12 @@ class PeerSession:
         if self.state is State.OPEN:
             self._send(m.Links(replicas))
 
+    def say(self, kind: int, payload: bytes) -> None:
+        """Send a service's message; a peer that does not know its type skips it."""
+        if self.state is State.OPEN:
+            self._frames.append(wire.frame(kind, payload, self._sequence, wire.IGNORABLE))
+            self._sequence += 1
+
     def ask_again(self, admitted: Mapping[bytes, int]) -> None:
         """Ask the peer to go on from here: something it sent cannot be used yet or was lost."""
         if self.state is State.OPEN:
@@ -330,6 +347,9 @@ class PeerSession:
                 if found is None:
                     break
                 kind, ignorable, payload = found
+                if kind in self._services:
+                    self._hand_on(kind, payload, events)
+                    continue
                 message = m.parse(kind, payload, ignorable=ignorable)
                 if message is not None:
                     self._handle(message, len(payload), now_ms, events)
@@ -341,6 +361,11 @@ class PeerSession:
         except ProtocolViolation as error:
             events.append(self._end(VIOLATION, str(error)))
         return events
+
+    def _hand_on(self, kind: int, payload: bytes, events: list[Event]) -> None:
+        if self.state is not State.OPEN:
+            raise ProtocolViolation(f"message type {kind} while {self.state.value}")
+        events.append(Said(kind, payload))
 
     def _handle(self, message: m.Message, size: int, now_ms: int, events: list[Event]) -> None:
         state, dialing = self.state, self.role is Role.DIALER

@@ -30,6 +30,7 @@ from murmur.sync.identity import Identity
 from murmur.sync.mesh import Mesh
 from murmur.sync.peer import Timing
 from murmur.sync.roster import Roster
+from murmur.sync.service import Service
 from murmur.sync.status import PeerInfo
 from murmur.sync.ticket import Ticket
 from murmur.sync.transport import Data, Down, TransportEvent, Up
@@ -316,6 +317,7 @@ class Host:
         skew_ms: int = 0,
         timing: Timing | None = None,
         patience: Patience | None = None,
+        services: Callable[[], Sequence[Service]] = tuple,
     ) -> None:
         self.network = network
         self.name = name
@@ -324,6 +326,7 @@ class Host:
         self.durability = durability
         self.timing = timing
         self.patience = patience
+        self.services = services  # made anew by every process
         self.storage = MemoryStorage(name)
         self.random_bytes = Random(network.random.getrandbits(64)).randbytes
         self.identity = Identity(self.random_bytes(32))
@@ -361,6 +364,7 @@ class Host:
             random_bytes=self.random_bytes,
             timing=self.timing,
             patience=self.patience,
+            services=self.services(),
             on_notice=lambda *notice: self.notices.append(notice),
         )
         self.replica.subscribe(self._durable_moved)

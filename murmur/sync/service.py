@@ -1,0 +1,182 @@
+"""Services: what nodes have to say to each other besides records.
+
+A service is a machine without I/O, like the conversation that carries it: the mesh tells it whose
+conversation opened or ended, what a peer said, and what time it is; it answers through its Fabric.
+Each has message types of its own, sent as ignorable frames: a peer without the service skips them.
+
+    types      of
+    20-29      bootstrap
+    30-39      push, pull, verification
+    40-49      relay
+    50-59      membership, election
+    60-69      discovery
+
+Invariants:
+    1. A service hears only of open conversations: opened, then received..., then closed, per peer.
+    2. A ProtocolViolation that `received` raises ends the conversation with the peer who lied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from random import Random
+from typing import Protocol
+
+from murmur.sync.outbox import Outbox
+from murmur.sync.transport import Labour
+
+
+class Urgency(IntEnum):
+    """The class of a message: none of them can starve another."""
+
+    CONTROL = 0  # keep-alives, acknowledgements, votes
+    LIVE = 1  # what was just committed
+    SYNC = 2  # what a peer lacks
+    BULK = 3  # snapshots
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A peer with whom a conversation is open."""
+
+    node_id: bytes
+    replica: bytes
+    incarnation: bytes  # of its process: changes with every start
+    features: int  # what both sides have, of messages.py
+    address: str
+    rtt_ms: int | None
+
+
+class Fabric(Protocol):
+    """What a service may ask for."""
+
+    @property
+    def node_id(self) -> bytes:
+        """This node."""
+        ...
+
+    @property
+    def outbox(self) -> Outbox:
+        """This replica."""
+        ...
+
+    @property
+    def labour(self) -> Labour:
+        """Where work is done that may block."""
+        ...
+
+    @property
+    def random(self) -> Random:
+        """The node's source of chance."""
+        ...
+
+    def remotes(self) -> Sequence[Remote]:
+        """Everybody with whom a conversation is open."""
+        ...
+
+    def say(self, node_id: bytes, kind: int, payload: bytes, urgency: Urgency) -> bool:
+        """Send a message; False if no conversation with the node is open."""
+        ...
+
+    def hold_against(self, node_id: bytes, reason: str, now_ms: int) -> None:
+        """The node lied: end the conversation as a violation."""
+        ...
+
+    def notice(self, kind: str, node_id: bytes, text: str) -> None:
+        """Tell people."""
+        ...
+
+
+class Service(Protocol):
+    """One subject of conversation."""
+
+    @property
+    def kinds(self) -> Iterable[int]:
+        """The message types that are its own."""
+        ...
+
+    @property
+    def features(self) -> int:
+        """Bits for HELLO that say what this side can do."""
+        ...
+
+    def start(self, fabric: Fabric, now_ms: int) -> None:
+        """The mesh begins."""
+        ...
+
+    def opened(self, remote: Remote, now_ms: int) -> None:
+        """A conversation is open."""
+        ...
+
+    def received(self, remote: Remote, kind: int, payload: bytes, now_ms: int) -> None:
+        """The peer said something; ProtocolViolation if it makes no sense."""
+        ...
+
+    def closed(self, remote: Remote, now_ms: int) -> None:
+        """A conversation has ended."""
+        ...
+
+    def tick(self, now_ms: int) -> None:
+        """Let time pass."""
+        ...
+
+    def next_timer_ms(self, now_ms: int) -> int | None:
+        """When tick() is due."""
+        ...
+
+    def end(self) -> None:
+        """The mesh closes."""
+        ...
+
+
+class Services:
+    """The services of one node, as the mesh calls them."""
+
+    def __init__(self, services: Sequence[Service]) -> None:
+        self._services = tuple(services)
+        self._by_kind = {kind: service for service in services for kind in service.kinds}
+        self.kinds = frozenset(self._by_kind)
+
+    @property
+    def features(self) -> int:
+        """The bits of all of them."""
+        bits = 0
+        for service in self._services:
+            bits |= service.features
+        return bits
+
+    def start(self, fabric: Fabric, now_ms: int) -> None:
+        """Begin."""
+        for service in self._services:
+            service.start(fabric, now_ms)
+
+    def opened(self, remote: Remote, now_ms: int) -> None:
+        """A conversation is open."""
+        for service in self._services:
+            service.opened(remote, now_ms)
+
+    def received(self, remote: Remote, kind: int, payload: bytes, now_ms: int) -> None:
+        """Hand a message to whose it is."""
+        self._by_kind[kind].received(remote, kind, payload, now_ms)
+
+    def closed(self, remote: Remote, now_ms: int) -> None:
+        """A conversation has ended."""
+        for service in self._services:
+            service.closed(remote, now_ms)
+
+    def tick(self, now_ms: int) -> None:
+        """Let time pass."""
+        for service in self._services:
+            service.tick(now_ms)
+
+    def next_timer_ms(self, now_ms: int) -> int | None:
+        """When tick() is due."""
+        timers = (service.next_timer_ms(now_ms) for service in self._services)
+        return min((timer for timer in timers if timer is not None), default=None)
+
+    def end(self) -> None:
+        """Close."""
+        for service in self._services:
+            service.end()
