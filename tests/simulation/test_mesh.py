@@ -240,12 +240,12 @@ def test_a_link_lost_while_it_is_judged_does_not_open() -> None:
     net = network()
     a, b = Host(net, "a"), Host(net, "b")
     held: list[Callable[[], None]] = []
-    submit = b.mesh._labour.submit
+    submit = b.mesh.labour.submit
 
     def hold(lane: str, work: Callable[[], object], done: Callable[..., None]) -> None:
         held.append(lambda: submit(lane, work, done))
 
-    b.mesh._labour.submit = hold  # type: ignore[method-assign, assignment]
+    b.mesh.labour.submit = hold  # type: ignore[method-assign, assignment]
     connect(b, a.ticket())
     for step in ("introduced", "greeted"):
         assert net.run(2000, until=lambda: bool(held)), step
@@ -254,7 +254,7 @@ def test_a_link_lost_while_it_is_judged_does_not_open() -> None:
     (link,) = b.mesh._conversations
     b.transport.deliver(Down(link, "gone"))  # type: ignore[union-attr]
     net.run(1)
-    b.mesh._labour.submit = submit  # type: ignore[method-assign]
+    b.mesh.labour.submit = submit  # type: ignore[method-assign]
     held.pop()()
     assert net.run(1000, until=lambda: b.mesh.contacts[a.identity.node_id].open is None)
     put(a, b"x")
@@ -426,14 +426,14 @@ def test_a_disk_that_fails_ends_the_conversation_and_is_retried() -> None:
     connect(b, a.ticket())
     net.run(1000)
     failing = True
-    apply = b.mesh._outbox.apply
+    apply = b.mesh.outbox.apply
 
     def fail(records: list[bytes]) -> object:
         if failing:
             raise OSError(28, "No space left on device")
         return apply(records)
 
-    b.mesh._outbox.apply = fail  # type: ignore[method-assign, assignment]
+    b.mesh.outbox.apply = fail  # type: ignore[method-assign, assignment]
     put(a, b"x")
     net.run(5000)
     assert any("No space left" in text for kind, _, text in a.notices if kind == "disconnected")
@@ -451,7 +451,7 @@ def test_a_poisoned_replica_stops_the_mesh() -> None:
     def closed(records: list[bytes]) -> object:
         raise Closed("the replica is closed")
 
-    b.mesh._outbox.apply = closed  # type: ignore[method-assign, assignment]
+    b.mesh.outbox.apply = closed  # type: ignore[method-assign, assignment]
     put(a, b"x")
     with pytest.raises(AssertionError, match="the replica is closed"):
         net.run(5000)  # Host says so when the mesh reports a failure
