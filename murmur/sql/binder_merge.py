@@ -10,8 +10,9 @@
 
 The first WHEN whose condition is TRUE applies; where none does, nothing happens. A value is
 computed for the rows of its own WHEN alone, so that another row cannot make it fail. WHEN NOT
-MATCHED sees the source's columns only. The meaning is PostgreSQL's; WHEN NOT MATCHED BY SOURCE is
-not there.
+MATCHED sees the source's columns only, WHEN NOT MATCHED BY SOURCE the target's; for that one the
+join is a FULL JOIN, and the source gets a column that tells whether there is a row of it. The
+meaning is PostgreSQL's.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from murmur.catalog.types import TEXT
 from murmur.sql.binder import Binding, Scope, bind_items, row_columns
 from murmur.sql.binder_columnar import KEYED
 from murmur.sql.binder_names import alias_name, alias_of, fold, only, unbound, unsupported
-from murmur.sql.binder_targets import tree_amount
+from murmur.sql.binder_targets import check_ambiguous, tree_amount
 from murmur.sql.binder_writes import (
     default_value,
     insert_defaults,
@@ -52,6 +53,7 @@ from murmur.sql.plan import (
 Tree: TypeAlias = Any  # sqlglot's
 
 _ACTION = "murmur merge action"
+_PRESENT = "murmur merge source"
 
 
 def bind_merge(tree: Tree, binding: Binding) -> Merge:
@@ -76,6 +78,7 @@ class _Merge:
         if tree.args.get("on") is None:
             raise unbound("MERGE needs USING source ON condition", tree, self._text)
         whens = tree.args["whens"].expressions
+        self._by_source = any(map(_by_source, whens))
         self._chain = self._choice(whens)
         actions = tuple(self._action(at, when) for at, when in enumerate(whens))
         returning, source_at = self._returning()
@@ -115,15 +118,14 @@ class _Merge:
         case = exp.Case(ifs=[])
         for at, when in enumerate(whens):
             only(when, self._text, "matched", "condition", "then", "source")
-            if when.args.get("source"):
-                message = "WHEN NOT MATCHED BY SOURCE is not supported"
-                raise unsupported(message, when, self._text)
             test: Tree = exp.Is(this=self._key_column(), expression=exp.Null())
-            if when.args["matched"]:
+            if when.args["matched"] or _by_source(when):
                 test = exp.Not(this=test)
+            if self._by_source:
+                test = exp.And(this=test, expression=self._present(present=not _by_source(when)))
             condition = when.args.get("condition")
             if condition is not None:
-                seen = condition.copy() if when.args["matched"] else self._of_source(condition)
+                seen = self._seen(when, condition)
                 test = exp.And(this=test, expression=exp.Paren(this=seen))
             case.append("ifs", exp.If(this=test, true=exp.Literal.number(at)))
         return case
@@ -132,31 +134,43 @@ class _Merge:
         names = self._table.names_of(self._table.primary_key)
         return _column(names[0] if names else KEY_COLUMN, self._name)
 
-    def _of_source(self, node: Tree) -> Tree:
-        """An expression of WHEN NOT MATCHED: plain names in it are the source's columns."""
+    def _present(self, *, present: bool) -> Tree:
+        """Whether there is a row of the source."""
+        missing = exp.Is(this=_column(_PRESENT, self._source_name), expression=exp.Null())
+        return exp.Not(this=missing) if present else missing
+
+    def _seen(self, when: Tree, node: Tree) -> Tree:
+        """An expression of a WHEN: where one side is missing, plain names are the other's."""
+        if when.args["matched"]:
+            return node.copy()
+        if _by_source(when):
+            return self._of(node, self._name, self._source_name, "WHEN NOT MATCHED BY SOURCE")
+        return self._of(node, self._source_name, self._name, "WHEN NOT MATCHED")
+
+    def _of(self, node: Tree, relation: str, other: str, clause: str) -> Tree:
         copy = node.copy()
         for column in copy.find_all(exp.Column):
             if column.find_ancestor(exp.Select) is not None:
                 continue
             if column.args.get("table") is None:
-                qualifier = exp.to_identifier(self._source_name, quoted=True)
-                column.set("table", qualifier)
-            elif fold(column.args["table"]) == self._name:
-                message = f'WHEN NOT MATCHED sees the columns of "{self._source_name}" only'
+                column.set("table", exp.to_identifier(relation, quoted=True))
+            elif fold(column.args["table"]) == other:
+                message = f'{clause} sees the columns of "{relation}" only'
                 raise unbound(message, column, self._text)
         return copy
 
     # What it does --------------------------------------------------------------------------------
 
     def _action(self, at: int, when: Tree) -> MergeUpdate | MergeDelete | MergeInsert | None:
-        then, matched = when.args["then"], when.args["matched"]
+        then = when.args["then"]
+        matched = when.args["matched"] or _by_source(when)
         match then:
             case exp.Update() if matched:
                 only(then, self._text, "expressions")
-                return MergeUpdate(tuple(self._assignments(at, then.expressions)))
+                return MergeUpdate(tuple(self._assignments(at, when, then.expressions)))
             case exp.Insert() if not matched:
                 only(then, self._text, "this", "expression")
-                return self._insert(at, then)
+                return self._insert(at, when, then)
             case exp.Var() if then.name.upper() == "DELETE" and matched:
                 return MergeDelete()
             case exp.Var() if then.name.upper() == "DO NOTHING":
@@ -164,7 +178,7 @@ class _Merge:
         takes = "UPDATE SET, DELETE" if matched else "INSERT"
         raise unbound(f"this WHEN takes {takes} or DO NOTHING", when, self._text)
 
-    def _assignments(self, at: int, nodes: Sequence[Tree]) -> list[Assignment]:
+    def _assignments(self, at: int, when: Tree, nodes: Sequence[Tree]) -> list[Assignment]:
         assignments = []
         for column, node in set_targets(nodes, self._table, self._binding):
             if is_default(node):
@@ -173,10 +187,11 @@ class _Merge:
             value, increment = node, False
             if column.type.name == "COUNTER":
                 value, increment = tree_amount(column, node, self._name)
-            assignments.append(Assignment(column, self._value(at, value.copy(), column), increment))
+            read = self._value(at, self._seen(when, value), column)
+            assignments.append(Assignment(column, read, increment))
         return assignments
 
-    def _insert(self, at: int, then: Tree) -> MergeInsert:
+    def _insert(self, at: int, when: Tree, then: Tree) -> MergeInsert:
         table, values = self._table, then.expression
         named = then.this.expressions if then.this is not None else None
         columns: tuple[TableColumn, ...] = ()
@@ -195,7 +210,7 @@ class _Merge:
             columns = columns[: len(items)]
             for column, item in zip(columns, items, strict=True):
                 default = is_default(item)
-                value = None if default else self._value(at, self._of_source(item), column)
+                value = None if default else self._value(at, self._seen(when, item), column)
                 exprs.append(value)
         generated, defaults = insert_defaults(table)
         return MergeInsert(
@@ -220,11 +235,27 @@ class _Merge:
         items = [*keys, self._chain, *self._items]
         select = exp.Select(
             expressions=[_aliased(item, f"murmur value {i}") for i, item in enumerate(items)],
-            from_=exp.From(this=self._tree.args["using"].copy()),
-            joins=[exp.Join(this=relation, side="LEFT", on=self._tree.args["on"].copy())],
+            from_=exp.From(this=self._source()),
+            joins=[
+                exp.Join(
+                    this=relation,
+                    side="FULL" if self._by_source else "LEFT",
+                    on=self._tree.args["on"].copy(),
+                )
+            ],
         )
         self._add_with(select)
         return select
+
+    def _source(self) -> Tree:
+        """The source; with a column that is never NULL where the absence of a row matters."""
+        source = self._tree.args["using"].copy()
+        if not self._by_source:
+            return source
+        name = exp.to_identifier(self._source_name, quoted=True)
+        present = _aliased(exp.Literal.number(1), _PRESENT)
+        select = exp.Select(expressions=[exp.Star(), present], from_=exp.From(this=source))
+        return exp.Subquery(this=select, alias=exp.TableAlias(this=name))
 
     def _returning(self) -> tuple[Returning | None, int]:
         """RETURNING over the source's columns, the target's, and merge_action()."""
@@ -249,7 +280,8 @@ class _Merge:
                 columns = source if relation == self._source_name else target
                 relation = self._source_name if relation == self._source_name else self._name
             elif not isinstance(item, exp.Star):
-                self._check_ambiguous(item, source, target)
+                sides = [(self._source_name, source), (self._name, target)]
+                check_ambiguous(item, sides, self._text)
             item = _with_action(item)
             try:
                 more, named = bind_items([item], scope, columns, relation, self._text)
@@ -263,14 +295,9 @@ class _Merge:
             ]
         return Returning(tuple(exprs), tuple(results)), first
 
-    def _check_ambiguous(
-        self, item: Tree, source: Sequence[Column], target: Sequence[Column]
-    ) -> None:
-        both = {column.name for column in source} & {column.name for column in target}
-        for column in item.find_all(exp.Column):
-            if column.args.get("table") is None and fold(column.this) in both:
-                message = f'column "{fold(column.this)}" is in source and target: say whose'
-                raise unbound(message, column, self._text)
+
+def _by_source(when: Tree) -> bool:
+    return bool(when.args.get("source"))
 
 
 def _column(name: str, relation: str) -> Tree:

@@ -5,8 +5,9 @@
       -> SELECT n.id, a.name AS "murmur value 0" FROM note n CROSS JOIN author a
          WHERE a.id = n.author
 
-The key is the primary key, or the row key. A row that several rows of FROM or USING meet is changed
-once, by the first of them; which one that is, is not defined, as in PostgreSQL.
+The key is the primary key, or the row key. What RETURNING reads of the other relations comes behind
+the values. A row that several rows of FROM or USING meet is changed once, by the first of them;
+which one that is, is not defined, as in PostgreSQL.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from sqlglot import exp
 
 from murmur.catalog.schema import Column as TableColumn
 from murmur.catalog.schema import Table
-from murmur.sql.binder import Binding
+from murmur.sql.binder import Binding, Scope, bind_items
 from murmur.sql.binder_columnar import KEYED
-from murmur.sql.binder_names import fold
+from murmur.sql.binder_names import alias_name, fold, only, unbound, unsupported
 from murmur.sql.engines import plan_columnar
-from murmur.sql.expressions import NeedsColumnar
-from murmur.sql.plan import KEY_COLUMN, ColumnarQuery
+from murmur.sql.expressions import Column, Expr, NeedsColumnar
+from murmur.sql.plan import KEY_COLUMN, ColumnarQuery, ResultColumn, Returning
 
 Tree: TypeAlias = Any  # sqlglot's
 
@@ -64,6 +65,94 @@ def columnar_rows(
     if (where := tree.args.get("where")) is not None:
         select.set("where", where.copy())
     return plan_columnar(select, binding, reason)
+
+
+def bind_returning(
+    tree: Tree, target: Sequence[Column], name: str, binding: Binding
+) -> tuple[Returning, list[Tree]]:
+    """RETURNING over the columns of the table and of FROM or USING, and which of these it reads."""
+    node = tree.args["returning"]
+    only(node, binding.text, "expressions")
+    starred = any(isinstance(each, exp.Star) for each in node.find_all(exp.Star))
+    named = {fold(each.this) for each in node.find_all(exp.Column) if each.name != "*"}
+    relations = [(name, list(target))]
+    read: list[Tree] = []
+    for relation, columns in _other_columns(tree, binding):
+        kept = []
+        for column in columns:
+            if starred or column.name in named:
+                kept.append(Column(len(target) + len(read), column.name, column.type))
+                read.append(_named(column.name, relation))
+        relations.append((relation, kept))
+    exprs: list[Expr] = []
+    results: list[ResultColumn] = []
+    scope = Scope(binding, *relations)
+    try:
+        for item in node.expressions:
+            check_ambiguous(item, relations, binding.text)
+            columns, of = [column for _, each in relations for column in each], ""
+            if isinstance(item, exp.Column) and isinstance(item.this, exp.Star):
+                of = fold(item.args["table"])
+                columns = dict(relations).get(of, [])
+                of = of if columns else name
+            more, said = bind_items([item], scope, columns, of, binding.text)
+            exprs += more
+            results += said
+    except NeedsColumnar as reason:
+        message = f"{reason.reason} cannot stand in RETURNING"
+        raise unsupported(message, node, binding.text) from None
+    return Returning(tuple(exprs), tuple(results), len(read)), read
+
+
+def check_ambiguous(
+    item: Tree, relations: Sequence[tuple[str, Sequence[Column]]], text: str
+) -> None:
+    """Refuse a name without a relation that is a column of several."""
+    for column in item.find_all(exp.Column):
+        if column.args.get("table") is None:
+            owners = [
+                name
+                for name, columns in relations
+                if any(each.name == fold(column.this) for each in columns)
+            ]
+            if len(owners) > 1:
+                message = f'column "{fold(column.this)}" is in {" and ".join(owners)}: say whose'
+                raise unbound(message, column, text)
+
+
+def _other_columns(tree: Tree, binding: Binding) -> list[tuple[str, list[Column]]]:
+    """The relations of FROM or USING by name, with their columns."""
+    found = []
+    joins = _joins(tree)
+    first, others = exp.From(this=joins[0].this), joins[1:]
+    types = list(binding.types)
+    for relation in (first.this, *(join.this for join in others)):
+        name = _relation_name(relation, binding.text)
+        star = exp.Column(this=exp.Star(), table=exp.to_identifier(name, quoted=True))
+        select = exp.Select(
+            expressions=[star], from_=first.copy(), joins=[join.copy() for join in others]
+        )
+        if (with_ := tree.args.get("with_")) is not None:
+            select.set("with_", with_.copy())
+        columns = plan_columnar(select, binding, "RETURNING").columns
+        found.append((name, [Column(i, each.name, each.type) for i, each in enumerate(columns)]))
+    binding.types[:] = types
+    return found
+
+
+def _relation_name(relation: Tree, text: str) -> str:
+    alias = relation.args.get("alias")
+    if alias is not None:
+        return alias_name(alias, text)
+    if isinstance(relation, exp.Table) and isinstance(relation.this, exp.Identifier):
+        return fold(relation.this)
+    raise unbound("a relation that RETURNING may read needs an alias", relation, text)
+
+
+def _named(name: str, relation: str) -> Tree:
+    return exp.column(
+        exp.to_identifier(name, quoted=True), exp.to_identifier(relation, quoted=True)
+    )
 
 
 def tree_amount(column: TableColumn, node: Tree, qualifier: str) -> tuple[Tree, bool]:

@@ -27,7 +27,13 @@ from murmur.errors import DatabaseError, ParseError, Unsupported
 from murmur.sql.binder import Binding, Scope, bind_items, row_columns
 from murmur.sql.binder_expressions import bind_assignment, bind_condition, bind_expression
 from murmur.sql.binder_names import alias_of, fold, only, unbound, unsupported
-from murmur.sql.binder_targets import columnar_rows, qualifier_of, refuse_others, tree_amount
+from murmur.sql.binder_targets import (
+    bind_returning,
+    columnar_rows,
+    qualifier_of,
+    refuse_others,
+    tree_amount,
+)
 from murmur.sql.engines import plan_query
 from murmur.sql.expressions import (
     Arithmetic,
@@ -303,7 +309,7 @@ def bind_update(tree: Tree, binding: Binding) -> Update:
     name = alias_of(tree.this, binding.text) or table.name
     scope = Scope(binding, (name, row_columns(table)))
     where = tree.args.get("where")
-    returning = _returning(tree.args.get("returning"), table, name, binding)
+    returning, others = _returned(tree, table, name, binding)
     types = list(binding.types)
     try:
         refuse_others(tree)
@@ -312,7 +318,7 @@ def bind_update(tree: Tree, binding: Binding) -> Update:
         source: Rows | ColumnarQuery = plan_access(table, predicate)[0]
     except NeedsColumnar as reason:
         binding.types[:] = types
-        source, assignments = _columnar_update(tree, table, binding, reason.reason)
+        source, assignments = _columnar_update(tree, table, binding, others, reason.reason)
     return Update(table, source, assignments, returning)
 
 
@@ -322,7 +328,7 @@ def bind_delete(tree: Tree, binding: Binding) -> Delete:
     table = binding.table(tree.this)
     name = alias_of(tree.this, binding.text) or table.name
     where = tree.args.get("where")
-    returning = _returning(tree.args.get("returning"), table, name, binding)
+    returning, others = _returned(tree, table, name, binding)
     types = list(binding.types)
     try:
         refuse_others(tree)
@@ -331,7 +337,7 @@ def bind_delete(tree: Tree, binding: Binding) -> Delete:
         source: Rows | ColumnarQuery = plan_access(table, predicate)[0]
     except NeedsColumnar as reason:
         binding.types[:] = types
-        source = columnar_rows(tree, table, [], binding, reason.reason)
+        source = columnar_rows(tree, table, others, binding, reason.reason)
     return Delete(table, source, returning)
 
 
@@ -347,10 +353,11 @@ def set_targets(
         if not isinstance(node, exp.EQ):
             raise unsupported("SET takes column = value", node, binding.text)
         if isinstance(left, exp.Tuple):
-            if not isinstance(right, exp.Tuple) or len(left.expressions) != len(right.expressions):
+            values = _values_of_row(right)
+            if len(left.expressions) != len(values):
                 message = "SET (columns) takes as many values in parentheses"
                 raise unsupported(message, left, binding.text)
-            pairs = list(zip(left.expressions, right.expressions, strict=True))
+            pairs = list(zip(left.expressions, values, strict=True))
         else:
             pairs = [(left, right)]
         for name, value in pairs:
@@ -364,6 +371,23 @@ def set_targets(
             elif not is_default(value):
                 raise _generated(column, value, binding)
     return targets
+
+
+def _values_of_row(node: Tree) -> list[Tree]:
+    """The values of (1, 2), ROW(1, 2) or (SELECT 1, 2), which becomes a subquery for each."""
+    match node:
+        case exp.Tuple():
+            return list(node.expressions)
+        case exp.Anonymous() if node.name.upper() == "ROW":
+            return list(node.expressions)
+        case exp.Subquery() if isinstance(node.this, exp.Select):
+            values = []
+            for item in node.this.expressions:
+                one = node.copy()
+                one.this.set("expressions", [item.copy()])
+                values.append(one)
+            return values
+    return []
 
 
 def _assignments(
@@ -428,9 +452,9 @@ def _amount_of(value: Expr, position: int) -> Expr | None:
 
 
 def _columnar_update(
-    tree: Tree, table: Table, binding: Binding, reason: str
+    tree: Tree, table: Table, binding: Binding, others: Sequence[Tree], reason: str
 ) -> tuple[ColumnarQuery, tuple[Assignment, ...]]:
-    """The query for keys and new values, and assignments that read its rows."""
+    """The query for keys, new values and `others`, and assignments that read its rows."""
     values: list[Tree] = []
     assignments: list[Assignment] = []
     for column, node in set_targets(tree.expressions, table, binding):
@@ -443,7 +467,18 @@ def _columnar_update(
         read = Column(len(values), column.name, column.type)
         assignments.append(Assignment(column, read, increment))
         values.append(value)
-    return columnar_rows(tree, table, values, binding, reason), tuple(assignments)
+    query = columnar_rows(tree, table, [*values, *others], binding, reason)
+    return query, tuple(assignments)
+
+
+def _returned(
+    tree: Tree, table: Table, name: str, binding: Binding
+) -> tuple[Returning | None, list[Tree]]:
+    """RETURNING of an UPDATE or DELETE, and what it reads of the relations of FROM or USING."""
+    node = tree.args.get("returning")
+    if node is None or not (tree.args.get("from_") or tree.args.get("using")):
+        return _returning(node, table, name, binding), []
+    return bind_returning(tree, row_columns(table), name, binding)
 
 
 def _returning(node: Tree | None, table: Table, name: str, binding: Binding) -> Returning | None:

@@ -258,6 +258,7 @@ def compile_update(plan: Update) -> Program:
     change = changer(plan.assignments)
     checks = checks_of(table)
     returned = returned_by(plan.returning)
+    others = _others(plan.returning)
 
     def run(tx: Transaction, context: Context, written: Written) -> None:
         statement = StatementChecks(tx, checks_of)
@@ -268,7 +269,7 @@ def compile_update(plan: Update) -> Program:
                 continue
             written.count += 1
             if returned is not None:
-                written.rows.append(returned(row_at(tx, table, new_key), context))
+                written.rows.append(returned(row_at(tx, table, new_key) + row[others], context))
         statement.verify()
 
     return run
@@ -279,16 +280,17 @@ def compile_delete(plan: Delete) -> Program:
     table = plan.table
     read = _target_source(plan.source, table)
     returned = returned_by(plan.returning)
+    others = _others(plan.returning)
 
     def run(tx: Transaction, context: Context, written: Written) -> None:
         statement = StatementChecks(tx, checks_of)
-        for key, _ in read(tx, context):
+        for key, found in read(tx, context):
             row = None if returned is None else get_row(tx, table, key)
             if not delete_row(tx, table, key, statement=statement):
                 continue  # a cascade from another row has taken it
             written.count += 1
             if returned is not None and row is not None:
-                written.rows.append(returned(row, context))
+                written.rows.append(returned(row + found[others], context))
         statement.verify()
 
     return run
@@ -348,6 +350,12 @@ def _query_rows(query: Query) -> Callable[[Transaction, Context], Iterable[Row]]
 def returned_by(returning: Returning | None) -> Callable[[Row, Context], Row] | None:
     """The function that makes a row of RETURNING, if there is one."""
     return None if returning is None else compile_projection(returning.exprs)
+
+
+def _others(returning: Returning | None) -> slice:
+    """Where the values of other relations stand in a row of the statement's query: at its end."""
+    count = 0 if returning is None else returning.others
+    return slice(-count, None) if count else slice(0)
 
 
 def row_at(tx: Transaction, table: Table, key: bytes) -> Row:

@@ -394,10 +394,14 @@ Query: TypeAlias = RowQuery | ColumnarQuery
 
 @dataclass(frozen=True, slots=True)
 class Returning:
-    """RETURNING: expressions over the row as written."""
+    """RETURNING: expressions over the row as written and, behind it, values of other relations.
+
+    `others` is how many of these there are: the last ones of each row of the statement's query.
+    """
 
     exprs: tuple[Expr, ...]
     columns: tuple[ResultColumn, ...]
+    others: int = 0
 
 
 @dataclass(frozen=True, slots=True)
