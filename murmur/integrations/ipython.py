@@ -6,10 +6,13 @@
     SELECT body FROM note WHERE likes >= :least
     %%sql notes <<                       a cell, kept as a dataframe in `notes` and not shown
     SELECT * FROM note
+    %%sql                                several statements: the last one's result is shown
+    CREATE TABLE tag (name TEXT); INSERT INTO tag VALUES ('new'); SELECT * FROM tag
     %sql --close
 
 `:name` is the Python variable of that name, passed as a parameter and never pasted into the text.
-Each statement commits by itself until BEGIN; what a statement can be is docs/sql.md's. An error is
+Each statement commits by itself until BEGIN, so that those before one that fails stay done; what a
+statement can be is docs/sql.md's. An error is
 shown as its message, with the place in the statement, and without Python's traceback.
 
     %config SqlMagics.dataframe = "pandas"     or "polars" (the default), "arrow", "result"
@@ -29,7 +32,7 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class, needs_loca
 from traitlets import Enum
 
 import murmur
-from murmur.sql.parser import parse
+from murmur.sql.parser import parse, split_script
 from murmur.swarm.result import Result
 
 _ASSIGNMENT = re.compile(r"\s*([^\W\d]\w*)\s*<<(?:\s+|\Z)")
@@ -108,7 +111,10 @@ class SqlMagics(Magics):
         if connection is None:
             raise UsageError(f"no connection is open; {_USAGE}")
         with _short():
-            return connection.sql(text, _parameters(text, variables) or ())
+            *before, last = split_script(text) or [text]
+            for statement in before:
+                connection.sql(statement, _parameters(statement, variables) or ()).close()
+            return connection.sql(last, _parameters(last, variables) or ())
 
     def _frame(self, result: Result) -> Any:
         match self.dataframe:

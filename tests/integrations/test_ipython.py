@@ -146,3 +146,19 @@ def test_it_connects_to_what_is_open(shell: Shell, tmp_path: Path) -> None:
 def test_the_directory_is_let_go_with_the_extension(shell: Shell, tmp_path: Path) -> None:
     shell.run("%sql --close")
     murmur.open(tmp_path / "data").close()
+
+
+def test_a_cell_of_several_statements_shows_the_last(shell: Shell) -> None:
+    shell.variables["least"] = 4
+    cell = """%%sql kept <<
+        CREATE TABLE tag (name TEXT, n INT);
+        INSERT INTO tag SELECT body, likes FROM note WHERE likes > :least;
+        SELECT name FROM tag;
+    """
+    shell.run(cell)
+    assert shell.variables["kept"].rows() == [("one",)]
+    with pytest.raises(murmur.ParseError, match="line 4"):
+        shell.run("%%sql\nDELETE FROM tag;\n\nSELEC 1")
+    assert list(shell.run("%sql SELECT 1; SELECT count(*) FROM tag")) == [(0,)]
+    with pytest.raises(murmur.ParseError, match="empty"):
+        shell.run("%%sql\n-- nothing")

@@ -376,3 +376,15 @@ def test_text_of_a_statement_needs_no_database(note: sa.Table) -> None:
     assert "ON CONFLICT (id) DO NOTHING" in str(statement)
     with pytest.raises(exc.CompileError, match="Murmur has no sequences"):
         str(sa.Sequence("s").next_value().compile(dialect=sa.make_url("murmur://").get_dialect()()))
+
+
+def test_comments_are_written_and_reflected(engine: sa.Engine) -> None:
+    metadata = sa.MetaData()
+    text = "it's 100% \\ \u00e9"
+    column = sa.Column("body", sa.Text, comment=text)
+    sa.Table("said", metadata, sa.Column("id", sa.Integer, primary_key=True), column, comment=text)
+    metadata.create_all(engine)
+    inspector = sa.inspect(engine)
+    assert inspector.get_table_comment("said") == {"text": text}
+    assert [each["comment"] for each in inspector.get_columns("said")] == [None, text]
+    assert sa.Table("said", sa.MetaData(), autoload_with=engine).comment == text

@@ -56,7 +56,7 @@ class MurmurDialect(Reflection, default.DefaultDialect):
     supports_alter = True
     supports_views = True
     supports_sequences = False
-    supports_comments = False
+    supports_comments = True
     supports_native_boolean = True
     supports_native_decimal = True
     supports_native_enum = False

@@ -173,6 +173,15 @@ class Reflection:
         return [{"name": check.name, "sqltext": check.text} for check in checks]
 
 
+    @cache
+    def get_table_comment(
+        self, connection: Any, table_name: str, schema: str | None = None, **kw: Any
+    ) -> Any:
+        """The comment on a table or view."""
+        found = _find(connection, table_name, schema) or _catalog(connection).view(table_name)
+        return {"text": None if found is None else found.comment}
+
+
 def _catalog(connection: Any) -> Catalog:
     catalog = connection.connection.driver_connection.catalog
     assert isinstance(catalog, Catalog)
@@ -208,6 +217,7 @@ def _column(column: Column) -> dict[str, Any]:
         "nullable": column.nullable,
         "default": None if fills_itself else text,
         "autoincrement": fills_itself,
+        "comment": column.comment,
     }
     if column.generated is not None:
         shown["computed"] = {"sqltext": column.generated.text, "persisted": True}
