@@ -242,10 +242,10 @@ _STATEMENTS: dict[str, Kind] = {
 }
 # What begins a statement of PostgreSQL, SQLite or DuckDB that Murmur does not have.
 _ELSEWHERE = """
-    ABORT ATTACH CALL CHECKPOINT CLOSE CLUSTER DEALLOCATE DECLARE
+    ATTACH CALL CHECKPOINT CLOSE CLUSTER DEALLOCATE DECLARE
     DESCRIBE DETACH DISCARD DO EXECUTE EXPORT FETCH FROM GRANT IMPORT INSTALL KILL LISTEN LOAD
     LOCK MOVE NOTIFY PIVOT PRAGMA PREPARE REASSIGN REFRESH REPLACE
-    REVOKE SECURITY SHOW SUMMARIZE UNLISTEN UNPIVOT USE VACUUM
+    REVOKE SECURITY SUMMARIZE UNLISTEN UNPIVOT USE VACUUM
 """
 _TREES: dict[Kind, tuple[type[exp.Expression], ...]] = {
     "select": (exp.Query, exp.Values),
@@ -504,6 +504,7 @@ class _Dialect(Postgres):  # type: ignore[misc]
         KEYWORDS: ClassVar[dict[str, TokenType]] = {
             word: kind for word, kind in Postgres.Tokenizer.KEYWORDS.items() if word[0] != "?"
         }
+        COMMANDS: ClassVar[set[TokenType]] = Postgres.Tokenizer.COMMANDS - {TokenType.SHOW}
 
 
 def _tree(tokens: Sequence[Token], text: str, kind: Kind, numbers: Mapping[int, int]) -> Tree:

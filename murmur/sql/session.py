@@ -104,6 +104,7 @@ class Session:
         self._transaction: Transaction | None = None
         self._catalog: Catalog | None = None  # of the open transaction
         self._read_only = False  # the open transaction
+        self._read_only_default = False  # those that do not say it, and single statements
         self._savepoints: list[_Savepoint] = []  # of the open transaction, oldest first
         self.engine: Engine = "auto"  # SET engine
         self._closed = False
@@ -127,13 +128,16 @@ class Session:
         self._check_open()
         return self._catalog or _catalog(self._replica)
 
-    def begin(self, *, read_only: bool = False) -> None:
-        """Open a transaction: one snapshot for all that follows, and its own writes."""
+    def begin(self, *, read_only: bool | None = None) -> None:
+        """Open a transaction: one snapshot for all that follows, and its own writes.
+
+        Without `read_only`, what the session was set to counts.
+        """
         self._check_open()
         if self._transaction is not None:
             raise InvalidInput("a transaction is open already")
         self._transaction = self._replica.begin()
-        self._read_only = read_only
+        self._read_only = self._read_only_default if read_only is None else read_only
         self._catalog = _catalog(self._transaction.snapshot)
 
     def commit(self) -> None:
@@ -384,14 +388,39 @@ class Session:
         return False
 
     def _setting(self, statement: SettingStatement) -> Outcome:
-        if statement.kind == "set":
-            self.engine = statement.engine
-            return Outcome("set")
+        match statement.kind:
+            case "set":
+                self.engine = statement.engine
+                return Outcome("set")
+            case "show":
+                columns = (ResultColumn(statement.name, TEXT),)
+                return Outcome("show", columns, iter([(self._shown(statement.name),)]))
+            case "session":
+                if statement.read_only is not None:
+                    self._read_only_default = statement.read_only
+                return Outcome("set")
+            case "transaction":
+                self._open_transaction("SET TRANSACTION")
+                if self._read_only and statement.read_only is False:
+                    raise InvalidInput("a read-only transaction stays one until it ends")
+                self._read_only = self._read_only or bool(statement.read_only)
+                return Outcome("set")
         with self._replica.snapshot() as snapshot:
             view: View = self._transaction or snapshot
             catalog = self._catalog or _catalog(snapshot)
             analyze(self._shared.statistics, view, catalog, statement.tables)
         return Outcome("analyze")
+
+    def _shown(self, name: str) -> str:
+        """The value of a setting, in PostgreSQL's words: a snapshot is its REPEATABLE READ."""
+        match name:
+            case "engine":
+                return self.engine
+            case "transaction_isolation":
+                return "repeatable read"
+            case "transaction_read_only" if self._transaction is not None:
+                return "on" if self._read_only else "off"
+        return "on" if self._read_only_default else "off"
 
     def interrupt(self) -> None:
         """End the statement that runs, or whose rows are being read, with Interrupted.
@@ -551,6 +580,8 @@ class Session:
             except BaseException:
                 transaction.rollback_to(savepoint)
                 raise
+        if self._read_only_default:
+            raise InvalidInput("statements are read-only here: default_transaction_read_only is on")
         transaction = self._replica.begin()
         try:
             result = work(transaction, _catalog(transaction.snapshot))

@@ -2,6 +2,10 @@
 
 SET engine = 'row' | 'columnar' | 'auto'     also TO, DEFAULT, without quotes; SET SESSION
 RESET engine                                 the same as 'auto'
+SET TRANSACTION mode [, ...]                 the open transaction: READ ONLY, or a level
+SET SESSION CHARACTERISTICS AS TRANSACTION mode [, ...]    those that are opened from now on,
+SET default_transaction_read_only = on | off               and statements that commit by themselves
+SHOW engine | transaction_isolation | transaction_read_only | default_transaction_read_only
 ANALYZE [table [, table ...]]                count what is in tables, in all without a name
 """
 
@@ -9,14 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
-from murmur.errors import ParseError, Unsupported
-from murmur.sql.place import place
+from murmur.sql.transactions import ModeReader
+from murmur.sql.words import Token
 
-Token: TypeAlias = Any  # sqlglot's
-
-SETTING_WORDS = ("SET", "RESET", "ANALYZE", "ANALYSE")
+SETTING_WORDS = ("SET", "RESET", "SHOW", "ANALYZE", "ANALYSE")
 Engine: TypeAlias = Literal["auto", "row", "columnar"]
 _ENGINES: dict[str, Engine] = {
     "auto": "auto",
@@ -24,57 +26,110 @@ _ENGINES: dict[str, Engine] = {
     "row": "row",
     "columnar": "columnar",
 }
+_TRUTH = {**dict.fromkeys(("ON", "TRUE", "YES", "1"), True)} | dict.fromkeys(
+    ("OFF", "FALSE", "NO", "0", "DEFAULT"), False
+)
+READ_ONLY = "default_transaction_read_only"
+SHOWN = ("engine", "transaction_isolation", "transaction_read_only", READ_ONLY)
 
 
 @dataclass(frozen=True, slots=True)
 class SettingStatement:
-    """One of them: the engine of `set`, or the tables of `analyze`."""
+    """One of them: the engine of `set`, the tables of `analyze`, the name of `show`.
 
-    kind: Literal["set", "analyze"]
+    `transaction` and `session` say whether the open transaction, or those to come, are read-only;
+    None leaves that as it is.
+    """
+
+    kind: Literal["set", "analyze", "show", "transaction", "session"]
     engine: Engine = "auto"
     tables: tuple[str, ...] = ()
+    name: str = ""
+    read_only: bool | None = None
 
 
 def read_setting(tokens: Sequence[Token], text: str) -> SettingStatement:
     """Read a statement that begins with one of SETTING_WORDS; ParseError or Unsupported."""
-    first, *rest = tokens
-    word = first.text.upper()
-    if word in ("ANALYZE", "ANALYSE"):
-        return SettingStatement("analyze", tables=_names(rest, text))
-    if word == "SET" and rest and rest[0].text.upper() in ("SESSION", "LOCAL"):
-        if rest[0].text.upper() == "LOCAL":
-            raise Unsupported(f"SET LOCAL is not supported\n{place(text, rest[0].start)}")
-        rest = rest[1:]
-    if not rest:
-        raise ParseError(f"{word} what?\n{place(text, len(text.rstrip()))}")
-    name, *rest = rest
-    if name.text.lower() != "engine":
-        raise Unsupported(
-            f'there is no setting "{name.text}": engine is one\n{place(text, name.start)}'
-        )
-    if word == "RESET":
-        if rest:
-            raise ParseError(f"nothing goes behind RESET engine\n{place(text, rest[0].start)}")
+    return _Reader(tokens, text).read()
+
+
+class _Reader(ModeReader):
+    def read(self) -> SettingStatement:
+        word = self._word()
+        self._at += 1
+        match word:
+            case "SET":
+                statement = self._set()
+            case "RESET":
+                statement = self._reset()
+            case "SHOW":
+                statement = self._show()
+            case _:
+                statement = SettingStatement("analyze", tables=self._tables())
+        if self._word():
+            self._refuse(f"nothing goes behind {word} here")
+        return statement
+
+    def _set(self) -> SettingStatement:
+        if self._word() == "LOCAL":
+            self._unsupported("SET LOCAL is not supported")
+        if self._take("TRANSACTION"):
+            return SettingStatement("transaction", read_only=self._some_modes())
+        if self._take("SESSION") and self._take("CHARACTERISTICS"):
+            if not (self._take("AS") and self._take("TRANSACTION")):
+                self._refuse("expected AS TRANSACTION")
+            return SettingStatement("session", read_only=self._some_modes())
+        name = self._setting("SET", ("engine", READ_ONLY))
+        if not self._take("=", "TO") or not self._word():
+            values = "on or off" if name == READ_ONLY else "'row', 'columnar' or 'auto'"
+            self._refuse(f"expected = and {values}")
+        value = self._shown().strip("'\"")
+        if name == READ_ONLY:
+            if value.upper() not in _TRUTH:
+                self._refuse(f"{READ_ONLY} is on or off, not {value!r}")
+            self._at += 1
+            return SettingStatement("session", read_only=_TRUTH[value.upper()])
+        engine = _ENGINES.get(value.lower())
+        if engine is None:
+            self._refuse(f"the engine is 'row', 'columnar' or 'auto', not {value!r}")
+        self._at += 1
+        return SettingStatement("set", engine)
+
+    def _some_modes(self) -> bool | None:
+        if not self._word():
+            self._refuse("expected READ ONLY, READ WRITE or ISOLATION LEVEL")
+        return self._modes()
+
+    def _reset(self) -> SettingStatement:
+        if self._setting("RESET", ("engine", READ_ONLY)) == READ_ONLY:
+            return SettingStatement("session", read_only=False)
         return SettingStatement("set")
-    if len(rest) != 2 or rest[0].text.upper() not in ("=", "TO"):
-        start = rest[0].start if rest else len(text.rstrip())
-        raise ParseError(f"expected = and 'row', 'columnar' or 'auto'\n{place(text, start)}")
-    value = _ENGINES.get(rest[1].text.lower())
-    if value is None:
-        message = f"the engine is 'row', 'columnar' or 'auto', not {rest[1].text!r}"
-        raise ParseError(f"{message}\n{place(text, rest[1].start)}")
-    return SettingStatement("set", value)
 
+    def _show(self) -> SettingStatement:
+        if self._take("TRANSACTION"):
+            if not (self._take("ISOLATION") and self._take("LEVEL")):
+                self._refuse("expected ISOLATION LEVEL")
+            return SettingStatement("show", name="transaction_isolation")
+        return SettingStatement("show", name=self._setting("SHOW", SHOWN))
 
-def _names(tokens: Sequence[Token], text: str) -> tuple[str, ...]:
-    names = []
-    for i, token in enumerate(tokens):
-        if i % 2:
-            if token.text != ",":
-                raise ParseError(f"expected a comma\n{place(text, token.start)}")
-        else:
-            quoted = text[token.start] == '"'
-            names.append(token.text if quoted else token.text.lower())
-    if tokens and len(tokens) % 2 == 0:
-        raise ParseError(f"nothing follows the comma\n{place(text, tokens[-1].start)}")
-    return tuple(names)
+    def _setting(self, word: str, known: Sequence[str]) -> str:
+        name = self._shown().strip('"').lower() if self._word() else ""
+        if not name:
+            self._refuse(f"{word} what?")
+        if name not in known:
+            listed = known[0] if len(known) == 1 else f"{', '.join(known[:-1])} and {known[-1]}"
+            self._unsupported(f'there is no setting "{name}": there are {listed}')
+        self._at += 1
+        return name
+
+    def _tables(self) -> tuple[str, ...]:
+        names: list[str] = []
+        while self._word():
+            names.append(self._name("the name of a table"))
+            if not self._word():
+                break
+            if not self._take(","):
+                self._refuse("expected a comma")
+            if not self._word():
+                self._refuse("nothing follows the comma")
+        return tuple(names)

@@ -82,7 +82,7 @@ def test_set_engine_decides(session: Session) -> None:
     [
         ("SET engine = 'quick'", ParseError, "'row', 'columnar' or 'auto'"),
         ("SET engine", ParseError, "expected ="),
-        ("SET pages = 3", Unsupported, "engine is one"),
+        ("SET pages = 3", Unsupported, "there are engine"),
         ("SET LOCAL engine = 'row'", Unsupported, "SET LOCAL"),
         ("EXPLAIN SET engine = 'row'", ParseError, "no plan"),
         ("ANALYZE nope", BindError, 'no table "nope"'),

@@ -172,7 +172,6 @@ class Reflection:
         checks = sorted(found.checks, key=lambda check: check.name) if found is not None else ()
         return [{"name": check.name, "sqltext": check.text} for check in checks]
 
-
     @cache
     def get_table_comment(
         self, connection: Any, table_name: str, schema: str | None = None, **kw: Any
