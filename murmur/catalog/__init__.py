@@ -42,6 +42,7 @@ from murmur.catalog.decoding import Row, atoms_getter, row_decoder, row_reader
 from murmur.catalog.derivation import CatalogDerivation
 from murmur.catalog.generated import IntegerIds, Uuid7
 from murmur.catalog.keyspace import prefix_range, row_prefix
+from murmur.catalog.naming import describe_key
 from murmur.catalog.ranges import Bound, index_bounds, row_bounds
 from murmur.catalog.rows import (
     Increment,
@@ -123,6 +124,7 @@ __all__ = [
     "create_trigram_index",
     "decoder",
     "delete_row",
+    "describe_key",
     "drop_column",
     "drop_constraint",
     "drop_index",

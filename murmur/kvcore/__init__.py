@@ -21,6 +21,14 @@ from murmur.kvcore.clock import (
 )
 from murmur.kvcore.derivation import CellChange, Derivation
 from murmur.kvcore.engine import Engine, WriteBatch
+from murmur.kvcore.fingerprint import (
+    CELLS_STOP,
+    Fingerprint,
+    Measured,
+    Part,
+    measure,
+    partition,
+)
 from murmur.kvcore.ingest import TableBuilder, write_sstable
 from murmur.kvcore.log import Log
 from murmur.kvcore.memory_storage import MemoryStorage
@@ -45,6 +53,7 @@ from murmur.kvcore.transaction import Transaction
 from murmur.kvcore.view import View
 
 __all__ = [
+    "CELLS_STOP",
     "DELETE",
     "DERIVED",
     "LOCAL",
@@ -61,15 +70,18 @@ __all__ = [
     "DiskStorage",
     "Dot",
     "Engine",
+    "Fingerprint",
     "Generation",
     "HybridClock",
     "Life",
     "Log",
     "ManualClock",
+    "Measured",
     "MemoryStorage",
     "Operation",
     "Options",
     "ParkedRecord",
+    "Part",
     "Problem",
     "Replica",
     "Sibling",
@@ -84,6 +96,8 @@ __all__ = [
     "decode_record",
     "decode_register",
     "format_vector",
+    "measure",
+    "partition",
     "read_whole",
     "repair",
     "stamp_datetime",

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from murmur.sql import Outcome, Session
     from murmur.swarm.engine import LazyEngine
     from murmur.swarm.system import SystemRelations
+    from murmur.swarm.verification import Verification
     from murmur.sync import Node, PeerInfo, PeerStatus
 
 DEFAULT_GROUP = "default"
@@ -387,6 +388,19 @@ class Swarm(Documents):
         wherever it has arrived, and goes on its way.
         """
         self.node().wait_durable(count, timeout=timeout)
+
+    def verify(self, peer: str | PeerInfo, *, timeout: float = WAIT_TIMEOUT_S) -> Verification:
+        """Compare all cells with those of a connected peer, by fingerprints of key ranges.
+
+        It waits until the timeout for both to hold the same transactions; while they do not, the
+        answer is "not comparable". Raises PeerError when the peer is not connected, or leaves.
+        """
+        from murmur.swarm.verification import verification_of
+
+        verdict = self.node().verify(peer, timeout=timeout)
+        name = peer if isinstance(peer, str) else peer.node_id
+        with self.replica.snapshot() as snapshot:
+            return verification_of(verdict, name, snapshot.state)  # type: ignore[arg-type]
 
     def node(self) -> Node:
         """This replica's presence on the network, started if it was not."""

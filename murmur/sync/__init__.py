@@ -12,6 +12,7 @@ from murmur.sync.peer import Timing
 from murmur.sync.status import PeerInfo, PeerStatus
 from murmur.sync.ticket import Ticket
 from murmur.sync.transport import Link, Transport
+from murmur.sync.verify import Verdict
 
 __all__ = [
     "Identity",
@@ -25,4 +26,5 @@ __all__ = [
     "Ticket",
     "Timing",
     "Transport",
+    "Verdict",
 ]

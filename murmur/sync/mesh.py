@@ -492,7 +492,10 @@ class Mesh:
             self._handle(conversation, events, now_ms)
 
     def notice(self, kind: str, node_id: bytes, text: str) -> None:
-        """Tell people."""
+        """Tell people; what is wrong with a peer also stands in its status."""
+        contact = self.contacts.get(node_id)
+        if contact is not None and kind in ("diverged", "error"):
+            contact.last_error = text
         self._on_notice(kind, node_text(node_id), text)
 
     def _said(self, conversation: Conversation, kind: int, payload: bytes, now_ms: int) -> None:

@@ -374,6 +374,22 @@ def parse(kind: int, payload: bytes, *, ignorable: bool = False) -> Message | No
     return None
 
 
+def positional(payload: bytes, what: str, types: Sequence[type | tuple[type, ...]]) -> list[Any]:
+    """The fields of a service's message, each of its type; ProtocolViolation if it is another."""
+    fields = _fields(payload, what, len(types))
+    for value, kind in zip(fields, types, strict=True):
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise ProtocolViolation(f"{what}: a field is {type(value).__name__}")
+        if isinstance(value, int):
+            _integer(value, what)
+    return fields
+
+
+def vector_of(value: object, what: str) -> dict[bytes, int]:
+    """A vector inside a message; ProtocolViolation if it is none."""
+    return _vector(value, what)
+
+
 def _fields(payload: bytes, what: str, count: int) -> list[Any]:
     """The first `count` elements of a positional message."""
     fields = unpack(payload)

@@ -33,7 +33,7 @@ from queue import SimpleQueue
 from random import Random
 from typing import Any, TypeVar
 
-from murmur.errors import Closed, Forked, InvalidInput, Timeout, Unreachable
+from murmur.errors import Closed, Forked, InvalidInput, PeerError, Timeout, Unreachable
 from murmur.kvcore import Storage
 from murmur.sync.contact import Wait
 from murmur.sync.exchange import Patience
@@ -48,6 +48,7 @@ from murmur.sync.service import Service
 from murmur.sync.status import PeerInfo, PeerStatus
 from murmur.sync.ticket import Ticket, check_group, node_text, parse_node
 from murmur.sync.transport import LOCAL, TCP, Transport, check_transport
+from murmur.sync.verify import Verdict, Verifier
 
 CONNECT_TIMEOUT_S = 15.0
 INCARNATION_BYTES = 8
@@ -105,6 +106,7 @@ class Node:
         self._timing = timing
         self._patience = patience
         self._services = services
+        self._verifier = Verifier()
         self._random_bytes = random_bytes
         self._monotonic = monotonic
         self._pid = os.getpid()
@@ -155,7 +157,7 @@ class Node:
                     random_bytes=self._random_bytes,
                     timing=self._timing,
                     patience=self._patience,
-                    services=self._services,
+                    services=(self._verifier, *self._services),
                     on_notice=self._notice,
                 )
                 self._thread = threading.Thread(
@@ -264,6 +266,34 @@ class Node:
                 f"fewer than {count} peers hold this replica's data after {timeout:g} s "
                 f"(missing: {names}); it is committed here, and they get it when they connect"
             )
+
+    def verify(self, peer: str | PeerInfo, *, timeout: float) -> Verdict:
+        """Compare this replica's state with that of a connected peer.
+
+        States are compared at equal vectors, for which it waits until the timeout; the comparison
+        itself takes as long as reading everything does. Raises PeerError if the peer is not
+        connected, or leaves.
+        """
+        self._check_may_wait()
+        node_id, found = _node_id(peer), Future[Verdict]()
+
+        def answer(verdict: Verdict | None, error: BaseException | None) -> None:
+            if verdict is not None:
+                found.set_result(verdict)
+            else:
+                found.set_exception(error or PeerError("the comparison failed"))
+
+        wait_ms = int(timeout * 1000)
+        self._post(lambda now: self._verifier.verify(node_id, now + wait_ms, answer, now))
+        try:
+            while True:
+                try:
+                    return found.result(1.0)
+                except FutureTimeout:
+                    self._check_running()
+        except BaseException:
+            self._post(lambda _: self._verifier.give_up(answer))
+            raise
 
     def _wait(
         self,

@@ -22,6 +22,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from murmur.kvcore import Snapshot
+
 ADMITTED = 1  # the kind of frame in the log that replicates; others wait or are set aside
 
 Vector = Mapping[bytes, int]
@@ -92,6 +94,10 @@ class Outbox(Protocol):
     @property
     def clock(self) -> Clock:
         """The clock that the replica stamps by."""
+        ...
+
+    def snapshot(self) -> Snapshot:
+        """The cells of this moment, with their vector; to be closed."""
         ...
 
     def apply(self, records: Sequence[bytes]) -> Applied:

@@ -59,13 +59,13 @@ def shown(swarm: murmur.Swarm, text: str) -> str:
     return re.sub(r"\bdatetime\.(?=\w+\()", "", repr(row[0]))
 
 
-@pytest.mark.parametrize("page", ["sql.md", "consistency.md", "kv.md"])
+@pytest.mark.parametrize("page", ["sql.md", "consistency.md", "kv.md", "sync.md"])
 def test_sessions_print_what_the_page_says(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     result = doctest.testfile(str(DOCS / page), module_relative=False, encoding="utf-8")
-    assert result.attempted > 20
+    assert result.attempted > 10
     assert result.failed == 0
 
 

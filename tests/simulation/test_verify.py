@@ -1,0 +1,224 @@
+"""Verification between simulated hosts: equal, different and at which key, or not comparable."""
+
+from __future__ import annotations
+
+import pytest
+
+from murmur.errors import Closed, PeerError
+from murmur.sync import verify
+from murmur.sync.service import Urgency
+from murmur.sync.verify import DIFFERENT, EQUAL, NOT_COMPARABLE, Verdict, Verifier
+from murmur.sync.wire import pack
+from tests.simulation.network import Host, Network, Weather
+
+CALM = Weather(latency_ms=(5, 15))
+
+
+class Answer:
+    def __init__(self) -> None:
+        self.verdict: Verdict | None = None
+        self.error: BaseException | None = None
+
+    @property
+    def given(self) -> bool:
+        return self.verdict is not None or self.error is not None
+
+    def __call__(self, verdict: Verdict | None, error: BaseException | None) -> None:
+        assert not self.given
+        self.verdict, self.error = verdict, error
+
+
+class Pair:
+    """Two hosts that hold the same."""
+
+    def __init__(self, count: int = 500, *, interval_ms: int = 0, able: bool = True) -> None:
+        self.net = Network(1, CALM)
+        self.verifiers = [Verifier(interval_ms=interval_ms) for _ in "ab"]
+        mine, theirs = self.verifiers
+        self.a = Host(self.net, "a", services=lambda: (mine,))
+        self.b = Host(self.net, "b", services=lambda: (theirs,) if able else ())
+        for i in range(count):
+            self.put(self.a, b"%05d" % i)
+        self.a.meet(self.b)
+        assert self.net.run(20_000, until=lambda: self.same() and bool(self.a.mesh.connected()))
+
+    def put(self, host: Host, key: bytes, value: bytes = b"v") -> None:
+        host.replica.put(b"\x01" + key, value)
+
+    def same(self) -> bool:
+        return dict(self.a.replica.vector) == dict(self.b.replica.vector)
+
+    def spoil(self, host: Host, key: bytes, cell: bytes | None) -> None:
+        """Change a cell behind the replica's back, as a bug or a bad disk would."""
+        tree = host.replica._tree
+        tree.write([(b"\x01" + key, cell)], tree.attachment)
+
+    def verify(self, within_ms: int = 0, run_ms: int = 5_000) -> Answer:
+        answer = Answer()
+        now = self.net.now_ms
+        self.verifiers[0].verify(self.b.identity.node_id, now + within_ms, answer, now)
+        self.a.wake()
+        self.net.run(run_ms, until=lambda: answer.given)
+        return answer
+
+
+def test_equal_states_are_proved_equal() -> None:
+    pair = Pair()
+    verdict = pair.verify().verdict
+    assert verdict is not None
+    assert (verdict.state, verdict.cells, verdict.apart) == (EQUAL, 500, 0)
+    assert dict(verdict.vector) == dict(pair.a.replica.vector)
+    pair.net.run(1000)
+    assert not pair.verifiers[0]._asked
+    assert not pair.verifiers[1]._held
+
+
+@pytest.mark.parametrize("key", [b"00000", b"00123", b"00499"])
+@pytest.mark.parametrize("how", ["changed here", "changed there", "lost here", "lost there"])
+def test_the_first_key_that_differs_is_named(key: bytes, how: str) -> None:
+    pair = Pair()
+    what, where = how.split()
+    other = b"00345" if key < b"00345" else b"zz"  # a later difference, too
+    for each in (key, other):
+        cell = None if what == "lost" else b"\x00something else"
+        pair.spoil(pair.a if where == "here" else pair.b, each, cell)
+    verdict = pair.verify().verdict
+    assert verdict is not None
+    assert verdict.state == DIFFERENT
+    assert verdict.key == b"\x01" + key
+    assert verdict.start <= verdict.key < verdict.stop
+
+
+def test_what_only_the_peer_has_is_named() -> None:
+    pair = Pair()
+    pair.spoil(pair.b, b"00123+", b"more")
+    verdict = pair.verify().verdict
+    assert verdict is not None
+    assert (verdict.state, verdict.key) == (DIFFERENT, b"\x0100123+")
+
+
+def test_empty_states_are_equal() -> None:
+    verdict = Pair(count=0).verify().verdict
+    assert verdict is not None
+    assert (verdict.state, verdict.cells) == (EQUAL, 0)
+
+
+def test_vectors_that_differ_are_told_apart() -> None:
+    pair = Pair(count=3)
+    pair.net.partition("a", "b")
+    for i in range(5):
+        pair.put(pair.a, b"a%d" % i)
+    pair.put(pair.b, b"b")
+    pair.net.blocked = set()
+    answer = Answer()
+    pair.b.mesh.contacts[pair.a.identity.node_id].open.exchange.pump = lambda _: None  # type: ignore[union-attr, method-assign]
+    pair.a.mesh.contacts[pair.b.identity.node_id].open.exchange.pump = lambda _: None  # type: ignore[union-attr, method-assign]
+    answer = pair.verify()
+    assert answer.verdict is not None
+    assert (answer.verdict.state, answer.verdict.apart) == (NOT_COMPARABLE, 6)
+
+
+def test_vectors_may_come_to_agree_until_the_deadline() -> None:
+    pair = Pair(count=3)
+    for i in range(5):
+        pair.put(pair.a, b"late%d" % i)
+    answer = pair.verify(within_ms=4_000)
+    assert answer.verdict is not None
+    assert answer.verdict.state == EQUAL
+
+
+def test_who_is_not_there_or_not_able_is_not_compared_with() -> None:
+    pair = Pair(count=1, able=False)
+    answer = pair.verify()
+    assert isinstance(answer.error, PeerError)
+    assert "cannot compare" in str(answer.error)
+    pair.b.crash()
+    pair.net.run(60_000)
+    answer = pair.verify()
+    assert "not connected" in str(answer.error)
+
+
+def test_a_lost_connection_and_a_closing_node_end_the_comparison() -> None:
+    pair = Pair(count=300)
+    answer = pair.verify(run_ms=10)
+    assert not answer.given
+    pair.a.mesh.contacts[pair.b.identity.node_id].open.link.close("gone")  # type: ignore[union-attr]
+    pair.b.mesh.close("bye")
+    pair.b.transport.flush(0)  # type: ignore[union-attr]
+    pair.a.mesh.hold_against(pair.b.identity.node_id, "gone", pair.net.now_ms)
+    assert isinstance(answer.error, PeerError)
+    assert not pair.verifiers[1]._held
+    again = Pair(count=300)
+    answer = again.verify(run_ms=10)
+    again.a.mesh.close("enough")
+    assert isinstance(answer.error, Closed)
+
+
+def test_the_periodic_round_tells_of_a_difference() -> None:
+    pair = Pair(count=50, interval_ms=60_000)
+    pair.net.run(200_000)
+    assert not [notice for notice in pair.a.notices if notice[0] == "diverged"]
+    pair.spoil(pair.b, b"00007", b"\x00bad")
+    pair.net.run(200_000)
+    told = [text for kind, _, text in pair.a.notices if kind == "diverged"]
+    assert told
+    assert "013030303037" in told[0]
+    assert "differs" in (pair.a.mesh.status()[0].last_error or "")
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "reason"),
+    [
+        (verify.VERIFY, [1, b"short", {}], "salt"),
+        (verify.VERIFY, [1, bytes(16), {b"x": 1}], "vector"),
+        (verify.VERIFY, [1, bytes(16)], "3 fields"),
+        (verify.VERIFY, ["1", bytes(16), {}], "a field is str"),
+        (verify.COMPARED, [1, "0", 0, None], "a field is str"),
+        (verify.RELEASE, [-1], "integer"),
+    ],
+)
+def test_what_makes_no_sense_is_held_against_the_peer(kind, fields, reason) -> None:
+    pair = Pair(count=1)
+    pair.a.mesh.say(pair.b.identity.node_id, kind, pack(fields), Urgency.SYNC)
+    pair.a.wake()
+    pair.net.run(500)
+    assert any(reason in text for k, _, text in pair.b.notices if k == "refused"), pair.b.notices
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [9, [b"b", b"a"], b"c", [bytes(32)] * 2],
+        [9, [b"a"] * 2, b"c", [bytes(32)] * 2],
+        [9, [b"a"], b"a", [bytes(32)]],
+        [9, [b"a", b"b"], b"c", [bytes(32)]],
+        [9, [], b"c", []],
+        [9, ["a"], b"c", [bytes(32)]],
+    ],
+)
+def test_ranges_that_are_none_are_held_against_the_peer(fields) -> None:
+    pair = Pair(count=1)
+    peer = pair.b.identity.node_id
+    vector = dict(pair.a.replica.vector)
+    pair.a.mesh.say(peer, verify.VERIFY, pack([9, bytes(16), vector]), Urgency.SYNC)
+    pair.a.wake()
+    pair.net.run(200)
+    assert pair.verifiers[1]._held
+    pair.a.mesh.say(peer, verify.COMPARE, pack(fields), Urgency.SYNC)
+    pair.a.wake()
+    pair.net.run(200)
+    assert any("COMPARE" in text for kind, _, text in pair.b.notices if kind == "refused")
+    assert not pair.verifiers[1]._held
+
+
+def test_a_silent_asker_does_not_pin_a_snapshot_for_ever() -> None:
+    pair = Pair(count=1)
+    vector = dict(pair.a.replica.vector)
+    payload = pack([9, bytes(16), vector])
+    pair.a.mesh.say(pair.b.identity.node_id, verify.VERIFY, payload, Urgency.SYNC)
+    pair.a.wake()
+    pair.net.run(1000)
+    (held,) = pair.verifiers[1]._held.values()
+    pair.net.run(verify.HOLD_MS + 1000)
+    assert held.over
+    assert not pair.verifiers[1]._held
