@@ -37,11 +37,16 @@ class Conversation:
     bytes_out: int = 0
 
     def flush(self) -> None:
-        """Hand the link what the session has to say."""
-        output = self.session.take_output()
+        """Hand the link what the session has to say, as far as it has room."""
+        output = self.session.take_output(self.link.room)
         if output:
             self.bytes_out += len(output)
             self.link.write(output)
+
+    @property
+    def waits(self) -> bool:
+        """Whether flush() would hand on something."""
+        return self.up and self.link.room > 0 and self.session.waits
 
 
 @dataclass(slots=True, eq=False)

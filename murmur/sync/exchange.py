@@ -22,6 +22,7 @@ from functools import partial
 
 from murmur.sync.outbox import Applied, Cursor, Outbox, Slice
 from murmur.sync.peer import Event, PeerSession, Received
+from murmur.sync.service import Urgency
 from murmur.sync.transport import Labour
 
 SLICE_BYTES = 256 << 10  # read from the log at a time
@@ -118,7 +119,8 @@ class Exchange:
             self._left[replica] = (self.session.admitted.get(replica, 0), now_ms)
         if part.records:
             self.sent_records += len(part.records)
-            self._on_events(self.session.send(part.records, part.last), now_ms)
+            urgency = Urgency.LIVE if self._cursor.live else Urgency.SYNC
+            self._on_events(self.session.send(part.records, part.last, urgency), now_ms)
 
     def rewind(self) -> None:
         """Read the log again, from what the peer is known to hold."""

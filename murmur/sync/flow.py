@@ -3,12 +3,14 @@
     room = window - (bytes sent - bytes that the peer acknowledged as applied)
 
 A frame of records is cut at BATCH_BYTES; a record larger than a frame may be goes in pieces, which
-are put together again as they arrive. What counts are the payloads of RECORDS and PIECE.
+are put together again as they arrive. What counts are the payloads of RECORDS and PIECE, before
+they are compressed. Live records may use all of the room, others leave a part of it to them.
 
 Invariants:
     1. Nothing is sent beyond the room, and nothing beyond it is taken in.
-    2. Pieces of one record are not mixed with anything; at most one record is being put together,
-       of at most MAX_RECORD_BYTES, and memory for it grows only as its bytes arrive.
+    2. Whole records may come between the pieces of one, but no piece of another; at most one record
+       is being put together, of at most MAX_RECORD_BYTES, and memory for it grows only as its bytes
+       arrive.
 """
 
 from __future__ import annotations
@@ -18,21 +20,27 @@ from collections.abc import Sequence
 
 from murmur.errors import PeerError, ProtocolViolation
 from murmur.kvcore import MAX_RECORD_BYTES
-from murmur.sync.messages import Hello, Piece, Records
+from murmur.sync.batches import Batch, Batches
+from murmur.sync.messages import PIECE, RECORDS, Hello, Piece, Records
+from murmur.sync.service import Urgency
 
 WINDOW_BYTES = 4 << 20  # records received and not yet applied
 BATCH_BYTES = 64 << 10  # a RECORDS frame is cut here
 LARGE_BYTES = 256 << 10  # a record beyond this goes in pieces
+PIECE_BYTES = 64 << 10
 SMALL_BYTES = 1 << 10  # a piece smaller than this waits for more room
+LIVE_SHARE = 8  # this part of the window is for live records alone
 
 
 class Outflow:
-    """Records on their way to the peer."""
+    """Records on their way to the peer, live ones and others."""
 
-    def __init__(self) -> None:
+    def __init__(self, batches: Batches | None = None) -> None:
         self.queued_bytes = 0
-        self._queue: deque[bytes] = deque()
-        self._offset = 0  # of the first record: so much of it was sent in pieces
+        self._batches = batches or Batches()
+        self._queues: dict[Urgency, deque[bytes]] = {Urgency.LIVE: deque(), Urgency.SYNC: deque()}
+        self._offset = 0  # of the record that is being sent in pieces
+        self._in_pieces: Urgency | None = None  # the queue that it is the first of
         self._sent_bytes = self._applied_bytes = 0
         self._window = self._single = self._max_record = 0
 
@@ -44,20 +52,26 @@ class Outflow:
 
     def __len__(self) -> int:
         """Records that wait for room."""
-        return len(self._queue)
+        return sum(map(len, self._queues.values()))
 
-    def room(self) -> int:
+    def room(self, urgency: Urgency = Urgency.LIVE) -> int:
         """Bytes that may be sent now."""
-        return self._window - (self._sent_bytes - self._applied_bytes)
+        kept = 0 if urgency is Urgency.LIVE else self._window // LIVE_SHARE
+        return self._window - kept - (self._sent_bytes - self._applied_bytes)
 
-    def put(self, records: Sequence[bytes]) -> None:
-        """Queue records."""
-        self._queue.extend(records)
+    def put(self, records: Sequence[bytes], urgency: Urgency = Urgency.LIVE) -> None:
+        """Queue records. PeerError if the peer takes no record of such a size."""
+        largest = max(map(len, records), default=0)
+        if largest > self._max_record:
+            over = f"{largest} bytes, the peer takes {self._max_record}"
+            raise PeerError(f"a transaction has {over}")
+        self._queues[urgency].extend(records)
         self.queued_bytes += sum(map(len, records))
 
     def clear(self) -> None:
         """Forget what waits: the conversation has ended."""
-        self._queue.clear()
+        for queue in self._queues.values():
+            queue.clear()
         self.queued_bytes = 0
 
     def acknowledge(self, applied_bytes: int) -> None:
@@ -66,14 +80,17 @@ class Outflow:
             raise ProtocolViolation(f"ACK of {applied_bytes} bytes, sent {self._sent_bytes}")
         self._applied_bytes = applied_bytes
 
-    def next(self) -> Records | Piece | None:
-        """The next frame that fits. PeerError if the peer takes no record of such a size."""
-        if not self._queue:
+    def next(self, urgency: Urgency) -> tuple[int, Batch] | None:
+        """Type and payload of the next frame of this class that fits."""
+        queue = self._queues[urgency]
+        if not queue:
             return None
-        room = self.room()
-        if 8 + len(self._queue[0]) > self._single:
-            return self._next_piece(min(self._single, room) - 4)
-        queue, size, limit = self._queue, 4, min(self._single, room)
+        room = self.room(urgency)
+        if 8 + len(queue[0]) > self._single:
+            if self._in_pieces not in (None, urgency):
+                return None
+            return self._next_piece(urgency, min(self._single, PIECE_BYTES, room) - 4)
+        size, limit = 4, min(self._single, room)
         batch: list[bytes] = []
         while queue and size + 4 + len(queue[0]) <= limit and (not batch or size < BATCH_BYTES):
             record = queue.popleft()
@@ -83,23 +100,22 @@ class Outflow:
             return None
         self.queued_bytes -= size - 4 - 4 * len(batch)
         self._sent_bytes += size
-        return Records(batch)
+        return RECORDS, self._batches.batch(batch)
 
-    def _next_piece(self, limit: int) -> Piece | None:
-        record = self._queue[0]
-        if len(record) > self._max_record:
-            over = f"{len(record)} bytes, the peer takes {self._max_record}"
-            raise PeerError(f"a transaction has {over}")
+    def _next_piece(self, urgency: Urgency, limit: int) -> tuple[int, Batch] | None:
+        queue = self._queues[urgency]
+        record = queue[0]
         part = record[self._offset : self._offset + limit] if limit > 0 else b""
         if not part or (len(part) < SMALL_BYTES and self._offset + len(part) < len(record)):
             return None
         self._sent_bytes += 4 + len(part)
         self._offset += len(part)
         self.queued_bytes -= len(part)
+        self._in_pieces = urgency
         if self._offset == len(record):
-            self._queue.popleft()
-            self._offset = 0
-        return Piece(len(record), part)
+            queue.popleft()
+            self._offset, self._in_pieces = 0, None
+        return PIECE, Batch(Piece(len(record), part).payload())
 
 
 class Inflow:
@@ -122,8 +138,6 @@ class Inflow:
             raise ProtocolViolation("records beyond the window")
         if isinstance(message, Piece):
             return self._receive_piece(message, size)
-        if self._assembly:
-            raise ProtocolViolation("RECORDS inside a record in pieces")
         return message.records
 
     def _receive_piece(self, piece: Piece, size: int) -> Sequence[bytes]:

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from murmur.kvcore import MAX_RECORD_BYTES
-from murmur.sync import flow, wire
+from murmur.sync import compression, flow, wire
+from murmur.sync import messages as m
 from murmur.sync import peer as p
 from murmur.sync.messages import Hello, Tip
 from murmur.sync.outbox import Outbox
@@ -34,7 +35,7 @@ def hello_of(
     """What this replica tells a peer about itself."""
     return Hello(
         versions=p.VERSIONS,
-        features=features,
+        features=features | m.PARTS | (m.ZSTD if compression.available() else 0),
         max_payload=wire.MAX_PAYLOAD,
         max_record=MAX_RECORD_BYTES,
         window=flow.WINDOW_BYTES,

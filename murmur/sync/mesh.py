@@ -36,6 +36,7 @@ from murmur.errors import (
 from murmur.sync import messages as m
 from murmur.sync import peer as p
 from murmur.sync.backoff import Backoff
+from murmur.sync.batches import Batches
 from murmur.sync.contact import Answer, Contact, Conversation, Wait
 from murmur.sync.dialer import DIAL_MS, Dialer
 from murmur.sync.exchange import Exchange, Outcome, Patience
@@ -48,6 +49,7 @@ from murmur.sync.service import Remote, Service, Services, Urgency
 from murmur.sync.status import PeerInfo, PeerStatus
 from murmur.sync.ticket import Ticket, node_text
 from murmur.sync.transport import (
+    LOCAL,
     Data,
     Down,
     Labour,
@@ -56,6 +58,7 @@ from murmur.sync.transport import (
     TransportEvent,
     Up,
     dialable,
+    scheme_of,
 )
 
 TIE_MS = 5_000  # links that came up within this time were dialed at once
@@ -107,6 +110,7 @@ class Mesh:
         self._patience = patience or Patience()
         self._on_notice = on_notice
         self._conversations: dict[Link, Conversation] = {}
+        self._batches = Batches()
         self._to_apply: deque[Conversation] = deque()
         self._applying = False
         self._waits: list[Wait] = []
@@ -248,15 +252,17 @@ class Mesh:
             if not conversation.up:
                 due.append(conversation.started_ms + DIAL_MS)
                 continue
-            due.append(conversation.session.next_timer_ms())
+            due.append(now_ms if conversation.waits else conversation.session.next_timer_ms())
             if conversation.exchange is not None:
                 due.append(conversation.exchange.next_timer_ms(now_ms))
         return min((moment for moment in due if moment is not None), default=None)
 
-    def flush(self) -> None:
-        """Hand what the conversations have to say to their links."""
+    def flush(self, now_ms: int) -> None:
+        """Hand what the conversations have to say to their links, as far as these have room."""
         for conversation in list(self._conversations.values()):
             conversation.flush()
+            if conversation.exchange is not None and conversation.session.hungry:
+                conversation.exchange.pump(now_ms)
 
     # -- dialing
 
@@ -279,6 +285,8 @@ class Mesh:
             invite=contact.member.invite,
             services=self._services.kinds,
             timing=self._timing,
+            batches=self._batches,
+            local=scheme_of(link.address) == LOCAL,
         )
         contact.dialing = Conversation(link, session, now_ms, contact)
         self._conversations[link] = contact.dialing
@@ -308,6 +316,8 @@ class Mesh:
             invites=(self._roster.invite,),
             services=self._services.kinds,
             timing=self._timing,
+            batches=self._batches,
+            local=scheme_of(link.address) == LOCAL,
         )
         self._conversations[link] = Conversation(link, session, now_ms, None, up=True)
 
@@ -480,7 +490,7 @@ class Mesh:
         contact = self.contacts.get(node_id)
         if contact is None or contact.open is None:
             return False
-        contact.open.session.say(kind, payload)
+        contact.open.session.say(kind, payload, urgency)
         return True
 
     def hold_against(self, node_id: bytes, reason: str, now_ms: int) -> None:

@@ -36,6 +36,11 @@ from murmur.sync.wire import pack, unpack
 # On the wire: never renumber, never reuse.
 CHALLENGE, PROOF, WELCOME, HELLO, RECORDS, PIECE, ACK, LINKS, PING, PONG, RESEND, BYE = range(1, 13)
 
+# Bits of HELLO's features; both sides use what both have. Services have others (service.py).
+ZSTD = 1  # compressed payloads
+RELAY = 2  # carries circuits for others
+PARTS = 4  # payloads in parts
+
 MAX_TEXT = 512
 MAX_ADDRESSES = 16
 MAX_SEQ = (1 << 63) - 1

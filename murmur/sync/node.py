@@ -504,7 +504,7 @@ class Node:
         while self._inbox:
             self._inbox.popleft()(now_ms)
         mesh.tick(now_ms)
-        mesh.flush()
+        mesh.flush(now_ms)
         transport.flush(self._monotonic())
 
     def _timeout(self, transport: Transport) -> float:

@@ -31,6 +31,7 @@ from enum import Enum
 from murmur.errors import PeerError, ProtocolViolation
 from murmur.sync import messages as m
 from murmur.sync import wire
+from murmur.sync.batches import Batches
 from murmur.sync.flow import WINDOW_BYTES, Inflow, Outflow
 from murmur.sync.identity import (
     Identity,
@@ -40,9 +41,12 @@ from murmur.sync.identity import (
     transcript,
     verify,
 )
+from murmur.sync.output import Output
+from murmur.sync.service import Urgency
 
 VERSIONS = (1, 1)  # of the protocol, oldest and newest that this release speaks
 PENDING_BYTES_BEFORE_WELCOME = 4 << 10
+QUEUE_BYTES = 256 << 10  # of records that wait for the link; the log holds the rest
 MAX_REPLICAS = 1 << 16  # that a peer may name
 
 # Why a conversation ended, on the wire: never renumber, never reuse.
@@ -156,10 +160,13 @@ class PeerSession:
         nonce: bytes = b"",
         services: frozenset[int] = frozenset(),
         timing: Timing | None = None,
+        batches: Batches | None = None,
+        local: bool = False,
     ) -> None:
         """A dialer gives `remote_id`, whom the transport proved, and its invite if it has one; an
         acceptor gives a fresh nonce and the invites that it issued. Messages of the types in
-        `services` are not this machine's: it hands them on."""
+        `services` are not this machine's: it hands them on. `batches` is shared by the
+        conversations of a node; over a `local` link nothing is compressed."""
         self.role = role
         self.state = State.PROVING
         self.remote_id = remote_id
@@ -181,15 +188,16 @@ class PeerSession:
         self._transcript = b""
 
         self._reader = wire.FrameReader()
-        self._frames: list[bytes] = []
-        self._sequence = 0
         self._pong: int | None = None
 
         self._started_ms = self._heard_ms = now_ms
         self._ping_at = self._acked_ms = now_ms
         self._ack_at: int | None = None
 
-        self._outflow = Outflow()
+        self._outflow = Outflow(batches)
+        self._output = Output(self._outflow)
+        self._local = local
+        self._features = 0  # that this side said it has
         self._inflow = Inflow()
         self._applied_told = 0
         self._told_durable: dict[bytes, int] = {}
@@ -239,16 +247,18 @@ class PeerSession:
         due = min(self._heard_ms + self._timing.silence_ms, self._ping_at)
         return due if self._ack_at is None else min(due, self._ack_at)
 
-    def take_output(self) -> bytes:
-        """Bytes for the peer."""
+    def take_output(self, room: int | None = None) -> bytes:
+        """Bytes for the peer: about so many as the link has room for, or all."""
         if self._pong is not None:
             # One answer to however many pings: a flood of them cannot pile up output.
             token, self._pong = self._pong, None
             self._send(m.Pong(token))
-        if not self._frames:
-            return b""
-        frames, self._frames = self._frames, []
-        return b"".join(frames)
+        return b"".join(self._output.take(room))
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is something to take as soon as the link has room."""
+        return self._pong is not None or self._output.waits()
 
     # -- decisions of the owner
 
@@ -262,6 +272,7 @@ class PeerSession:
         self._reader.limit = wire.MAX_PAYLOAD
         self._told_durable = dict(hello.vector)
         self._told_admitted = dict(hello.vector)
+        self._features = hello.features
         self._send(hello)
         return self._advance(now_ms)
 
@@ -283,29 +294,37 @@ class PeerSession:
     def lose(self) -> None:
         """The link is gone: there is nobody to say anything to."""
         self.state = State.CLOSED
-        self._frames.clear()
-        self._outflow.clear()
+        self._output.drop()
 
     # -- the exchange
 
     @property
     def hungry(self) -> bool:
         """Whether more records can be given to send()."""
-        return self.state is State.OPEN and not self._outflow and self._outflow.room() > 0
+        queued = self._outflow.queued_bytes
+        return self.state is State.OPEN and queued < QUEUE_BYTES and self.room() > 0
 
     def room(self) -> int:
         """How many bytes of records the peer takes now."""
         return self._outflow.room() - self._outflow.queued_bytes
 
-    def send(self, records: Sequence[bytes], last: Mapping[bytes, int]) -> list[Event]:
+    def send(
+        self,
+        records: Sequence[bytes],
+        last: Mapping[bytes, int],
+        urgency: Urgency = Urgency.LIVE,
+    ) -> list[Event]:
         """Queue records; `last` is the newest seq of each replica among them."""
         if self.state is not State.OPEN:
             return []
-        self._outflow.put(records)
+        try:
+            self._outflow.put(records, urgency)
+        except PeerError as error:
+            return [self._end(LIMIT, str(error))]
         for replica, seq in last.items():
             if seq > self.known.get(replica, 0):
                 self.known[replica] = seq
-        return self._send_records()
+        return []
 
     def applied(self, size: int, now_ms: int) -> None:
         """Records of that size were applied: the peer may send as many more."""
@@ -326,11 +345,10 @@ class PeerSession:
         if self.state is State.OPEN:
             self._send(m.Links(replicas))
 
-    def say(self, kind: int, payload: bytes) -> None:
+    def say(self, kind: int, payload: bytes, urgency: Urgency = Urgency.CONTROL) -> None:
         """Send a service's message; a peer that does not know its type skips it."""
         if self.state is State.OPEN:
-            self._frames.append(wire.frame(kind, payload, self._sequence, wire.IGNORABLE))
-            self._sequence += 1
+            self._output.put(kind, payload, urgency, wire.IGNORABLE)
 
     def ask_again(self, admitted: Mapping[bytes, int]) -> None:
         """Ask the peer to go on from here: something it sent cannot be used yet or was lost."""
@@ -452,18 +470,17 @@ class PeerSession:
             return self._end(VERSION, f"protocol versions {theirs} and {ours} have none in common")
         self.hello = hello
         self._outflow.open(hello)
+        shared = hello.features & self._features
+        if shared & m.PARTS:
+            self._reader.accepts |= wire.MORE | wire.CLASS_BITS
+            self._output.parts = True
+        if shared & m.ZSTD:
+            self._reader.accepts |= wire.COMPRESSED
+            self._output.compresses = not self._local
         self.state = State.JUDGING
         return Greeted(hello)
 
     # -- inside: records
-
-    def _send_records(self) -> list[Event]:
-        try:
-            while (message := self._outflow.next()) is not None:
-                self._send(message)
-        except PeerError as error:
-            return [self._end(LIMIT, str(error))]
-        return []
 
     def _receive_ack(self, ack: m.Ack, events: list[Event]) -> None:
         self._outflow.acknowledge(ack.applied_bytes)
@@ -475,7 +492,6 @@ class PeerSession:
                     self.known[replica] = seq
         if len(self.admitted) > MAX_REPLICAS:
             raise ProtocolViolation(f"ACK: more than {MAX_REPLICAS} replicas")
-        events.extend(self._send_records())
         events.append(Acknowledged())
 
     # -- inside: output
@@ -505,13 +521,13 @@ class PeerSession:
             self._send(m.Ack(applied, news, more))
 
     def _send(self, message: m.Message) -> None:
-        self._frames.append(wire.frame(message.TYPE, message.payload(), self._sequence))
-        self._sequence += 1
+        self._output.put(message.TYPE, message.payload(), Urgency.CONTROL)
 
     def _end(self, code: int, reason: str) -> Ended:
-        self._outflow.clear()
         self._pong = None
-        self._send(m.Bye(code, reason))
+        # Who leaves in order says first what it had to say, as far as the peer takes it.
+        bye = m.Bye(code, reason)
+        self._output.end(bye.TYPE, bye.payload(), drop=code != CLOSING)
         self.state = State.CLOSED
         return Ended(code, reason, by_peer=False)
 

@@ -46,6 +46,7 @@ from aioquic.quic.retry import QuicRetryTokenHandler
 from murmur.sync import rate_control
 from murmur.sync.identity import Identity, certificate_key
 from murmur.sync.transport import (
+    LINK_BYTES,
     Data,
     Down,
     TransportEvent,
@@ -99,6 +100,15 @@ class QuicLink:
         self.closing: str | None = None
         self.timer: float | None = None
         self._transport = transport
+
+    @property
+    def room(self) -> int:
+        """How much more may wait to be sent for the first time, or again."""
+        stream = self.connection._streams.get(STREAM)
+        if stream is None:
+            return LINK_BYTES
+        waiting: int = sum(part.stop - part.start for part in stream.sender._pending)
+        return LINK_BYTES - waiting
 
     def write(self, data: bytes) -> None:
         """Queue bytes; they leave at the next flush."""

@@ -20,12 +20,14 @@ import socket
 import ssl
 from abc import ABC, abstractmethod
 from collections import deque
+from itertools import islice
 
-from murmur.sync.transport import Data, Down, TransportEvent, Up
+from murmur.sync.transport import LINK_BYTES, Data, Down, TransportEvent, Up
 
-READ_BYTES = 128 << 10  # asked of the system at once
-WRITE_BYTES = 64 << 10  # small writes are joined up to here
-POLL_BYTES = 4 << 20  # taken from one link before others have their turn
+READ_BYTES = 256 << 10  # asked of the system at once
+WRITE_BYTES = 64 << 10  # small writes are joined up to here, where the system takes one at a time
+WRITE_BUFFERS = 64  # given to the system at once, where it takes several
+POLL_BYTES = 1 << 20  # taken from one link before others have their turn
 HALF_OPEN_MOST = 256
 HANDSHAKE_S = 10.0
 BACKLOG = 64
@@ -45,6 +47,7 @@ class StreamLink:
         "interest",
         "peer_id",
         "pending",
+        "pending_bytes",
         "socket",
         "up",
     )
@@ -68,12 +71,19 @@ class StreamLink:
         self.closing: str | None = None
         self.interest = 0  # what the selector watches for
         self.pending: deque[memoryview] = deque()
+        self.pending_bytes = 0
         self._transport = transport
+
+    @property
+    def room(self) -> int:
+        """How much more may wait for the system to take it."""
+        return LINK_BYTES - self.pending_bytes
 
     def write(self, data: bytes) -> None:
         """Queue bytes; they leave at the next flush."""
         if self.up and self.closing is None and data:
             self.pending.append(memoryview(data))
+            self.pending_bytes += len(data)
             self._transport.touch(self)
 
     def close(self, reason: str) -> None:
@@ -231,14 +241,19 @@ class StreamTransport(ABC):
 
     def _write(self, link: StreamLink) -> None:
         pending = link.pending
+        several = not isinstance(link.socket, ssl.SSLSocket)
         try:
             while pending:
-                if len(pending) > 1 and len(pending[0]) < WRITE_BYTES // 2:
-                    _gather(pending)
-                sent = link.socket.send(pending[0])
-                if sent == len(pending[0]):
-                    pending.popleft()
+                if several:
+                    sent = link.socket.sendmsg(islice(pending, WRITE_BUFFERS))
                 else:
+                    if len(pending) > 1 and len(pending[0]) < WRITE_BYTES // 2:
+                        _gather(pending)
+                    sent = link.socket.send(pending[0])
+                link.pending_bytes -= sent
+                while sent and sent >= len(pending[0]):
+                    sent -= len(pending.popleft())
+                if sent:
                     pending[0] = pending[0][sent:]
         except _LATER:
             return

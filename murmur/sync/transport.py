@@ -27,6 +27,7 @@ from typing import Protocol, TypeVar
 from murmur.errors import InvalidInput
 
 TCP, LOCAL = "tcp:", "unix:"
+LINK_BYTES = 256 << 10  # that stand in a link at most, before the system or the path takes them
 TRANSPORTS = ("adaptive", "local", "quic", "tcp")
 
 Result = TypeVar("Result")
@@ -38,6 +39,11 @@ class Link(Protocol):
     address: str  # of the other side, for people and for dialing again
     dialed: bool  # by this side
     peer_id: bytes | None  # what the transport proved about the other side
+
+    @property
+    def room(self) -> int:
+        """Bytes that may be written now without piling up here; none or less: wait."""
+        ...
 
     def write(self, data: bytes) -> None:
         """Queue bytes; they leave at the next flush, if the link is up."""

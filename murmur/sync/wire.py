@@ -6,12 +6,20 @@ A conversation is one ordered stream of frames in each direction, big-endian:
 
     PING, the third frame  ->  00000002 01 09 0000 0000000000000002 | 91 07
 
-`sequence` counts the frames of one direction from 0, without gaps. Flag 1 (IGNORABLE) lets a
-receiver that does not know the type skip the frame; any other unknown flag ends the conversation.
-What the types mean is in messages.py.
+`sequence` counts the frames of one direction from 0, without gaps. What the types mean is in
+messages.py. The flags:
+
+    1       IGNORABLE    a receiver that does not know the type skips the frame
+    2       COMPRESSED   the payload is one zstd frame (compression.py)
+    4       MORE         the payload goes on in the next frame of this class
+    8, 16   the class of a frame that is a part of a payload: control, live, sync, bulk
+
+COMPRESSED and MORE are used where both sides said in HELLO that they know them. Any other flag ends
+the conversation.
 
 Invariants:
-    1. A length is compared with its limit when the header arrives, before anything is allocated.
+    1. A length is compared with its limit when the header arrives, before anything is allocated;
+       so are the size that a compressed payload will have, and that of a payload in parts.
     2. msgpack sees a payload only after a scan has found it complete, at most MAX_DEPTH deep and
        free of extension types, so what it allocates is bounded by the payload's own length.
 Whatever breaks them is a ProtocolViolation that names the frame and the reason.
@@ -25,10 +33,12 @@ from typing import Any
 import msgpack
 
 from murmur.errors import ProtocolViolation
+from murmur.sync.compression import decompress
 
 FRAME_VERSION = 1
 HEADER = struct.Struct(">IBBHQ")
-IGNORABLE = 1
+IGNORABLE, COMPRESSED, MORE = 1, 2, 4
+CLASS_SHIFT, CLASS_BITS = 3, 3 << 3
 
 MAX_PAYLOAD = 1 << 20
 MAX_PAYLOAD_BEFORE_HELLO = 1 << 10
@@ -39,51 +49,98 @@ _pack = msgpack.Packer(autoreset=True, use_bin_type=True).pack
 
 def frame(kind: int, payload: bytes, sequence: int, flags: int = 0) -> bytes:
     """One frame."""
-    return HEADER.pack(len(payload), FRAME_VERSION, kind, flags, sequence) + payload
+    return header(kind, len(payload), sequence, flags) + payload
+
+
+def header(kind: int, length: int, sequence: int, flags: int = 0) -> bytes:
+    """What stands before a payload."""
+    return HEADER.pack(length, FRAME_VERSION, kind, flags, sequence)
 
 
 class FrameReader:
-    """Cuts one direction of a conversation into frames."""
+    """Cuts one direction of a conversation into frames, and makes payloads whole."""
 
-    __slots__ = ("_buffer", "_sequence", "limit")
+    __slots__ = ("_buffer", "_offset", "_parts", "_sequence", "accepts", "limit")
 
     def __init__(self) -> None:
         self.limit = MAX_PAYLOAD_BEFORE_HELLO
-        self._buffer = bytearray()
+        self.accepts = IGNORABLE  # the flags that this side has agreed to
+        self._buffer = b""
+        self._offset = 0  # so much of the buffer was read
         self._sequence = 0
+        self._parts: dict[int, tuple[int, bytearray]] = {}  # class -> (type, payload so far)
 
     def __len__(self) -> int:
         """Bytes waiting for the rest of their frame, or to be asked for."""
-        return len(self._buffer)
+        return len(self._buffer) - self._offset
 
     def feed(self, data: bytes) -> None:
         """Take what arrived."""
-        self._buffer += data
+        rest = self._buffer[self._offset :]
+        self._buffer = rest + data if rest else data
+        self._offset = 0
 
     def next(self) -> tuple[int, bool, bytes] | None:
-        """(type, ignorable, payload) of the next complete frame."""
-        buffer = self._buffer
-        if len(buffer) < HEADER.size:
+        """(type, ignorable, payload) of the next complete message."""
+        while (found := self._next_frame()) is not None:
+            kind, flags, payload = found
+            if flags & COMPRESSED:
+                payload = self._decompress(payload)
+            if flags & MORE or self._parts:
+                whole = self._assemble(kind, flags, payload)
+                if whole is None:
+                    continue
+                payload = whole
+            return kind, bool(flags & IGNORABLE), payload
+        return None
+
+    def _next_frame(self) -> tuple[int, int, bytes] | None:
+        buffer, start = self._buffer, self._offset
+        if len(buffer) - start < HEADER.size:
             return None
-        length, version, kind, flags, sequence = HEADER.unpack_from(buffer)
+        length, version, kind, flags, sequence = HEADER.unpack_from(buffer, start)
         if version != FRAME_VERSION:
             raise self._violation(f"its version is {version}, not {FRAME_VERSION}")
         if length > self.limit:
             raise self._violation(f"{length} bytes exceed the limit of {self.limit}")
         if sequence != self._sequence:
             raise self._violation(f"out of sequence: it says {sequence}")
-        if flags & ~IGNORABLE:
+        if flags & ~self.accepts:
             raise self._violation(f"unknown flags {flags:#06x}")
-        stop = HEADER.size + length
-        if len(buffer) < stop:
+        start += HEADER.size
+        if len(buffer) - start < length:
             return None
-        payload = bytes(memoryview(buffer)[HEADER.size : stop])
-        del buffer[:stop]
+        self._offset = start + length
         self._sequence += 1
-        return kind, bool(flags), payload
+        return kind, flags, buffer[start : start + length]
 
-    def _violation(self, reason: str) -> ProtocolViolation:
-        return ProtocolViolation(f"frame {self._sequence}: {reason}")
+    def _decompress(self, payload: bytes) -> bytes:
+        try:
+            return decompress(payload, self.limit)
+        except ProtocolViolation as error:
+            raise self._violation(str(error), 1) from None
+
+    def _assemble(self, kind: int, flags: int, payload: bytes) -> bytes | None:
+        """The whole payload, if this frame completes it or was never one of several."""
+        stream = flags & CLASS_BITS
+        begun, parts = self._parts.get(stream, (kind, None))
+        if not flags & MORE and (parts is None or begun != kind):
+            return payload  # another message of this class, between the parts
+        if parts is None:
+            parts = bytearray()
+            self._parts[stream] = kind, parts
+        elif begun != kind:
+            raise self._violation(f"a part of type {kind} between parts of type {begun}", 1)
+        if len(parts) + len(payload) > self.limit:
+            raise self._violation(f"its parts exceed the limit of {self.limit} bytes", 1)
+        parts += payload
+        if flags & MORE:
+            return None
+        del self._parts[stream]
+        return bytes(parts)
+
+    def _violation(self, reason: str, read: int = 0) -> ProtocolViolation:
+        return ProtocolViolation(f"frame {self._sequence - read}: {reason}")
 
 
 def pack(fields: list[object]) -> bytes:

@@ -100,6 +100,8 @@ class Network:
 class SimLink:
     """One end of a stream."""
 
+    room = 1 << 20  # what was written leaves at the next flush
+
     def __init__(self, transport: SimTransport, address: str, *, dialed: bool) -> None:
         self.serial = transport.network.serial()
         self.transport = transport
@@ -461,7 +463,7 @@ class Host:
             self._dirty = False
             mesh.durable_moved(now_ms)
         mesh.tick(now_ms)
-        mesh.flush()
+        mesh.flush(now_ms)
         transport.flush(now_ms / 1000)
         assert mesh.failure is None, mesh.failure
         timer_ms = mesh.next_timer_ms(now_ms)

@@ -145,7 +145,7 @@ def test_an_unauthenticated_flood_is_cut_off() -> None:
 
 def test_an_unknown_message_that_may_be_skipped_is() -> None:
     pair = Pair().open()
-    sequence = pair.dialer.session._sequence
+    sequence = pair.dialer.session._output.sequence
     skipped = wire.frame(200, b"news", sequence, flags=wire.IGNORABLE)
     assert pair.acceptor.session.receive(skipped, 0) == []
     assert pair.acceptor.session.state is State.OPEN
@@ -153,7 +153,7 @@ def test_an_unknown_message_that_may_be_skipped_is() -> None:
 
 def open_pair() -> tuple[Pair, int]:
     pair = Pair().open()
-    return pair, pair.dialer.session._sequence
+    return pair, pair.dialer.session._output.sequence
 
 
 @pytest.mark.parametrize(
@@ -203,11 +203,17 @@ def test_pieces_must_fit_together() -> None:
         assert "does not fit" in ended.reason
 
 
-def test_records_between_pieces_are_refused() -> None:
+def test_whole_records_may_come_between_pieces_but_no_other_pieces() -> None:
     pair, sequence = open_pair()
-    pair.acceptor.session.receive(frame_of(m.Piece(100, b"x"), sequence), 0)
-    mixed = frame_of(m.Records([record(ALICE, 1)]), sequence + 1)
-    (ended,) = pair.acceptor.session.receive(mixed, 0)
+    receive = pair.acceptor.session.receive
+    large = record(ALICE, 2, 100)
+    assert receive(frame_of(m.Piece(100, large[:40]), sequence), 0) == []
+    (between,) = receive(frame_of(m.Records([record(ALICE, 1)]), sequence + 1), 0)
+    assert between == p.Received([record(ALICE, 1)], 68)
+    (whole,) = receive(frame_of(m.Piece(100, large[40:]), sequence + 2), 0)
+    assert whole == p.Received((large,), 64)
+    receive(frame_of(m.Piece(100, large[:40]), sequence + 3), 0)
+    (ended,) = receive(frame_of(m.Piece(99, large[40:]), sequence + 4), 0)
     assert isinstance(ended, p.Ended)
 
 
