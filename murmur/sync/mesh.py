@@ -639,4 +639,5 @@ def _remote(conversation: Conversation, features: int) -> Remote:
         hello.features & features,
         conversation.link.address,
         session.rtt_ms,
+        session.links,
     )

@@ -47,6 +47,7 @@ class Remote:
     features: int  # what both sides have, of messages.py
     address: str
     rtt_ms: int | None
+    links: frozenset[bytes]  # the replicas with whom it says that it converses
 
 
 class Fabric(Protocol):

@@ -319,7 +319,7 @@ class Host:
         skew_ms: int = 0,
         timing: Timing | None = None,
         patience: Patience | None = None,
-        services: Callable[[], Sequence[Service]] = tuple,
+        services: Callable[[Host], Sequence[Service]] = lambda host: (),
     ) -> None:
         self.network = network
         self.name = name
@@ -366,7 +366,7 @@ class Host:
             random_bytes=self.random_bytes,
             timing=self.timing,
             patience=self.patience,
-            services=self.services(),
+            services=self.services(self),
             on_notice=lambda *notice: self.notices.append(notice),
         )
         self.replica.subscribe(self._durable_moved)

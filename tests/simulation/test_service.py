@@ -68,8 +68,10 @@ class Meeting:
         def serving(echo: Echo) -> Sequence[Service]:
             return (echo,)
 
-        self.first = Host(self.network, "first", services=lambda: serving(first))
-        self.second = Host(self.network, "second", services=lambda: serving(second) if both else ())
+        self.first = Host(self.network, "first", services=lambda _: serving(first))
+        self.second = Host(
+            self.network, "second", services=lambda _: serving(second) if both else ()
+        )
         self.first.meet(self.second)
         assert self.network.run(5_000, lambda: bool(self.first.mesh.connected()))
         self.network.run(1_000)
