@@ -56,6 +56,10 @@ paramstyle = "qmark"
 Parameters = Sequence[Any] | Mapping[str, Any]
 FETCHED_ROWS = 1024  # of a script's query, at a time
 
+_OPTIONS = frozenset(
+    {"group", "durability", "listen", "transport", "election", "voters", "name", "backend"}
+)
+
 
 # Types -----------------------------------------------------------------
 
@@ -136,7 +140,7 @@ def connect(
             )
         target.check_usable()
         return Connection(target, autocommit=autocommit, lease=lambda: None, files=files)
-    unknown = options.keys() - {"group", "durability", "listen", "transport", "name", "backend"}
+    unknown = options.keys() - _OPTIONS
     if unknown:
         raise InvalidInput(f"connect has no option {', '.join(sorted(unknown))}")
     path = check_path(target)
@@ -481,7 +485,7 @@ def _check_autocommit(value: object) -> None:
 def _check_same(swarm: Swarm, options: Mapping[str, Any]) -> None:
     settings = swarm.settings
     for option, value in options.items():
-        if value != settings[option]:
+        if (tuple(value) if isinstance(value, list) else value) != settings[option]:
             raise InvalidInput(
                 f"{swarm.path} is open in this process with {option}={settings[option]!r}, "
                 f"not {value!r}"

@@ -38,6 +38,7 @@ from murmur.swarm import bulk, kv, registry
 from murmur.swarm.bulk import Allowed
 from murmur.swarm.documents import Documents
 from murmur.swarm.kv import Key
+from murmur.swarm.network import LeaderListener, Networked, NetworkOptions
 from murmur.swarm.result import Result, from_arrow, result_of
 from murmur.swarm.search import THRESHOLD, Match, search
 from murmur.swarm.transaction import WAIT_TIMEOUT_S, Batch, SwarmTransaction, check_wait
@@ -47,12 +48,9 @@ if TYPE_CHECKING:
     from murmur.sql import Outcome, Session
     from murmur.swarm.engine import LazyEngine
     from murmur.swarm.system import SystemRelations
-    from murmur.swarm.verification import Verification
-    from murmur.sync import Node, PeerInfo, PeerStatus
+    from murmur.sync import Node
 
 DEFAULT_GROUP = "default"
-DEFAULT_LISTEN = "127.0.0.1:0"
-CONNECT_TIMEOUT_S = 15.0
 
 Parameters = Sequence[Any] | Mapping[str, Any] | None
 
@@ -64,6 +62,8 @@ def open(  # noqa: A001 - murmur.open, as gzip.open and shelve.open
     durability: str = "batched",
     listen: str | None = None,
     transport: str = "adaptive",
+    election: str = "majority",
+    voters: Iterable[str] = (),
     name: str | None = None,
     backend: str | None = None,
 ) -> Swarm:
@@ -76,6 +76,9 @@ def open(  # noqa: A001 - murmur.open, as gzip.open and shelve.open
     once, otherwise with the first `ticket` or `connect_peer`, on the loopback interface.
     `transport` pins how peers are reached: "local" (a socket between replicas of one user on one
     host), "quic" or "tcp"; "adaptive" has all three and dials the first of them that answers.
+    `voters` are the node ids of those who elect a leader, the same on every replica of the group;
+    a majority of them must be in reach of each other. Without them nobody leads, unless `election`
+    is "bully": then the highest node id of those in reach does, in each part of a split network.
     `name` is for people; without it the swarm is called like its directory.
     `backend` keeps the tree that is derived from the log: "lsm", sorted files, or "sqlite", one
     SQLite file that the sqlite3 shell can read. Without it: what the directory has, "lsm" for a new
@@ -85,19 +88,20 @@ def open(  # noqa: A001 - murmur.open, as gzip.open and shelve.open
     damaged, InvalidInput for a wrong argument or another backend than the directory has.
     """
     path = check_path(path)
+    network = NetworkOptions(listen, transport, election, _node_ids(voters))
+    network.check()  # before there is a directory
     return Swarm(
         DiskStorage(path),
         group=group,
         durability=durability,
-        listen=listen,
-        transport=transport,
+        network=network,
         name=name,
         path=path,
         backend=backend,
     )
 
 
-class Swarm(Documents):
+class Swarm(Documents, Networked):
     """An open replica. Made by `murmur.open`."""
 
     def __init__(
@@ -106,8 +110,7 @@ class Swarm(Documents):
         *,
         group: str = DEFAULT_GROUP,
         durability: str = "batched",
-        listen: str | None = None,
-        transport: str = "adaptive",
+        network: NetworkOptions | None = None,
         name: str | None = None,
         path: str = "",
         backend: str | None = None,
@@ -124,12 +127,9 @@ class Swarm(Documents):
         self._storage = storage
         self._clock = clock or SystemClock()
         self._random_bytes = random_bytes
-        self._listen = listen
-        if transport != "adaptive":
-            from murmur.sync.transport import check_transport
-
-            check_transport(transport)
-        self._transport = transport
+        self._network = network or NetworkOptions()
+        self._network.check()
+        self._leader_listeners: list[LeaderListener] = []
         self.group = _check_text(group, "group")
         self.path = path or storage.path
         on_disk = isinstance(storage, DiskStorage)
@@ -146,7 +146,7 @@ class Swarm(Documents):
         self._closed = False
         registry.remember(self)
         try:
-            if listen is not None:
+            if self._network.listen is not None:
                 self.node()
         except BaseException:
             self.close()
@@ -349,79 +349,6 @@ class Swarm(Documents):
                 raise BindError(f'there is no table "{table}", and there was none')
             return from_arrow(history(self.replica.log, snapshot.vector, found))
 
-    # Peers -------------------------------------------------------------
-
-    def ticket(self) -> str:
-        """Text that lets another replica connect to this one, and join its group."""
-        return self.node().ticket()
-
-    def connect_peer(self, ticket: str, *, timeout: float = CONNECT_TIMEOUT_S) -> PeerInfo:
-        """Connect to the replica that gave the ticket, and again whenever the connection is lost.
-
-        Raises InvalidInput for a damaged ticket, Unreachable, PeerError when the peer refuses.
-        """
-        return self.node().connect_peer(ticket, timeout=timeout)
-
-    def connected_peers(self) -> list[PeerInfo]:
-        """The peers with which a conversation is open."""
-        self.check_usable()
-        return [] if self._node is None else self._node.connected_peers()
-
-    def peers(self) -> list[PeerStatus]:
-        """All peers that this replica knows, and how it stands with each."""
-        self.check_usable()
-        return [] if self._node is None else self._node.peers()
-
-    def wait_for(
-        self, peers: Iterable[str | PeerInfo] | None = None, *, timeout: float = WAIT_TIMEOUT_S
-    ) -> None:
-        """Block until the peers (default: all that are connected) hold all that is written here.
-
-        Raises Timeout with the names of those that do not.
-        """
-        self.node().wait_for(peers, timeout=timeout)
-
-    def wait_durable(self, count: int, *, timeout: float = WAIT_TIMEOUT_S) -> None:
-        """Block until so many peers durably hold all that is written here.
-
-        Raises Timeout if fewer do by then. Nothing is undone: what is written stays, here and
-        wherever it has arrived, and goes on its way.
-        """
-        self.node().wait_durable(count, timeout=timeout)
-
-    def verify(self, peer: str | PeerInfo, *, timeout: float = WAIT_TIMEOUT_S) -> Verification:
-        """Compare all cells with those of a connected peer, by fingerprints of key ranges.
-
-        It waits until the timeout for both to hold the same transactions; while they do not, the
-        answer is "not comparable". Raises PeerError when the peer is not connected, or leaves.
-        """
-        from murmur.swarm.verification import verification_of
-
-        verdict = self.node().verify(peer, timeout=timeout)
-        name = peer if isinstance(peer, str) else peer.node_id
-        with self.replica.snapshot() as snapshot:
-            return verification_of(verdict, name, snapshot.state)  # type: ignore[arg-type]
-
-    def node(self) -> Node:
-        """This replica's presence on the network, started if it was not."""
-        self.check_usable()
-        with self._lock:
-            self.check_usable()
-            if self._node is None:
-                from murmur.sync import Node
-
-                node = Node(
-                    self.replica,
-                    group=self.group,
-                    storage=self._storage,
-                    listen=self._listen or DEFAULT_LISTEN,
-                    transport=self._transport,
-                    random_bytes=self._random_bytes,
-                )
-                node.start()
-                self._node = node
-            return self._node
-
     # State -------------------------------------------------------------
 
     @property
@@ -452,12 +379,14 @@ class Swarm(Documents):
 
     def check(self) -> list[Problem]:
         """Verify every file, and that all derived state follows from the log; what is wrong."""
+        from murmur.sync.election.ballot import check_ballot
         from murmur.sync.identity import check_identity
         from murmur.sync.roster import check_roster
 
         self.check_usable()
         storage = self._storage
-        return [*self.replica.check(), *check_identity(storage), *check_roster(storage)]
+        network = (*check_identity(storage), *check_roster(storage), *check_ballot(storage))
+        return [*self.replica.check(), *network]
 
     def release_parked(self, *, force: bool = False) -> int:
         """Admit parked transactions whose time has come, or all; how many were admitted."""
@@ -489,8 +418,10 @@ class Swarm(Documents):
         return {
             "group": self.group,
             "durability": self.replica.durability,
-            "listen": self._listen,
-            "transport": self._transport,
+            "listen": self._network.listen,
+            "transport": self._network.transport,
+            "election": self._network.election,
+            "voters": self._network.voters,
             "name": self.name,
             "backend": self.replica.backend,
         }
@@ -594,6 +525,12 @@ def check_path(path: object) -> str:
     if text == ":memory:":
         raise InvalidInput("a swarm lives in a directory; for a passing one, use tempfile")
     return text
+
+
+def _node_ids(voters: object) -> tuple[str, ...]:
+    if isinstance(voters, str) or not isinstance(voters, Iterable):
+        raise InvalidInput(f"voters: a list of node ids is needed, not {voters!r}")
+    return tuple(voters)
 
 
 def _check_text(text: object, what: str) -> str:

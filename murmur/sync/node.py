@@ -29,6 +29,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from queue import SimpleQueue
 from random import Random
 from typing import Any, TypeVar
@@ -36,6 +37,7 @@ from typing import Any, TypeVar
 from murmur.errors import Closed, Forked, InvalidInput, PeerError, Timeout, Unreachable
 from murmur.kvcore import Storage
 from murmur.sync.contact import Wait
+from murmur.sync.election import Ballot, BullyElection, Election, Leadership, MajorityElection
 from murmur.sync.exchange import Patience
 from murmur.sync.identity import Identity
 from murmur.sync.lanes import Lanes
@@ -52,6 +54,7 @@ from murmur.sync.verify import Verdict, Verifier
 
 CONNECT_TIMEOUT_S = 15.0
 INCARNATION_BYTES = 8
+ELECTIONS = ("majority", "bully")
 
 log = logging.getLogger("murmur.sync")
 
@@ -60,7 +63,10 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something that happened to a peer: connected, disconnected, refused, skew, error, stopped."""
+    """Something that happened to a peer.
+
+    connected, disconnected, refused, skew, error, diverged, leader, stopped
+    """
 
     kind: str
     node_id: str
@@ -80,7 +86,10 @@ class Node:
         listen: str = "127.0.0.1:0",
         transport: str = "adaptive",
         local_directory: str | None = None,
+        election: str = "majority",
+        voters: Sequence[str] = (),
         on_event: Callable[[Notice], None] | None = None,
+        on_leader_change: Callable[[str | None], None] | None = None,
         timing: Timing | None = None,
         patience: Patience | None = None,
         services: Sequence[Service] = (),
@@ -92,6 +101,8 @@ class Node:
         `transport` pins "local", "quic" or "tcp"; "adaptive" has all, and dials the first of them
         that answers.
         `local_directory` is where the nodes of this host meet.
+        `election` is "majority" of the `voters` (node ids), or "bully"; `on_leader_change` is told
+        the leader's node id or None, in a thread of its own.
         `services` are run by the node's thread.
         """
         self.group = check_group(group)
@@ -102,7 +113,11 @@ class Node:
         self._listen = listen
         self._kind = check_transport(transport)
         self._local_directory = local_directory
+        self._election: Election | None = None
+        self._election_kind = election
+        self._voters = check_election(election, voters)
         self._on_event = on_event
+        self._on_leader_change = on_leader_change
         self._timing = timing
         self._patience = patience
         self._services = services
@@ -145,6 +160,7 @@ class Node:
                 self._waker.settimeout(0)
                 self._addresses = tuple(transport.addresses)
                 self._workers = _Workers(self._post)
+                self._election = self._make_election()
                 self._mesh = Mesh(
                     self._replica,
                     self._identity,
@@ -157,7 +173,7 @@ class Node:
                     random_bytes=self._random_bytes,
                     timing=self._timing,
                     patience=self._patience,
-                    services=(self._verifier, *self._services),
+                    services=(self._verifier, self._election, *self._services),
                     on_notice=self._notice,
                 )
                 self._thread = threading.Thread(
@@ -294,6 +310,43 @@ class Node:
         except BaseException:
             self._post(lambda _: self._verifier.give_up(answer))
             raise
+
+    # -- who leads
+
+    @property
+    def leader_id(self) -> str | None:
+        """The node id of the leader, as this node knows it."""
+        leader = self._election.leadership.leader if self._election is not None else None
+        return None if leader is None else node_text(leader)
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this node leads at this moment."""
+        return self._election is not None and self._election.leads(self._now_ms())
+
+    @property
+    def fencing_token(self) -> int | None:
+        """The term in which this node leads; None if it does not, or by Bully."""
+        return None if self._election is None else self._election.token(self._now_ms())
+
+    def _make_election(self) -> Election:
+        if self._election_kind == "bully":
+            return BullyElection(on_change=self._leader_changed)
+        ballot = Ballot(self._storage, self.group)
+        return MajorityElection(self._voters, ballot, on_change=self._leader_changed)
+
+    def _leader_changed(self, leadership: Leadership) -> None:
+        leader = None if leadership.leader is None else node_text(leadership.leader)
+        self._notice("leader", leader or "", f"term {leadership.term}" if leader else "nobody")
+        tell = self._on_leader_change
+        if tell is None:
+            return
+
+        def told(_: None, error: BaseException | None, now_ms: int) -> None:
+            if error is not None:
+                log.error("on_leader_change raised", exc_info=error)
+
+        self._workers.submit("listeners", partial(tell, leader), told)
 
     def _wait(
         self,
@@ -570,6 +623,16 @@ class _Workers:
 def _work(queue: SimpleQueue[Callable[[], None] | None]) -> None:
     while (task := queue.get()) is not None:
         task()
+
+
+def check_election(election: str, voters: Iterable[str]) -> frozenset[bytes]:
+    """The voters' keys; InvalidInput for what is no kind of election, or no node id."""
+    if election not in ELECTIONS:
+        raise InvalidInput(f"election: {election!r} is none of {', '.join(ELECTIONS)}")
+    found = frozenset(parse_node(voter) for voter in voters)
+    if found and election == "bully":
+        raise InvalidInput("voters: Bully has none; leave them out, or elect by majority")
+    return found
 
 
 def _node_id(peer: str | PeerInfo) -> bytes:

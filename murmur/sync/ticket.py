@@ -95,6 +95,8 @@ def node_text(node_id: bytes) -> str:
 
 def parse_node(text: str) -> bytes:
     """The node id that `node_text` wrote."""
+    if not isinstance(text, str):
+        raise InvalidInput(f"node id: text is needed, not {text!r}")
     node_id = _from_base32(text.strip().lower(), "node id")
     if len(node_id) != NODE_ID_BYTES:
         raise InvalidInput(f"node id: {text!r} is not one")

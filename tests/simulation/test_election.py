@@ -7,16 +7,24 @@ from __future__ import annotations
 
 import os
 from random import Random
+from typing import Any
 
 import pytest
 
 from murmur.errors import Corruption, ProtocolViolation
 from murmur.kvcore.memory_storage import MemoryStorage
 from murmur.kvcore.storage import read_whole
-from murmur.sync.election import Ballot, BullyElection, Leadership, MajorityElection
+from murmur.sync.election import (
+    Ballot,
+    BullyElection,
+    ElectionTiming,
+    Leadership,
+    MajorityElection,
+)
 from murmur.sync.election.ballot import BALLOT_FILE, Vote, check_ballot
-from murmur.sync.election.majority import ASK_VOTE, LEAD
-from murmur.sync.service import Urgency
+from murmur.sync.election.majority import ASK_VOTE, GIVE_VOTE, LEAD
+from murmur.sync.service import Remote, Urgency
+from murmur.sync.wire import pack, unpack
 from tests.simulation.network import GROUP, Host, Network, Weather
 
 SEEDS = [int(os.environ["MURMUR_SEED"])] if "MURMUR_SEED" in os.environ else range(12)
@@ -290,3 +298,37 @@ def test_bully_finds_the_highest_of_those_in_reach(seed: int) -> None:
     leading = [h for h in hosts if elections[h.name].leads(network.now_ms)]
     assert leading == [order[-1]]
     assert all(election.token(network.now_ms) is None for election in elections.values())
+
+
+class Alone:
+    """A fabric for one election by itself: what it says is written down."""
+
+    def __init__(self, node_id: bytes) -> None:
+        self.node_id = node_id
+        self.random = Random(1)
+        self.said: list[tuple[bytes, int, list[object]]] = []
+        self.labour = self
+
+    def submit(self, lane: str, work: Any, done: Any) -> None:
+        done(work(), None, 0)
+
+    def say(self, node_id: bytes, kind: int, payload: bytes, urgency: Urgency) -> bool:
+        self.said.append((node_id, kind, unpack(payload)))
+        return True
+
+    def remotes(self) -> list[Remote]:
+        return []
+
+
+def test_who_has_just_started_may_have_promised_and_gives_no_vote() -> None:
+    me, you, other = b"a" * 32, b"b" * 32, b"c" * 32
+    fabric = Alone(me)
+    election = MajorityElection({me, you, other}, Ballot(MemoryStorage(), GROUP))
+    election.start(fabric, 1_000)  # type: ignore[arg-type]
+    remote = Remote(you, b"r" * 8, b"i" * 8, 0, "", None, frozenset())
+    asks = pack([election._digest, 5, False])
+    timeout_ms = ElectionTiming().timeout_ms
+    election.received(remote, ASK_VOTE, asks, 1_000 + timeout_ms - 1)
+    assert fabric.said.pop() == (you, GIVE_VOTE, [0, False, False])
+    election.received(remote, ASK_VOTE, asks, 1_000 + timeout_ms)
+    assert fabric.said.pop() == (you, GIVE_VOTE, [5, False, True])

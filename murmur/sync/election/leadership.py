@@ -26,8 +26,8 @@ class ElectionTiming:
     speed: it ends before anybody may vote for another.
     """
 
-    heartbeat_ms: int = 500
-    timeout_ms: int = 3_000
+    heartbeat_ms: int = 400
+    timeout_ms: int = 2_000
 
     @property
     def lease_ms(self) -> int:

@@ -1,0 +1,185 @@
+"""A swarm among others: tickets, peers, waiting for them, comparing with them, and who leads.
+
+    swarm.connect_peer(ticket)
+    swarm.put("db:host", b"localhost", wait=2)      held durably by two peers when it returns
+    if swarm.is_leader: ...                         a job that only one of the group runs
+
+The network, and what it needs, is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from threading import RLock
+from typing import TYPE_CHECKING
+
+from murmur.errors import InvalidInput
+from murmur.kvcore import Replica, Storage
+from murmur.swarm.transaction import WAIT_TIMEOUT_S
+
+if TYPE_CHECKING:
+    from murmur.swarm.verification import Verification
+    from murmur.sync import Node, PeerInfo, PeerStatus
+
+DEFAULT_LISTEN = "127.0.0.1:0"
+CONNECT_TIMEOUT_S = 15.0
+
+LeaderListener = Callable[[str | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkOptions:
+    """How a swarm meets others; what the options mean stands at `murmur.open`."""
+
+    listen: str | None = None
+    transport: str = "adaptive"
+    election: str = "majority"
+    voters: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """Raise InvalidInput for what cannot be."""
+        if self != NetworkOptions(self.listen):
+            from murmur.sync.node import check_election
+            from murmur.sync.transport import check_transport
+
+            check_transport(self.transport)
+            check_election(self.election, self.voters)
+
+
+class Networked:
+    """What a swarm has to do with its peers."""
+
+    replica: Replica
+    group: str
+    _node: Node | None
+    _lock: RLock
+    _storage: Storage
+    _network: NetworkOptions
+    _random_bytes: Callable[[int], bytes]
+    _leader_listeners: list[LeaderListener]
+
+    @abstractmethod
+    def check_usable(self) -> None:
+        """Raise Closed or Forked unless this handle can be used here."""
+
+    def ticket(self) -> str:
+        """Text that lets another replica connect to this one, and join its group."""
+        return self.node().ticket()
+
+    def connect_peer(self, ticket: str, *, timeout: float = CONNECT_TIMEOUT_S) -> PeerInfo:
+        """Connect to the replica that gave the ticket, and again whenever the connection is lost.
+
+        Raises InvalidInput for a damaged ticket, Unreachable, PeerError when the peer refuses.
+        """
+        return self.node().connect_peer(ticket, timeout=timeout)
+
+    def connected_peers(self) -> list[PeerInfo]:
+        """The peers with which a conversation is open."""
+        self.check_usable()
+        return [] if self._node is None else self._node.connected_peers()
+
+    def peers(self) -> list[PeerStatus]:
+        """All peers that this replica knows, and how it stands with each."""
+        self.check_usable()
+        return [] if self._node is None else self._node.peers()
+
+    def wait_for(
+        self, peers: Iterable[str | PeerInfo] | None = None, *, timeout: float = WAIT_TIMEOUT_S
+    ) -> None:
+        """Block until the peers (default: all that are connected) hold all that is written here.
+
+        Raises Timeout with the names of those that do not.
+        """
+        self.node().wait_for(peers, timeout=timeout)
+
+    def wait_durable(self, count: int, *, timeout: float = WAIT_TIMEOUT_S) -> None:
+        """Block until so many peers durably hold all that is written here.
+
+        Raises Timeout if fewer do by then. Nothing is undone: what is written stays, here and
+        wherever it has arrived, and goes on its way.
+        """
+        self.node().wait_durable(count, timeout=timeout)
+
+    def verify(self, peer: str | PeerInfo, *, timeout: float = WAIT_TIMEOUT_S) -> Verification:
+        """Compare all cells with those of a connected peer, by fingerprints of key ranges.
+
+        It waits until the timeout for both to hold the same transactions; while they do not, the
+        answer is "not comparable". Raises PeerError when the peer is not connected, or leaves.
+        """
+        from murmur.swarm.verification import verification_of
+
+        verdict = self.node().verify(peer, timeout=timeout)
+        name = peer if isinstance(peer, str) else peer.node_id
+        with self.replica.snapshot() as snapshot:
+            return verification_of(verdict, name, snapshot.state)  # type: ignore[arg-type]
+
+    def node(self) -> Node:
+        """This replica's presence on the network, started if it was not."""
+        self.check_usable()
+        with self._lock:
+            self.check_usable()
+            if self._node is None:
+                from murmur.sync import Node
+
+                node = Node(
+                    self.replica,
+                    group=self.group,
+                    storage=self._storage,
+                    listen=self._network.listen or DEFAULT_LISTEN,
+                    transport=self._network.transport,
+                    election=self._network.election,
+                    voters=self._network.voters,
+                    on_leader_change=self._leader_changed,
+                    random_bytes=self._random_bytes,
+                )
+                node.start()
+                self._node = node
+            return self._node
+
+    # -- who leads
+
+    @property
+    def node_id(self) -> str:
+        """The public key by which peers know this replica; it starts the network, if need be."""
+        return self.node().node_id
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this replica leads its group at this moment, and may run its singleton jobs.
+
+        With voters it holds a lease: no other does before the lease ends. False while the network
+        of this replica has not started.
+        """
+        return self._node is not None and self._node.is_leader
+
+    @property
+    def leader_id(self) -> str | None:
+        """The node id of the group's leader, as this replica knows it; None while nobody leads."""
+        return None if self._node is None else self._node.leader_id
+
+    @property
+    def fencing_token(self) -> int | None:
+        """The term in which this replica leads; None if it does not, or by "bully".
+
+        It is greater than that of any leader before. Whatever the leader's job writes to can
+        refuse a token smaller than one that it has seen: of a leader that slept too long.
+        """
+        return None if self._node is None else self._node.fencing_token
+
+    def on_leader_change(self, listener: LeaderListener) -> Callable[[], None]:
+        """Call `listener` with the leader's node id, or None, when it changes.
+
+        It is called in a thread of its own, one call after the other. What is returned ends it.
+        """
+        if not callable(listener):
+            raise InvalidInput(f"on_leader_change takes a function, not {listener!r}")
+        self.check_usable()
+        listeners = self._leader_listeners
+        listeners.append(listener)
+        return lambda: listeners.remove(listener) if listener in listeners else None
+
+    def _leader_changed(self, leader: str | None) -> None:
+        for listener in list(self._leader_listeners):
+            listener(leader)
