@@ -59,6 +59,7 @@ __all__ = ["Engine", "WriteBatch"]
 DURABILITIES = ("none", "batched", "commit")
 SYNC_INTERVAL_MS = 50
 WRITE_BEHIND = 8 << 20  # of the log, without durability: synced now and then all the same
+SYNC_BESIDE = 1 << 20  # of the log: so much is synced beside a flush, and not after it
 REPLAY_BYTES = 1 << 20  # of frames that enter the tree together at opening
 
 _MARK = Struct("<4sQ")
@@ -132,10 +133,10 @@ class Engine:
         self.scan_prefix = tree.scan_prefix
         if durability == "batched" and sync_interval_ms is not None:
             self._syncer = Syncer(self._sync_behind, sync_interval_ms)
+        self._behind = log.end
         wake = self._syncer.wake if self._syncer is not None else None
         if durability == "none":
             self._syncer = Syncer(self._sync_behind, 0)
-            self._behind = log.end
         self._writer = native_writer(
             tree,
             write=self._write,
@@ -403,6 +404,8 @@ class Engine:
         if rotate and tree.full():
             log.trim(decode_mark(tree.mark, self.storage.path))
             tree.rotate(self._mark(), deleting=deleting)
+            # The flush waits for the log before it is installed: let that begin beside it.
+            self._write_behind(log.end, SYNC_BESIDE)
         return tree, log
 
     def _leave(self) -> None:
@@ -430,7 +433,7 @@ class Engine:
         if self.durability == "commit":
             log.sync(position)
         elif self.durability == "none":
-            self._write_behind(position)
+            self._write_behind(position, WRITE_BEHIND)
         elif self._syncer is not None:
             self._syncer.wake()
 
@@ -440,12 +443,12 @@ class Engine:
         assert tree is not None
         assert log is not None
         if self.durability == "none":
-            self._write_behind(log.end)
+            self._write_behind(log.end, WRITE_BEHIND)
         return tree.writable_bytes()
 
-    def _write_behind(self, position: int) -> None:
+    def _write_behind(self, position: int, enough: int) -> None:
         # Nobody waits for it, but closing a segment does for all that is left to write.
-        if position - self._behind >= WRITE_BEHIND and self._syncer is not None:
+        if position - self._behind >= enough and self._syncer is not None:
             self._behind = position
             self._syncer.wake()
 

@@ -11,8 +11,9 @@ and bytes that are not flushed (memory). Both are seen as a pressure from 0 to 1
 So at p = 1/2 a writer may write as fast as is drained, and its balance is found there, whatever the
 machine. The pressure is a continuous function of what has been written and of what has been done:
 it does not jump past the slowdown (facebook/rocksdb#9423), needs no smoothing over time, and is
-gone as soon as the work is (#1966). What is owed is paid before the next write, in naps; the last
-write is not delayed for nothing.
+gone as soon as the work is (#1966). A writer is charged for a part of the memtable at a time
+(STEPS), so that native writers need not ask at every write. What is owed is paid before the next
+write, in naps; the last write is not delayed for nothing.
 
 The hard stop comes last, in `rotate`: it waits for one more memtable to be flushed.
 
@@ -33,6 +34,7 @@ SLOW, STOP = 2, 5  # times level0_tables
 FULLEST = 0.98  # of pressure: beyond, the hard stop is near enough
 FIRST_RATE = 64 << 20  # bytes a second, until something was measured
 NAP_S = 0.01  # of a writer: after each it looks again
+STEPS = 128  # a memtable is charged for in so many parts: within one, nobody need ask
 LEAST_NAP_S = 0.001  # what is owed adds up to this: shorter sleeps are not kept by the system
 CREDIT_S = 1.0  # what flushes may write ahead of the limit, in seconds' worth
 BURST_S = 0.1  # what an idle bucket saves up
@@ -73,6 +75,7 @@ class Brake:
         "_rates",
         "_seen",
         "_slow",
+        "_step",
         "_stop",
         "_tables",
         "_unflushed_slow",
@@ -86,15 +89,17 @@ class Brake:
         self._slow = SLOW * options.level0_tables
         self._stop = STOP * options.level0_tables
         self._memtable_bytes = options.memtable_bytes
+        self._step = options.memtable_bytes // STEPS
         self._unflushed_stop = (options.pending_memtables + 1) * options.memtable_bytes
         self._unflushed_slow = self._unflushed_stop // 2
         self._rates: dict[str, float] = {LEVEL0: FIRST_RATE, UNFLUSHED: FIRST_RATE}
         self.cause = LEVEL0
         self.debt = 0.0  # seconds
-        self.look(0, 0, 0)
+        self._seen = 0  # bytes of the memtable that were charged for
+        self.look(0, 0, 0, 0)
 
-    def look(self, level0: int, frozen: int, frozen_bytes: int) -> None:
-        """Note the tables of level 0, the frozen memtables and the bytes in them.
+    def look(self, level0: int, frozen: int, frozen_bytes: int, memtable_bytes: int) -> None:
+        """Note the tables of level 0, the frozen memtables, the bytes in them and in the other one.
 
         Afterwards `threshold` is the size of the memtable from which on there is pressure.
         """
@@ -104,7 +109,14 @@ class Brake:
             (self._slow - self._tables) * self._memtable_bytes,
             self._unflushed_slow - frozen_bytes,
         )
-        self._seen = 0
+        self._seen = min(self._seen, memtable_bytes)  # less of it: it is another
+
+    @property
+    def due(self) -> float:
+        """How large the memtable may become before its writer is to pay, or to be charged."""
+        if self.debt >= LEAST_NAP_S:
+            return 0
+        return max(self.threshold, self._seen + self._step)
 
     def drained(self, cause: str, written: int, nanoseconds: int) -> None:
         """Note how long it took to get rid of what was once so many bytes in memtables."""

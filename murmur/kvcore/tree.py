@@ -197,7 +197,7 @@ class Tree:
             memtable.apply(sequence, batch, head.pinned())
         head.publish(sequence, attachment)
         size = memtable.bytes
-        if size >= brake.threshold:
+        if size >= brake.due:
             brake.charge(size)
         if timed:
             self._work.figures.writes.record(self._pace.now_ns() - began)
@@ -221,11 +221,11 @@ class Tree:
     def writable_bytes(self) -> int:
         """How large the memtable may become before a write is to come through here: 0 if all are.
 
-        From there on it is full, or the writer is to be slowed.
+        There it is full, or the writer is to be charged for what it has written, or to pay.
         """
         if self._closed or not self._upkeep.clear:
             return 0
-        return max(0, int(min(self.options.memtable_bytes, self._brake.threshold)))
+        return max(0, int(min(self.options.memtable_bytes, self._brake.due)))
 
     def catch_up(self) -> None:
         """Take over what a native writer has published; it is shut meanwhile."""

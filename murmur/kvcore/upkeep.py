@@ -41,6 +41,7 @@ from typing import TypeVar
 from murmur.errors import Closed, Corruption, Poisoned
 from murmur.kvcore.compaction import Plan, clearing, everything, pick
 from murmur.kvcore.ingest import Source
+from murmur.kvcore.kernel import eager
 from murmur.kvcore.options import Options
 from murmur.kvcore.pressure import STOP, Pace
 from murmur.kvcore.state import Frozen, Head
@@ -281,7 +282,11 @@ class Upkeep:
             return
         try:
             while (job := next_job()) is not None:
-                job()
+                eager(so=True)
+                try:
+                    job()
+                finally:
+                    eager(so=False)
                 del job  # it holds tables
         except _Stopped:
             return

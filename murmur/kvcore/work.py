@@ -1,6 +1,6 @@
 """Work: flushing, merging and removing files, each from its beginning to its installation.
 
-    flush      before_install(mark) -> files -> manifest with the mark -> readers
+    flush      files -> before_install(mark) -> manifest with the mark -> readers
     merge      files -> manifest -> readers; or the manifest alone, where tables only move
     drop       the manifest alone, without tables that range tombstones hide
     ingest     likewise, with files that were written elsewhere
@@ -29,6 +29,8 @@ from murmur.kvcore.storage import AppendFile, Problem
 from murmur.kvcore.store import Store, Writing, files_of, names_of
 from murmur.kvcore.version import Version, size_of
 
+PAUSE_BYTES = 1 << 20  # written before a limited flush or merge looks whether it is to wait
+SELDOM = 8  # times as many without a limit: looking is waiting for the interpreter
 WHOLE = 1 << 62  # the size of tables that are not to be cut
 
 
@@ -68,7 +70,10 @@ class Work:
         frozen = sum(old.bytes for old in state.frozen)
         frozen += sum(memtable.bytes for memtable in state.sealed)
         self.brake.look(
-            pressing(state.version, self._options, self.aside), len(state.frozen), frozen
+            pressing(state.version, self._options, self.aside),
+            len(state.frozen),
+            frozen,
+            state.memtable.bytes,
         )
 
     def set_aside(self, error: Corruption) -> bool:
@@ -90,8 +95,6 @@ class Work:
 
     def flush(self, frozen: Frozen, leave_off: Callable[[], None]) -> None:
         """Make a table of memtables, newest first, and install it with their mark."""
-        self._before_install(frozen.mark)
-        leave_off()
         started = self._pace.now_ns()
         memtables = _ready(frozen)
         with self._store.writing() as writing:
@@ -104,6 +107,8 @@ class Work:
                 if tables:  # else what was in them was taken back
                     (table,) = tables
                     size = table.info.size + _sizes(values)
+            self._before_install(frozen.mark)
+            leave_off()
             self.install(
                 lambda version: version.flushed(table, frozen.mark, frozen.sequence, values),
                 frozen,
@@ -245,7 +250,15 @@ class Work:
         options = self._options.tables(level, deepest=deepest)
         if level == 0:
             options = options._replace(table_bytes=WHOLE)
-        return Output(writing.create, writing.create_values, options, max_sequence, pause=pause)
+        often = PAUSE_BYTES if self._options.rate_limit_bytes else SELDOM * PAUSE_BYTES
+        return Output(
+            writing.create,
+            writing.create_values,
+            options,
+            max_sequence,
+            pause=pause,
+            pause_bytes=often,
+        )
 
     def _open(
         self, infos: Sequence[TableInfo], output: Output

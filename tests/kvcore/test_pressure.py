@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from murmur.kvcore import kernel
+from murmur.kvcore.engine import Engine
 from murmur.kvcore.kernel import Entry
 from murmur.kvcore.memory_storage import MemoryStorage
 from murmur.kvcore.options import Options
 from murmur.kvcore.pressure import (
     FIRST_RATE,
     FULLEST,
+    LEAST_NAP_S,
     LEVEL0,
     NAP_S,
+    STEPS,
     UNFLUSHED,
     Brake,
     Bucket,
@@ -40,7 +48,7 @@ class ManualPace:
 
 def brake(tables: int = 0, frozen: int = 0) -> Brake:
     made = Brake(OPTIONS)
-    made.look(tables, frozen, frozen * MB)
+    made.look(tables, frozen, frozen * MB, 0)
     return made
 
 
@@ -73,7 +81,7 @@ def test_the_pressure_does_not_jump(tables: int, frozen: int, size: int, more: i
 
 def test_at_half_the_pressure_one_writes_as_fast_as_is_drained() -> None:
     half = brake(13)
-    half.look(13, 0, 0)
+    half.look(13, 0, 0, 0)
     half.charge(MB)  # from 13 tables to 14: (14 - 8) / 12 is a half
     assert half.cause == LEVEL0
     assert abs(half.debt - MB / FIRST_RATE) < 1e-9
@@ -91,7 +99,7 @@ def test_what_is_owed_is_slept_in_naps_and_forgiven_when_the_pressure_goes() -> 
     assert made.debt == -NAP_S, "what was overslept is credited, within bounds"
     assert made.nap(MB) == 0
     made.debt = owed
-    made.look(0, 0, 0)
+    made.look(0, 0, 0, 0)
     assert made.nap(0) == 0
     assert made.debt == 0
 
@@ -113,6 +121,32 @@ def test_unflushed_bytes_press_as_well() -> None:
     made = brake(0, 1)
     assert made.threshold == MB // 2
     assert made.pressure(MB) == (1 / 3, UNFLUSHED)
+
+
+@given(st.lists(st.integers(1, MB // 8), max_size=20), st.lists(st.booleans(), min_size=20))
+def test_what_is_written_is_charged_once(pieces: list[int], looks: list[bool]) -> None:
+    made, once = brake(13), brake(13)
+    size = 0
+    for piece, looked in zip(pieces, looks, strict=False):
+        size += piece
+        made.charge(size)
+        if looked:  # a merge ended meanwhile, and changed nothing here
+            made.look(13, 0, 0, size)
+    once.charge(size)
+    assert made.debt <= once.debt
+    made.look(13, 1, MB, 0)
+    assert made.due <= MB // STEPS or made.debt >= LEAST_NAP_S, "another memtable begins anew"
+
+
+def test_within_a_step_the_writer_need_not_ask() -> None:
+    made = brake(13)
+    assert made.due == MB // STEPS
+    made.charge(MB // 2)
+    assert made.debt >= LEAST_NAP_S
+    assert made.due == 0, "it is to pay"
+    made.slept(1)
+    assert made.due == MB // 2 + MB // STEPS
+    assert brake(7).due == MB, "there is no pressure before"
 
 
 # -- the limit
@@ -174,6 +208,30 @@ def test_a_tree_slows_its_writer_and_says_why() -> None:
     tree.write(batch)
     assert len(pace.naps) == before, "it recovers at once"
     tree.close()
+
+
+def test_under_pressure_too_a_native_writer_does_most_by_itself(tmp_path: Path) -> None:
+    if kernel.Writer is None:
+        pytest.skip("there is no native kernel")
+    options = Options(memtable_bytes=4 * MB, level0_tables=2, pending_memtables=8)
+    with Engine.open(tmp_path, durability="none", options=options) as engine:
+        tree = engine._tree
+        assert tree is not None
+        tree._work.look = lambda: None  # type: ignore[method-assign]
+        tree._brake.look(6, 0, 0, 0)  # a third of the way from slow to stop
+        by_hand: list[int] = []
+        write = tree.write
+
+        def written(*arguments: Any) -> int:
+            by_hand.append(1)
+            return write(*arguments)
+
+        tree.write = written  # type: ignore[method-assign]
+        for number in range(10_000):
+            engine.put(b"%06d" % number, b"v" * 100)
+        stalls = cast("dict[str, Any]", engine.stats()["stalls"])
+        assert stalls["level0"]["count"] > 0
+        assert len(by_hand) < 10_000 // 20
 
 
 def test_a_limited_merge_sleeps_between_its_pieces() -> None:

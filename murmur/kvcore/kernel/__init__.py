@@ -51,6 +51,8 @@ _kernel = _load()
 # Only the native kernel has these; writer.py knows their keywords.
 Writer: Callable[..., Any] | None = getattr(_kernel, "Writer", None)
 AuthorWriter: Callable[..., Any] | None = getattr(_kernel, "AuthorWriter", None)
+# A thread tells the native writers whether it waits for them to step aside.
+eager: Callable[..., None] = getattr(_kernel, "eager", lambda so: None)
 NATIVE = _kernel.__name__.endswith("._native")
 
 if not TYPE_CHECKING:
@@ -88,5 +90,6 @@ __all__ = [
     "ValueFile",
     "Writer",
     "crc32",
+    "eager",
     "write_tables",
 ]

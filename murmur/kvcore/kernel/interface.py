@@ -79,9 +79,10 @@ class TableOptions(NamedTuple):
 class Output:
     """Where `write_tables` writes, and how.
 
-    `create` and `create_values` make the next file and give its number; `pause` is called now and
-    then with the bytes written since, and may raise to give up. Values in the files of `relocate`
-    are copied into a new value file. Afterwards `value_files` are (number, size) of the new ones.
+    `create` and `create_values` make the next file and give its number; `pause` is called with
+    the bytes written since, after about `pause_bytes` or sooner, and may raise to give up. Values
+    in the files of `relocate` are copied into a new value file. Afterwards `value_files` are
+    (number, size) of the new ones.
     """
 
     create: Callable[[], tuple[int, AppendFile]]
@@ -92,6 +93,7 @@ class Output:
     relocate: frozenset[int] = frozenset()
     values: Mapping[int, Values] = field(default_factory=dict)  # by number
     pause: Callable[[int], None] = lambda written: None
+    pause_bytes: int = 1 << 20
     value_files: list[tuple[int, int]] = field(default_factory=list)
 
 

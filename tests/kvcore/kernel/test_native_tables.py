@@ -144,6 +144,17 @@ def test_descriptors_go_with_the_last_reader(native: ModuleType, tmp_path: Path)
     assert descriptors() == before
 
 
+def test_who_need_not_look_often_is_not_asked_often(native: ModuleType, tmp_path: Path) -> None:
+    folder = Folder(native, DiskStorage(tmp_path))
+    told: list[int] = []
+    output = folder.output(table_bytes=1 << 30, pause=told.append)
+    output.pause_bytes = 2 << 20
+    content = {b"%06d" % number: Random(number).randbytes(1000) for number in range(5000)}
+    folder.write_to(output, [folder.memtable(content)])
+    assert len(told) == 2
+    assert min(told) >= 2 << 20
+
+
 def test_flush_and_merge_let_other_threads_run(native: ModuleType, tmp_path: Path) -> None:
     folder = Folder(native, DiskStorage(tmp_path))
     memtable = folder.memtable(numbered(2000))

@@ -164,6 +164,11 @@ cdef extern from "file.hpp" namespace "murmur" nogil:
         CallbackAppendFile(AppendCallbacks, string) except +translate_error
 
 
+cdef extern from "turns.hpp" namespace "murmur::turns" nogil:
+    cbool c_wanted "murmur::turns::wanted"() noexcept
+    void c_want "murmur::turns::want"(cbool) noexcept
+
+
 cdef extern from "iterator.hpp" namespace "murmur" nogil:
     cdef enum class Kind(uint8_t):
         Put
@@ -242,6 +247,7 @@ cdef extern from "merge.hpp" namespace "murmur" nogil:
     cdef cppclass MergeOptions:
         CTableOptions table
         uint64_t max_sequence
+        uint64_t pause_bytes
         cbool drop_tombstones
         cset[uint64_t] relocate
         cmap[uint64_t, CValueFile*] values

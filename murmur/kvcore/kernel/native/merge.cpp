@@ -9,8 +9,6 @@ namespace murmur {
 
 namespace {
 
-constexpr uint64_t PAUSE_BYTES = 1 << 20;
-
 /* Tables one after the other. */
 class TablesReader final : public EntryIterator {
  public:
@@ -131,7 +129,7 @@ class Outlet {
       writer_->add(key, kind, value);
     }
     const uint64_t written = finished_ + writer_->size() + (values_ ? values_->size() : 0);
-    if (written - paused_ >= PAUSE_BYTES) {
+    if (written - paused_ >= options_.pause_bytes) {
       const uint64_t since = written - paused_;
       paused_ = written;
       output_.pause(since);
@@ -226,6 +224,7 @@ RangeTombstones TableSource::ranges() const {
 
 Merged write_tables(const std::vector<const EntrySource*>& sources, const MergeOptions& options,
                     MergeOutput& output) {
+  const turns::Turn apart(false);
   for (const uint64_t number : options.relocate)
     if (!options.values.count(number))
       throw InvalidArgument("value file " + std::to_string(number) + " is not at hand");

@@ -27,6 +27,7 @@
 
 #include "iterator.hpp"
 #include "table.hpp"
+#include "turns.hpp"
 #include "writer.hpp"
 
 namespace murmur {
@@ -34,6 +35,7 @@ namespace murmur {
 struct MergeOptions {
   TableOptions table;
   uint64_t max_sequence = 0;
+  uint64_t pause_bytes = 1 << 20;         // after so many, `pause` is called
   bool drop_tombstones = false;
   std::set<uint64_t> relocate;            // value files whose values are copied to a new one
   ValueFiles values;                      // they must outlive the merge
@@ -46,7 +48,7 @@ class MergeOutput {
   virtual ~MergeOutput() = default;
   virtual std::unique_ptr<AppendFile> create(uint64_t& number) = 0;
   virtual std::unique_ptr<AppendFile> create_values(uint64_t& number) = 0;
-  virtual void pause(uint64_t written) = 0;  // about every MiB, with the bytes since the last time
+  virtual void pause(uint64_t written) = 0;  // with the bytes since the last time
 };
 
 /* The binding's output: functions that return nullptr, or -1, when their error waits there. */
@@ -64,11 +66,13 @@ class CallbackOutput final : public MergeOutput {
     return make(true, number);
   }
   void pause(uint64_t written) override {
+    const turns::Turn turn(true);
     if (callbacks_.pause(callbacks_.output, written)) throw Raised();
   }
 
  private:
   std::unique_ptr<AppendFile> make(bool values, uint64_t& number) {
+    const turns::Turn turn(true);
     std::unique_ptr<AppendFile> file(callbacks_.create(callbacks_.output, values, &number));
     if (!file) throw Raised();
     return file;

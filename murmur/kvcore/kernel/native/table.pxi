@@ -59,6 +59,7 @@ cdef CAppendFile* _create(void* output, cbool values, uint64_t* number) except N
 
 
 cdef int _pause(void* output, uint64_t written) except -1 with gil:
+    c_want(False)  # it may sleep
     (<object>output).pause(written)
     return 0
 
@@ -269,6 +270,11 @@ cdef class ValueFile:
         self.core.get().close()
 
 
+def eager(cbool so):
+    """Whether this thread wants writers to step aside: see turns.hpp."""
+    c_want(so)
+
+
 def write_tables(sources, output):
     """Write the union of the sources, newest first, into new tables; see merge.hpp.
 
@@ -355,6 +361,7 @@ cdef MergeOptions _to_options(output, values) except *:
     made.table.bits_per_key = options.bits_per_key
     made.table.separate_bytes = options.separate_bytes
     made.max_sequence = output.max_sequence
+    made.pause_bytes = output.pause_bytes
     made.drop_tombstones = output.drop_tombstones
     for number in output.relocate:
         made.relocate.insert(number)

@@ -26,9 +26,22 @@ cdef extern from *:
     """
     int64_t monotonic_ns() nogil
 
+cdef extern from *:
+    """
+    /* Lets another thread take the lock: it is woken within some ten microseconds. */
+    static void step_aside() {
+      PyThreadState* state = PyEval_SaveThread();
+      const timespec moment{0, 20000};
+      nanosleep(&moment, nullptr);
+      PyEval_RestoreThread(state);
+    }
+    """
+    void step_aside()
+
 cdef enum:
     _WRITER_LONGEST_KEY = 1 << 20
     _WRITER_LONGEST_VALUE = 1 << 29
+    _WRITER_TURN_NS = 1000000  # between two steps aside
 
 
 cdef class Writer:
@@ -47,6 +60,7 @@ cdef class Writer:
     cdef object timed
     cdef object batch_type
     cdef uint64_t sample
+    cdef int64_t turned  # when this last stepped aside
     cdef Latest latest
     cdef Appender appender
     cdef Memtable memtable
@@ -65,6 +79,7 @@ cdef class Writer:
         self.timed = timed
         self.batch_type = batch_type
         self.sample = sample
+        self.turned = 0
         self.is_open = False
         self.resting = True
 
@@ -186,7 +201,12 @@ cdef class Writer:
             self.resting = False
         if self.wait is not None:
             self.wait(position)
+        cdef int64_t now
         if began:
-            self.timed(monotonic_ns() - began)
+            now = monotonic_ns()
+            self.timed(now - began)
             self.limit = self.look()
+            if c_wanted() and now - self.turned >= _WRITER_TURN_NS:
+                self.turned = now
+                step_aside()
         return 0
