@@ -235,10 +235,10 @@ def test_malformed_records_close_that_conversation_only(make: Make) -> None:
     b.node.connect_peer(a.node.ticket())
     c.node.connect_peer(a.node.ticket())
     before = a.replica.state_hash()
-    b.node._post(
+    b.node._loop.post(
         lambda now_ms: [
             conversation.session.send([b"\xff" * 100], {})
-            for conversation in b.node._mesh._conversations.values()
+            for conversation in b.node._loop.mesh._conversations.values()
         ]
     )
     eventually(lambda: any(notice.kind == "refused" for notice in a.notices))

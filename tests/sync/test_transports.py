@@ -91,13 +91,13 @@ def test_when_the_socket_of_the_host_is_gone_the_network_takes_over(
     for name in (tmp_path / "host").iterdir():
         name.unlink()
     for peer in (a, b):
-        peer.node._ask(lambda _, peer=peer: [c.open.link.close("cut") for c in _open(peer)])
+        peer.node._loop.ask(lambda _, peer=peer: [c.open.link.close("cut") for c in _open(peer)])
     eventually(lambda: "connected" in [s.state for s in a.node.peers()] and "quic" in transports(a))
     converge(a, b)
 
 
 def _open(peer: Peer) -> list:
-    return [contact for contact in peer.node._mesh.contacts.values() if contact.open]
+    return [contact for contact in peer.node._loop.mesh.contacts.values() if contact.open]
 
 
 def test_a_pinned_transport_does_without_the_others(make: Make) -> None:
