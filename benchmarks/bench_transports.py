@@ -6,6 +6,9 @@ Bulk: so many bytes one way, in writes of 64 KiB, until the other side says that
 Messages: 200 bytes each, as many as fit into 20 MB, handed over one by one and flushed as the loop
 turns. Connect: from the call to the other side's first byte. Rounds take turns; figures are
 medians. QUIC moves a sixteenth of the bytes. `--update` writes the table into benchmarks/README.md.
+
+Loss: QUIC's connections on a virtual path of 100 Mbit/s (tests/sync/wan.py), 40 ms there and back,
+one packet in a hundred lost; once with aioquic's own congestion control, once with ours.
 """
 
 from __future__ import annotations
@@ -21,27 +24,30 @@ import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
+from pathlib import Path as FilePath
 
 from aioquic.asyncio import connect, serve
 from aioquic.quic.configuration import QuicConfiguration
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from murmur.sync import rate_control
 from murmur.sync.identity import Identity
 from murmur.sync.local import LocalTransport
 from murmur.sync.quic import QuicTransport
 from murmur.sync.tls import TlsTransport
 from murmur.sync.transport import Data, Link, Transport, Up
+from tests.sync.wan import Flow, Path, Wan
 
 SERVER, CLIENT = Identity(b"s" * 32), Identity(b"c" * 32)
 CHUNK = bytes(64 << 10)
 MESSAGE = bytes(200)
 SMALL_BYTES = 20_000_000
+LOSSY_BYTES = 4_000_000
 TURN_BYTES = 1 << 20  # handed over before the loop turns
 AHEAD_BYTES = 4 << 20  # written and not yet taken by the other side
 OURS = {"local": "Murmur, local socket", "tcp": "Murmur, TLS over TCP", "quic": "Murmur, QUIC"}
 PEERS = {"asyncio-tls": "asyncio, TLS over TCP", "aioquic": "aioquic as it comes"}
-PAGE = Path(__file__).parent / "README.md"
+PAGE = FilePath(__file__).parent / "README.md"
 BEGIN, END = "<!-- transports -->\n", "<!-- transports end -->\n"
 SLOW = ("quic", "aioquic")
 
@@ -49,7 +55,7 @@ SLOW = ("quic", "aioquic")
 def transport_of(kind: str, identity: Identity, directory: str) -> Transport:
     """One of ours."""
     if kind == "local":
-        return LocalTransport(identity.node_id, str(Path(directory) / "host"))
+        return LocalTransport(identity.node_id, str(FilePath(directory) / "host"))
     if kind == "tcp":
         return TlsTransport("127.0.0.1:0", identity)
     return QuicTransport("127.0.0.1:0", identity)
@@ -102,7 +108,7 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 def certificate(directory: str) -> str:
     """The server's key and certificate in a file, as `ssl` wants them."""
-    path = Path(directory) / "server.pem"
+    path = FilePath(directory) / "server.pem"
     key = SERVER.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     path.write_bytes(key + SERVER.certificate().public_bytes(Encoding.PEM))
     return str(path)
@@ -266,7 +272,25 @@ def measure(rounds: int, bulk: int) -> str:
             f"| {name} | {connected * 1000:.1f} | {rate / 1e6:,.1f} | {tls:.2f} | {quic:.1f} "
             f"| {messages:,.0f} |"
         )
+    lines += ["", *losses(rounds)]
     return "\n".join(lines) + "\n"
+
+
+def losses(rounds: int) -> list[str]:
+    """The same transfer with both congestion controls, from one seed each round."""
+    rates: dict[str, list[float]] = {"reno": [], rate_control.NAME: []}
+    for seed in range(rounds):
+        for name, found in rates.items():
+            flow = Flow(name, LOSSY_BYTES)
+            Wan(Path(loss=0.01, delay_s=0.02), [flow], seed).run(300)
+            found.append(flow.megabytes_per_second)
+    stock, ours = (statistics.median(found) for found in rates.values())
+    return [
+        "| 1 % loss, 40 ms round trip, 100 Mbit/s | MB/s | × aioquic |",
+        "|---|--:|--:|",
+        f"| aioquic as it comes | {stock:.2f} | 1.0 |",
+        f"| Murmur, QUIC | {ours:.2f} | {ours / stock:.1f} |",
+    ]
 
 
 def one_round(kind: str, directory: str, bulk: int) -> list[float]:

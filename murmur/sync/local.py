@@ -26,6 +26,7 @@ from murmur.sync.ticket import node_text, parse_node
 from murmur.sync.transport import LOCAL
 
 NAME_LENGTH = 26  # characters: 130 bits
+SOCKET_BYTES = 1 << 20
 
 
 class LocalTransport(StreamTransport):
@@ -56,6 +57,7 @@ class LocalTransport(StreamTransport):
             connection.settimeout(0)
             connection.connect(self._path(node_id))
             _check_user(connection)
+            _widen(connection)
         except BaseException:
             connection.close()
             raise
@@ -73,6 +75,7 @@ class LocalTransport(StreamTransport):
     def _accepted(self, connection: socket.socket, deadline: float) -> StreamLink | None:
         try:
             process = _check_user(connection)
+            _widen(connection)
         except OSError:
             return None
         address = f"{LOCAL}process {process}"
@@ -102,6 +105,11 @@ def _own_directory(path: str) -> None:
         private = stat.S_ISDIR(found.st_mode) and not found.st_mode & 0o077
         if not private or found.st_uid != os.geteuid():
             raise PermissionError(f"{path} is not a directory of this user alone") from None
+
+
+def _widen(connection: socket.socket) -> None:
+    """Let much be under way: each time that it is full costs a change of process."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
 
 
 def _check_user(connection: socket.socket) -> int:
