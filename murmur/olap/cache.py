@@ -42,12 +42,7 @@ class ColumnCache:
     def table(self, view: View, table: Table, columns: Sequence[Column] | None = None) -> pa.Table:
         """The table, or these columns of it, as this view shows it."""
         wanted = table.columns if columns is None else columns
-        catalog = view.state  # type: ignore[attr-defined]
-        assert isinstance(catalog, Catalog)
-        version: Hashable = catalog.touched.get(table.id, 0)
-        if table.kv is not None:
-            # No table hears of a put. Equal vectors are equal states (law L5).
-            version = frozenset(vector_of(view).items())
+        version = _version(view, table)
         with self._lock:
             building = self._building.setdefault(table.id, threading.Lock())
         # One thread builds, the others that want the same state wait for it.
@@ -63,6 +58,14 @@ class ColumnCache:
                 self._keep(table.id, cached)
         arrays = [cached.columns[column.id, column.missing] for column in wanted]
         return make_table([(column.name, column.type) for column in wanted], arrays)
+
+    def holds(self, view: View, table: Table, columns: Sequence[Column]) -> bool:
+        """Whether nothing has to be built for these columns, as this view shows them."""
+        with self._lock:
+            cached = self._tables.get(table.id)
+        if cached is None or cached.version != _version(view, table):
+            return False
+        return all((column.id, column.missing) in cached.columns for column in columns)
 
     def clear(self) -> None:
         """Forget everything."""
@@ -107,3 +110,13 @@ class _Cached:
         self.version = version
         self.columns: dict[tuple[int, object], pa.ChunkedArray] = {}
         self.bytes = 0
+
+
+def _version(view: View, table: Table) -> Hashable:
+    """What is another after every change of the table's rows."""
+    catalog = view.state  # type: ignore[attr-defined]
+    assert isinstance(catalog, Catalog)
+    if table.kv is not None:
+        # No table hears of a put. Equal vectors are equal states (law L5).
+        return frozenset(vector_of(view).items())
+    return catalog.touched.get(table.id, 0)

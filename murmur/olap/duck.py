@@ -200,6 +200,13 @@ class DuckEngine:
             plan = self._query(cursor, f"EXPLAIN {sql}", parameters, lambda: None)
         return str(plan.column(plan.num_columns - 1)[0].as_py()).rstrip()
 
+    def holds(self, relation: Relation) -> bool:
+        """Whether the relation's columns are kept in Arrow already, as its view shows them."""
+        table = relation.table
+        if table is None or relation.rows is not None or relation.private or relation.history:
+            return False
+        return self._cache.holds(relation.view, table, _columns(relation, table))
+
     def types(self, table: pa.Table) -> list[SqlType | None]:
         """The SQL types of an answer's columns; None for one that Murmur does not have."""
         return [sql_type_of(field) for field in table.schema]
@@ -282,15 +289,20 @@ class DuckEngine:
             if self._history is None:
                 raise Unsupported("there is no log to read a history from")
             return self._history(table, relation.view)
-        columns: Sequence[Column] = table.columns
-        if relation.wanted is not None:
-            columns = [column for column in columns if column.name in relation.wanted]
+        columns = _columns(relation, table)
         if relation.private:
             return table_to_arrow(relation.view, table, columns, engine=True)
         return self._cache.table(relation.view, table, columns)
 
 
 _QUERIES = frozenset({duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN})
+
+
+def _columns(relation: Relation, table: Table) -> Sequence[Column]:
+    """The columns of a table that the statement reads."""
+    if relation.wanted is None:
+        return table.columns
+    return [column for column in table.columns if column.name in relation.wanted]
 
 
 def _connect() -> duckdb.DuckDBPyConnection:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from itertools import chain, product
+from itertools import chain, islice, product
 from operator import itemgetter
 from typing import Any, TypeAlias
 
@@ -152,6 +152,21 @@ def access_count(access: Scan) -> Reader:
         return ((total,),)
 
     return count
+
+
+def access_reaches(access: KeyRange | IndexRange) -> Callable[[View, Context, int], bool]:
+    """The function that tells whether there are so many keys; it looks at no more of them."""
+    ranges = _ranges(access)
+
+    def reaches(view: View, context: Context, count: int) -> bool:
+        left = count
+        for start, stop in ranges((), context):
+            left -= sum(1 for _ in islice(view.scan(start, stop), left))
+            if left <= 0:
+                return True
+        return False
+
+    return reaches
 
 
 def _ids(access: Scan) -> list[int] | None:

@@ -1,11 +1,11 @@
-"""Binding a SELECT over one relation: from sqlglot's tree to a plan of the row engine.
+"""What the binders share: the statement being bound, and names over the columns of its tables.
 
-    SELECT body, likes + 1 FROM note n WHERE n.author = ? ORDER BY written DESC LIMIT 5
+    binding.table(node)                          the table that a statement writes to
+    Scope(binding, ("n", row_columns(note)))     the columns that an expression can name
+    bind_items(tree.expressions, scope, ...)     a list of RETURNING, stars expanded
+    bind_limit(tree, "limit", binding)           LIMIT and OFFSET
 
-      -> Limit(Project(Filter?(access path by planner.py)), ...) over note's columns
-
-A SELECT that needs more than one relation, grouping, a window or a subquery raises NeedsColumnar,
-whose message is the reason that EXPLAIN gives; engines.py then hands the whole query over.
+Queries are bound in binder_query.py, writes in binder_writes.py and binder_merge.py.
 """
 
 from __future__ import annotations
@@ -19,33 +19,17 @@ from sqlglot import exp
 from murmur.catalog.catalog import Catalog
 from murmur.catalog.schema import Column as TableColumn
 from murmur.catalog.schema import Table
-from murmur.catalog.types import BIGINT, DECIMAL, SqlType
-from murmur.errors import BindError, TypeMismatch
-from murmur.sql.binder_expressions import bind_condition, bind_expression
-from murmur.sql.binder_names import alias_of, fold, only, output_name, unbound, unsupported
+from murmur.catalog.types import BIGINT, SqlType
+from murmur.errors import BindError
+from murmur.sql.binder_expressions import bind_expression
+from murmur.sql.binder_names import fold, only, output_name, unbound, unsupported
 from murmur.sql.binder_scope import Scope as Names
-from murmur.sql.expressions import Column, Expr, Literal, NeedsColumnar, Parameter
+from murmur.sql.expressions import Column, Expr, Literal, Parameter
 from murmur.sql.plan import (
-    Aggregate,
-    Aggregation,
-    Distinct,
-    Filter,
-    FullScan,
-    IndexRange,
-    KeyLookup,
-    KeyRange,
     Limit,
-    OneRow,
-    Project,
     ResultColumn,
-    RowQuery,
     Rows,
-    Sort,
-    SortKey,
-    SystemScan,
-    TrigramScan,
 )
-from murmur.sql.planner import plan_access
 from murmur.sql.rules.facts import Facts
 
 Tree: TypeAlias = Any  # sqlglot's
@@ -184,214 +168,7 @@ def bind_items(
     return tuple(exprs), tuple(results)
 
 
-# SELECT ------------------------------------------------------------------------------------------
-
-_CLAUSES = frozenset({"expressions", "from_", "where", "order", "limit", "offset", "distinct"})
-_REASONS = {
-    "with_": "WITH",
-    "joins": "join",
-    "group": "GROUP BY",
-    "having": "HAVING",
-    "windows": "window",
-    "laterals": "LATERAL",
-}
-
-
-def bind_select(tree: Tree, binding: Binding) -> RowQuery:
-    """The row plan of a query, or NeedsColumnar with the reason why there is none."""
-    while isinstance(tree, exp.Subquery) and [k for k, v in tree.args.items() if v] == ["this"]:
-        tree = tree.this  # SELECT in parentheses
-    if not isinstance(tree, exp.Select):
-        raise NeedsColumnar(_kind(tree))
-    for key, value in tree.args.items():
-        if value and key not in _CLAUSES:
-            if key in _REASONS:
-                raise NeedsColumnar(_REASONS[key])
-            only(tree, binding.text, *_CLAUSES, *_REASONS)
-    if not tree.expressions:
-        raise unsupported("a SELECT without columns is not supported", tree, binding.text)
-    return _Select(tree, binding).bind()
-
-
-def _kind(tree: Tree) -> str:
-    match tree:
-        case exp.SetOperation():
-            return "set operation"
-        case exp.Values():
-            return "VALUES"
-    return "query in parentheses"
-
-
-class _Select:
-    def __init__(self, tree: Tree, binding: Binding) -> None:
-        self._tree = tree
-        self._binding = binding
-        self._text = binding.text
-        self._table: Table | None = None
-        self._name = ""
-        self._leaf: Rows = OneRow()
-        self._columns: list[Column] = []
-
-    def bind(self) -> RowQuery:
-        tree = self._tree
-        if from_ := tree.args.get("from_"):
-            only(from_, self._text, "this")
-            self._from(from_.this)
-        self._scope = Scope(self._binding, (self._name, self._columns))
-        where = tree.args.get("where")
-        predicate = None if where is None else bind_condition(where.this, self._scope)
-        limit = bind_limit(tree, "limit", self._binding)
-        offset = bind_limit(tree, "offset", self._binding)
-        if any(item.find(exp.Window) for item in tree.expressions):
-            raise NeedsColumnar("window function")
-        if any(item.find(exp.AggFunc) for item in tree.expressions):
-            return self._aggregates(predicate, limit, offset)
-        exprs, results = bind_items(
-            tree.expressions, self._scope, self._columns, self._name, self._text
-        )
-        distinct = self._distinct()
-        keys = self._order(exprs, results, distinct=distinct)
-        source, ordered = self._source(predicate, () if distinct else keys, limit is not None)
-        sorts = bool(keys) and not ordered
-        if distinct:
-            rows: Rows = Distinct(Project(source, exprs))
-            rows = limited(Sort(rows, keys) if keys else rows, limit, offset)
-        else:
-            # LIMIT stands below the projection: what it drops need not be computed.
-            rows = limited(Sort(source, keys) if sorts else source, limit, offset)
-            rows = Project(rows, exprs)
-        stops = limit is not None and not sorts and not distinct
-        return self._query(rows, source, results, stops=stops)
-
-    def _query(
-        self, rows: Rows, source: Rows, results: tuple[ResultColumn, ...], *, stops: bool
-    ) -> RowQuery:
-        """The query; `stops` says that a LIMIT may end it before every row was read."""
-        leaf = source.source if isinstance(source, Filter) else source
-        whole = self._table if isinstance(leaf, FullScan) and not stops else None
-        return RowQuery(rows, results, _REASON_OF[type(leaf)], whole)
-
-    # FROM, WHERE
-
-    def _from(self, node: Tree) -> None:
-        if not isinstance(node, exp.Table):
-            raise NeedsColumnar("subquery in FROM")
-        if not isinstance(node.this, exp.Identifier):
-            raise NeedsColumnar("table function")
-        if node.args.get("joins"):
-            raise NeedsColumnar("join")
-        alias = node.args.get("alias")
-        if alias is not None and alias.args.get("columns"):
-            raise NeedsColumnar("renamed columns")
-        only(node, self._text, "this", "alias")
-        name = fold(node.this)
-        self._name = alias_of(node, self._text) or name
-        self._table = self._binding.catalog.table(name)
-        if self._table is not None:
-            self._columns = row_columns(self._table)
-            return
-        if self._binding.catalog.view(name) is not None:
-            raise NeedsColumnar("view")
-        system = self._binding.system(name)
-        if system is None:
-            raise unbound(f'there is no table "{name}"', node, self._text)
-        self._columns = [Column(i, each.name, each.type) for i, each in enumerate(system)]
-        self._leaf = SystemScan(name, system)
-
-    def _source(
-        self, predicate: Expr | None, keys: Sequence[SortKey], limited: bool
-    ) -> tuple[Rows, bool]:
-        if self._table is not None:
-            return plan_access(self._table, predicate, keys, limited=limited)
-        leaf = self._leaf
-        return (leaf if predicate is None else Filter(leaf, predicate)), False
-
-    # SELECT list
-
-    def _aggregates(
-        self, predicate: Expr | None, limit: Expr | None, offset: Expr | None
-    ) -> RowQuery:
-        tree = self._tree
-        if tree.args.get("order") or tree.args.get("distinct"):
-            raise NeedsColumnar("aggregates with ORDER BY or DISTINCT")
-        aggregations = []
-        results = []
-        for item in tree.expressions:
-            aggregation = self._aggregation(item.unalias())
-            aggregations.append(aggregation)
-            results.append(ResultColumn(output_name(item), aggregation.type))
-        source, _ = self._source(predicate, (), limited=False)
-        rows = limited(Aggregate(source, tuple(aggregations)), limit, offset)
-        query = self._query(rows, source, tuple(results), stops=False)
-        counted = len(aggregations) == 1 and aggregations[0].operand is None
-        if counted and isinstance(source, FullScan):
-            # Counting keys is quicker than anything that reads the rows.
-            return RowQuery(query.rows, query.columns, "count of keys")
-        return query
-
-    def _aggregation(self, node: Tree) -> Aggregation:
-        kind = {exp.Count: "count", exp.Sum: "sum", exp.Min: "min", exp.Max: "max"}.get(type(node))
-        if kind is None or node.expressions:
-            raise NeedsColumnar("aggregates")
-        only(node, self._text, "this", "big_int")
-        operand, distinct = node.this, False
-        if operand is None:
-            raise unbound(f"{kind}() takes one value", node, self._text)
-        if isinstance(operand, exp.Star):
-            return Aggregation("count", None, distinct=False, type=BIGINT)
-        if isinstance(operand, exp.Distinct):
-            if operand.args.get("on") or len(operand.expressions) != 1:
-                raise NeedsColumnar("aggregates")
-            operand, distinct = operand.expressions[0], True
-        expr = bind_expression(operand, self._scope)
-        match kind:
-            case "count":
-                return Aggregation("count", expr, distinct, BIGINT)
-            case "sum":
-                if expr.type is None or not (expr.type.is_integer or expr.type.name == "DECIMAL"):
-                    raise NeedsColumnar("sum of inexact numbers")
-                total = BIGINT if expr.type.is_integer else DECIMAL
-                return Aggregation("sum", expr, distinct, total)
-        if expr.type is None or not _has_order(expr.type):
-            raise NeedsColumnar("aggregates")
-        result = result_type(expr)
-        return Aggregation("min" if kind == "min" else "max", expr, distinct, result)
-
-    def _distinct(self) -> bool:
-        distinct = self._tree.args.get("distinct")
-        if distinct is None:
-            return False
-        if distinct.args.get("on") is not None:
-            raise NeedsColumnar("DISTINCT ON")
-        only(distinct, self._text)
-        return True
-
-    # ORDER BY, LIMIT
-
-    def _order(
-        self, exprs: Sequence[Expr], results: Sequence[ResultColumn], *, distinct: bool
-    ) -> tuple[SortKey, ...]:
-        order = self._tree.args.get("order")
-        if order is None:
-            return ()
-        only(order, self._text, "expressions")
-        keys = []
-        for term in order.expressions:
-            only(term, self._text, "this", "desc", "nulls_first")
-            expr = output_or_input(term.this, exprs, results, self._scope, self._text)
-            if expr.type is not None and not _has_order(expr.type):
-                raise TypeMismatch(f"{expr.type} has no order")
-            if distinct:
-                if expr not in exprs:
-                    message = "ORDER BY of a SELECT DISTINCT takes its output columns only"
-                    raise unbound(message, term, self._text)
-                at = list(exprs).index(expr)
-                expr = Column(at, results[at].name, expr.type)
-            if isinstance(expr, Literal | Parameter):
-                continue  # the same for every row
-            descending = bool(term.args.get("desc"))
-            keys.append(SortKey(expr, descending, bool(term.args.get("nulls_first"))))
-        return tuple(keys)
+# LIMIT, OFFSET -----------------------------------------------------------------------------------
 
 
 def bind_limit(tree: Tree, key: str, binding: Binding) -> Expr | None:
@@ -421,18 +198,3 @@ def bind_limit(tree: Tree, key: str, binding: Binding) -> Expr | None:
 def limited(rows: Rows, limit: Expr | None, offset: Expr | None) -> Rows:
     """LIMIT and OFFSET over rows, if there are any."""
     return rows if limit is None and offset is None else Limit(rows, limit, offset)
-
-
-def _has_order(sql_type: SqlType) -> bool:
-    return sql_type.name != "JSON"
-
-
-_REASON_OF: dict[type, str] = {
-    OneRow: "no table",
-    SystemScan: "system relation",
-    FullScan: "full scan",
-    KeyLookup: "key lookup",
-    KeyRange: "key range",
-    IndexRange: "index range",
-    TrigramScan: "trigram scan",
-}

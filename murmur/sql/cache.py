@@ -15,7 +15,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 
 from murmur.catalog.catalog import Catalog
 from murmur.catalog.generated import IntegerIds, Uuid7
@@ -114,7 +114,6 @@ class Shared:
         self.statements = StatementCache(self.statistics)
         self.uuid7 = Uuid7(now_ms, random_bytes)
         self.ids = IntegerIds(replica.id, now_ms)
-        self.large: set[Hashable] = set()  # ids of tables that have had many rows
 
 
 _shared: weakref.WeakKeyDictionary[Replica, Shared] = weakref.WeakKeyDictionary()

@@ -1,11 +1,11 @@
 """Which engine runs a query, and the columnar plan when it is that one.
 
-    one table, filtered                    the row engine; a full scan of a large table the columnar
-                                           one, if both answer alike (agreement.py, session.py)
-    joins, grouping, subqueries, ...       the cheaper one for the whole statement (rules/cost.py)
-    windows, WITH RECURSIVE, rare things   the columnar engine
+    by key, by index, LIMIT in an index's order    the row engine
+    anything else that it can run                  the cheaper one (rules/cost.py), decided when the
+                                                   statement is run (engine_choice.py)
+    windows, WITH RECURSIVE, rare things           the columnar engine
 
-The binders of the row engine refuse with NeedsColumnar, and the reason is kept for EXPLAIN. Where
+The binder of the row engine refuses with NeedsColumnar, and the reason is kept for EXPLAIN. Where
 there is no columnar engine that refusal is the answer. `SET engine` decides instead of the cost.
 """
 
@@ -14,17 +14,21 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, TypeAlias
 
+from sqlglot import exp
+
 from murmur.errors import DatabaseError
 from murmur.sql.agreement import engines_agree
-from murmur.sql.binder import Binding, bind_select
+from murmur.sql.binder import Binding
 from murmur.sql.binder_columnar import ColumnarBinder
 from murmur.sql.binder_query import QueryBinder
 from murmur.sql.columnar import columnar_text
 from murmur.sql.expressions import NeedsColumnar
-from murmur.sql.plan import ColumnarQuery, Costs, Query, ResultColumn, RowQuery
+from murmur.sql.plan import ColumnarQuery, Query, ResultColumn, RowQuery
 from murmur.sql.rules import Estimates, optimise
-from murmur.sql.rules.cost import columnar_cost, row_cost
+from murmur.sql.rules.cost import costs_of
 from murmur.sql.rules.facts import Unknown
+from murmur.sql.rules.narrow import is_narrow
+from murmur.sql.rules.reason import reason_of
 from murmur.sql.rules.shape import tables
 
 Tree: TypeAlias = Any  # sqlglot's
@@ -33,27 +37,29 @@ Tree: TypeAlias = Any  # sqlglot's
 def plan_query(tree: Tree, binding: Binding) -> Query:
     """The plan of a SELECT, VALUES or set operation."""
     try:
-        return bind_select(tree, binding)
-    except NeedsColumnar as needs:
-        reason = needs.reason
-    binding.types[:] = [None] * len(binding.types)
-    try:
-        return plan_wide(tree, binding, reason)
+        return plan_rows(tree, binding)
     except NeedsColumnar as needs:
         reason = needs.reason
     except DatabaseError:
-        pass  # the columnar binder takes more, or says what is wrong
+        if _is_plain(tree):
+            raise
+        reason = "what only DuckDB binds"  # or it says what is wrong
     binding.types[:] = [None] * len(binding.types)
     return plan_columnar(tree, binding, reason)
 
 
-def plan_wide(tree: Tree, binding: Binding, reason: str) -> RowQuery:
-    """The row engine's plan of a query over more than one table, with what it costs."""
+def _is_plain(tree: Tree) -> bool:
+    """Whether it is a SELECT over one relation at most, without groups."""
+    wide = (exp.Subquery, exp.SetOperation, exp.With, exp.Join, exp.Group, exp.Having, exp.Exists)
+    return isinstance(tree, exp.Select) and tree.find(*wide) is None
+
+
+def plan_rows(tree: Tree, binding: Binding) -> RowQuery:
+    """The row engine's plan of a query, with what it costs where that is more than a few reads."""
     bound = QueryBinder(binding).query(tree, {}, None)
     estimates = Estimates(binding.facts or Unknown())
     rows = optimise(bound.rows, estimates)
-    costs = Costs(row_cost(rows, estimates), columnar_cost(rows, estimates))
-    return RowQuery(rows, bound.columns, reason, wide=True, tables=tables(rows), costs=costs)
+    return RowQuery(rows, bound.columns, reason_of(rows), tables(rows), costs_of(rows, estimates))
 
 
 def plan_columnar(tree: Tree, binding: Binding, reason: str) -> ColumnarQuery:
@@ -79,15 +85,14 @@ def plan_alternative(
 ) -> ColumnarQuery | None:
     """The columnar plan of a query that the row engine can run too.
 
-    One table alone moves only if both answer alike, unless it is `forced`.
+    What one table alone answers moves only if both answer alike, unless it is `forced`.
     """
-    if not (forced or query.wide) and (query.whole is None or not engines_agree(query.rows)):
+    if not forced and is_narrow(query.rows) and not engines_agree(query.rows):
         return None
-    reason = query.reason if query.wide else "full scan of a large table"
     try:
         # What the row engine's binder has learnt of the parameters stays as it is.
         own = replace(binding, types=list(binding.types))
-        plan = plan_columnar(tree, own, "SET engine" if forced else reason)
+        plan = plan_columnar(tree, own, "SET engine" if forced else query.reason)
     except DatabaseError:
         if forced:
             raise

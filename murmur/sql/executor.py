@@ -55,6 +55,7 @@ from murmur.sql.plan import (
     TrigramScan,
     Values,
 )
+from murmur.sql.rules.narrow import counts_keys
 from murmur.sql.subqueries import compile_subquery, settled
 
 Watch: TypeAlias = Callable[[Rows, Reader], Reader]
@@ -115,11 +116,7 @@ def _compiled(rows: Rows, compiled: Callable[[Rows], Reader]) -> Reader:
             return compile_lookup_join(rows, compiled(left))
         case SetOperation(op, keeps, left, right):
             return _set_operation(op, compiled(left), compiled(right), keeps_all=keeps)
-        case Aggregate(FullScan() | KeyRange() | IndexRange() as source, (aggregation,), ()) if (
-            aggregation.name == "count"
-            and aggregation.operand is None
-            and aggregation.filter is None
-        ):
+        case Aggregate(FullScan() | KeyRange() | IndexRange() as source) if counts_keys(rows):
             return access_count(source)
         case Aggregate(source, aggregations, groups):
             read, run = compiled(source), compile_grouping(groups, aggregations)

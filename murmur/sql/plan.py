@@ -326,25 +326,39 @@ Rows: TypeAlias = (
 
 
 @dataclass(frozen=True, slots=True)
+class TableRead:
+    """What a query reads of one table: columns by name (None: all), and how many values that is."""
+
+    table: Table
+    columns: tuple[str, ...] | None
+    values: float
+
+
+@dataclass(frozen=True, slots=True)
 class Costs:
-    """What a query is taken to cost on either engine, microseconds."""
+    """What a query is taken to cost on either engine, microseconds.
+
+    The columnar engine's is that over tables which are in Arrow already; what `reads` says may have
+    to be turned into Arrow first (choice.py). `found` are the rows that the only access path is
+    taken to give, where that is a range whose keys can be counted; else 0.
+    """
 
     row_us: float
     columnar_us: float
+    reads: tuple[TableRead, ...] = ()
+    found: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class RowQuery:
-    """A query on the row engine. `whole` is the table of which it must read every row, if so.
+    """A query on the row engine, the tables that it reads, and what it costs.
 
-    `wide`: it is more than one table, filtered; `tables` are all that it reads then.
+    Without costs no other engine is weighed: it reads little, or no table.
     """
 
     rows: Rows
     columns: tuple[ResultColumn, ...]
     reason: str
-    whole: Table | None = None
-    wide: bool = False
     tables: tuple[Table, ...] = ()
     costs: Costs | None = None
 

@@ -55,7 +55,11 @@ def compile_point(
                 parts.append((encode, -1, value))
             case _:
                 return None
-    columns = list(table.columns) if chosen is None else [table.columns[at] for at in chosen]
+    columns = list(table.columns)
+    if rows.columns is not None:
+        columns = [table.columns[at] for at in rows.columns]
+    if chosen is not None:
+        columns = [columns[at] for at in chosen]
     if table.kv is not None:
         ((_, index, literal),) = parts
         check_all, arranged = parameter_checker(types), parameters.arrange

@@ -7,7 +7,7 @@ A Prepared holds no state of an execution and may serve several threads.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,8 @@ from murmur.catalog.catalog import Catalog
 from murmur.catalog.schema import Table
 from murmur.catalog.types import SqlType
 from murmur.errors import ParseError, Unsupported
-from murmur.sql.access import Reader
+from murmur.kvcore.view import View
+from murmur.sql.access import Reader, access_reaches
 from murmur.sql.binder import Binding
 from murmur.sql.binder_ddl import bind_ddl
 from murmur.sql.binder_merge import bind_merge
@@ -25,6 +26,7 @@ from murmur.sql.create_as import bind_create_as
 from murmur.sql.ddl import Step
 from murmur.sql.dml import Program, compile_delete, compile_insert, compile_update
 from murmur.sql.engines import plan_alternative, plan_query
+from murmur.sql.execution import Context
 from murmur.sql.executor import compile_query
 from murmur.sql.expressions import Parameter
 from murmur.sql.merge import compile_merge
@@ -46,6 +48,7 @@ from murmur.sql.plan import (
 )
 from murmur.sql.point import PointReader, compile_point
 from murmur.sql.point_index import IndexReader, compile_point_index
+from murmur.sql.rules.cost import counted_path
 from murmur.sql.rules.facts import Facts
 from murmur.sql.settings import Engine
 from murmur.sql.system import System
@@ -75,7 +78,8 @@ class Prepared:
     _asked: bool = False
     _alternative: ColumnarQuery | None = field(default=None)
     _forced: ColumnarQuery | None = field(default=None)
-    sizes: tuple[tuple[Table, float], ...] = ()  # of the tables of a wide query, when planned
+    sizes: tuple[tuple[Table, float], ...] = ()  # of the tables of a query, when it was planned
+    reaches: Callable[[View, Context, int], bool] | None = None  # of a plan over one range
 
     def check(self, values: Sequence[Any]) -> Sequence[Any]:
         """The parameters, checked against the types that they have met.
@@ -99,8 +103,7 @@ class Prepared:
         plan, binding = self.plan, self.binding
         if self._asked or binding is None or not isinstance(plan, RowQuery):
             return self._alternative
-        if plan.whole is not None or plan.wide:
-            self._alternative = plan_alternative(plan, self.parsed.tree, binding)
+        self._alternative = plan_alternative(plan, self.parsed.tree, binding)
         self._asked = True
         return self._alternative
 
@@ -152,6 +155,8 @@ def _prepare(parsed: Parsed, catalog: Catalog, system: System, facts: Facts) -> 
                 prepared.by_index = compile_point_index(query, parsed.parameters, binding.types)
                 prepared.described = tuple((each.name, each.type) for each in query.columns)
                 prepared.binding = binding
+                path = counted_path(query.rows) if query.costs is not None else None
+                prepared.reaches = None if path is None else access_reaches(path)
                 prepared.sizes = tuple(
                     (table, max(OUTGROWN, facts.rows(table))) for table in query.tables
                 )

@@ -45,6 +45,10 @@ class ColumnarEngine(Protocol):
         """
         ...
 
+    def holds(self, relation: Relation) -> bool:
+        """Whether a table's columns are at hand as the view shows them: nothing has to be read."""
+        ...
+
     def types(self, table: Any) -> list[SqlType | None]:
         """The SQL types of an answer's columns; None for one that Murmur does not have."""
         ...

@@ -17,11 +17,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
 from murmur.catalog.catalog import Catalog
-from murmur.catalog.ranges import row_bounds
 from murmur.catalog.schema import Table
 from murmur.catalog.types import JSON, TEXT
 from murmur.errors import BindError, Closed, DatabaseError, InvalidInput
@@ -33,6 +31,7 @@ from murmur.kvcore.view import View
 from murmur.sql.bulk import PART_BYTES, insertion_text, quoted, rows_of
 from murmur.sql.cache import Statement, shared_of
 from murmur.sql.cancellation import Halt
+from murmur.sql.choice import cheaper_plan
 from murmur.sql.copy import Copy
 from murmur.sql.create_as import create_as
 from murmur.sql.ddl import run_steps
@@ -52,8 +51,6 @@ from murmur.sql.transactions import TransactionStatement
 Row = tuple[Any, ...]
 _T = TypeVar("_T")
 Given = Sequence[Any] | Mapping[str, Any] | None
-
-LARGE = 5_000  # rows: from here on a full scan is the columnar engine's
 
 
 @dataclass(slots=True)
@@ -469,34 +466,23 @@ class Session:
         return outcome
 
     def _read(self, prepared: Prepared, view: View, context: Context) -> Outcome:
-        plan = self._chosen(prepared, view)
+        plan = self._chosen(prepared, view, context)
         if isinstance(plan, ColumnarQuery):
             return Outcome("select", plan.columns, arrow=context.run_columnar(plan, view))
         assert prepared.read is not None
         return Outcome("select", plan.columns, iter(prepared.read(view, context)))
 
-    def _chosen(self, prepared: Prepared, view: View) -> RowQuery | ColumnarQuery:
-        """The plan, or the other engine's for a full scan of a large table."""
+    def _chosen(
+        self, prepared: Prepared, view: View, context: Context | None
+    ) -> RowQuery | ColumnarQuery:
+        """The plan, or the other engine's where that costs less."""
         if self.engine != "auto":
             return prepared.forced(self.engine)
         plan = prepared.plan
         assert isinstance(plan, RowQuery | ColumnarQuery)
-        if isinstance(plan, ColumnarQuery) or self._columnar is None:
+        if self._columnar is None:
             return plan
-        if plan.costs is not None:
-            cheaper = plan.costs.row_us <= plan.costs.columnar_us
-            return plan if cheaper else (prepared.alternative() or plan)
-        if plan.whole is None:
-            return plan
-        if isinstance(view, Transaction) and view.changed:
-            return plan
-        table = plan.whole
-        if table.id not in self._shared.large:
-            keys = view.scan(*row_bounds(table))
-            if sum(1 for _ in islice(keys, LARGE)) < LARGE:
-                return plan
-            self._shared.large.add(table.id)
-        return prepared.alternative() or plan
+        return cheaper_plan(prepared, view, context, self._columnar)
 
     def _explain(self, statement: Statement, parameters: Given) -> Outcome:
         options = statement.parsed.explain
@@ -508,10 +494,12 @@ class Session:
             catalog = self._catalog or _catalog(snapshot)
             prepared = statement.prepared(catalog, self._system)
             chosen = prepared.plan
+            given = parameters is not None or not prepared.types
+            context = self._context(prepared, parameters) if options.analyze or given else None
             if isinstance(chosen, RowQuery | ColumnarQuery):
-                chosen = self._chosen(prepared, view)
+                chosen = self._chosen(prepared, view, context)
             if options.analyze:
-                context = self._context(prepared, parameters)
+                assert context is not None
                 lines, data = explain_analyzed(chosen, view, context)
             else:
                 lines, data = explain(chosen, prepared.steps), None

@@ -1,7 +1,7 @@
 """What is known of the tables of a replica: how many rows they have, and what ANALYZE has counted.
 
     rows      counted from the keys when they are asked for, up to COUNTED; counted again when the
-              replica has moved on: at once while there are few, else after many commits
+              log has grown by so much that there may be twice as many
     columns   by ANALYZE: distinct values, NULLs, smallest and largest, bounds of equal shares
 
 It is local, derived data: nothing of it is written or replicated, and no answer depends on it.
@@ -25,8 +25,7 @@ from murmur.kvcore.replica import Replica
 from murmur.kvcore.view import View
 
 COUNTED = 100_000  # keys; a table with more is taken for that many
-FEW = 2_000  # rows that are counted again after every commit
-COMMITS = 256  # after which more are counted again
+ROW_BYTES = 8  # of the log, at least, for a row that is written or deleted
 SAMPLED = 30_000  # rows that ANALYZE reads
 SHARES = 32  # of a histogram
 
@@ -55,7 +54,7 @@ class Statistics:
 
     def __init__(self, replica: Replica) -> None:
         self._replica = weakref.ref(replica)
-        self._counts: dict[int, tuple[int, int]] = {}  # by table id: sequence, rows
+        self._counts: dict[int, tuple[int, int]] = {}  # by table id: the log's end, rows
         self._analyzed: dict[int, TableStatistics] = {}
 
     def rows(self, table: Table) -> float:
@@ -63,15 +62,13 @@ class Statistics:
         replica = self._replica()
         if replica is None:
             return 0.0
+        end = replica.log.end
+        known = self._counts.get(table.id)
+        if known is not None and end - known[0] <= known[1] * ROW_BYTES:
+            return float(known[1])
         with replica.snapshot() as snapshot:
-            sequence = snapshot.sequence
-            known = self._counts.get(table.id)
-            if known is not None and (
-                known[0] == sequence or (known[1] > FEW and sequence - known[0] < COMMITS)
-            ):
-                return float(known[1])
             count = sum(1 for _ in islice(snapshot.scan(*row_bounds(table)), COUNTED))
-        self._counts[table.id] = sequence, count
+        self._counts[table.id] = end, count
         return float(count)
 
     def distinct(self, table: Table, position: int) -> float | None:
@@ -118,8 +115,7 @@ class Statistics:
         found = self._analyzed[table.id] = TableStatistics(total, columns)
         replica = self._replica()
         if replica is not None:
-            with replica.snapshot() as snapshot:
-                self._counts[table.id] = snapshot.sequence, total
+            self._counts[table.id] = replica.log.end, total
         return found
 
 

@@ -40,6 +40,10 @@ class LazyEngine:
         """The answer, a pyarrow.Table."""
         return self._started().run(sql, parameters, relations, halted)
 
+    def holds(self, relation: Relation) -> bool:
+        """Whether a table's columns are at hand as the view shows them."""
+        return self._engine is not None and self._engine.holds(relation)
+
     def types(self, table: Any) -> list[SqlType | None]:
         """The SQL types of an answer's columns."""
         return self._started().types(table)

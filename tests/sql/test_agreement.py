@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import murmur
-from murmur.sql.session import LARGE
 
+LARGE = 30_000  # rows: to read them all costs more on the row engine
 OWN = "(big < 5 OR big IS NULL)"  # the rows that both tables have
 QUERIES = [
     (
@@ -26,6 +26,7 @@ QUERIES = [
     (f"SELECT round(f) FROM t WHERE {OWN} ORDER BY id", "row"),
     (f"SELECT s::varchar(1), substr(s, -1, 4) FROM t WHERE {OWN} ORDER BY id", "row"),
     (f"SELECT sum(big) FROM t WHERE {OWN}", "row"),
+    (f"SELECT sum(n), max(n) FROM t WHERE {OWN}", "columnar"),
     (f"SELECT extract(second FROM at) FROM t WHERE {OWN} ORDER BY id", "row"),
     (f"SELECT s, f, at, d FROM t WHERE {OWN} AND s < 'm' AND f > 1.5 ORDER BY s, id", "columnar"),
     (f"SELECT count(*), min(s), max(at) FROM t WHERE {OWN} AND NOT s = 'a'", "columnar"),
@@ -40,7 +41,7 @@ def swarm(tmp_path_factory: pytest.TempPathFactory) -> object:
         for name in ("small", "large"):
             swarm.sql(
                 f"CREATE TABLE {name} (id INTEGER PRIMARY KEY, s TEXT, f DOUBLE PRECISION, "
-                "d DECIMAL(10, 2), at TIMESTAMP, big BIGINT, day DATE)"
+                "d DECIMAL(10, 2), at TIMESTAMP, big BIGINT, day DATE, n INT DEFAULT 3)"
             )
         row = (None, None, None, None, None, None)
         values = [
@@ -49,9 +50,10 @@ def swarm(tmp_path_factory: pytest.TempPathFactory) -> object:
             row,
         ]
         rows = [(n, *values[n % 3]) for n in range(10)]
-        swarm.execute_many("INSERT INTO small VALUES (?, ?, ?, ?::decimal, ?, ?, ?)", rows)
+        insert = "INSERT INTO {} (id, s, f, d, at, big, day) VALUES (?, ?, ?, ?::decimal, ?, ?, ?)"
+        swarm.execute_many(insert.format("small"), rows)
         more = [(n, "z", 1.0, "1.00", None, 9, None) for n in range(10, LARGE + 10)]
-        swarm.execute_many("INSERT INTO large VALUES (?, ?, ?, ?::decimal, ?, ?, ?)", rows + more)
+        swarm.execute_many(insert.format("large"), rows + more)
         yield swarm
 
 

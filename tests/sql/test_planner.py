@@ -29,10 +29,10 @@ def session() -> Session:
 
 
 def path(session: Session, text: str) -> str:
-    """The last line of the plan, and whether a sort stands above it."""
+    """The last line of the plan, covering or not, and whether a sort stands above it."""
     lines = plan_of(session, text)
     sort = any("sort by" in line for line in lines)
-    return lines[-1].strip() + " + sort" * sort
+    return lines[-1].strip().removeprefix("covering ") + " + sort" * sort
 
 
 @pytest.mark.parametrize(
@@ -109,6 +109,12 @@ def test_conditions(session: Session, where: str, expected: str) -> None:
 )
 def test_orders(session: Session, rest: str, expected: str) -> None:
     assert path(session, f"SELECT k FROM t {rest}") == expected
+
+
+def test_an_index_that_holds_what_is_asked_for_is_read_alone(session: Session) -> None:
+    for items, covering in (("k, a, b", True), ("k, c", False), ("a + b", True), ("d", False)):
+        line = plan_of(session, f"SELECT {items} FROM t WHERE a = 1 AND b > 2")[-1]
+        assert line.strip().startswith("covering index range t_ab") is covering, items
 
 
 def test_a_long_list_stays_in_the_filter(session: Session) -> None:

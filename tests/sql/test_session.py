@@ -24,9 +24,9 @@ from murmur.errors import (
     Unsupported,
 )
 from murmur.kvcore import ManualClock, MemoryStorage, Replica, Snapshot, View
-from murmur.sql import ResultColumn, Session, cache
-from murmur.sql import session as session_module
+from murmur.sql import ResultColumn, Session, cache, choice
 from murmur.sql.row_expressions import compile_row_expression
+from murmur.sql.rules import cost
 from tests.sql.session_harness import fetch, open_session, plan_of
 
 SECOND = "INSERT INTO t VALUES (2, 'two')"
@@ -487,26 +487,39 @@ def test_a_statement_too_deep_for_the_caller_s_stack_is_an_error_with_a_name(
 # Engines -----------------------------------------------------------------------------------------
 
 
-def test_a_full_scan_of_a_large_table_goes_to_the_columnar_engine(
+def test_one_table_is_read_by_the_engine_that_costs_less(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_module, "LARGE", 10)
     text = "SELECT id, a FROM t WHERE a > 'a' ORDER BY a, id"
     assert plan_of(session, text)[0] == "engine: row (full scan)"
-    session.execute_many("INSERT INTO t VALUES (?, ?)", [(i, f"{i:03}") for i in range(10, 30)])
-    assert plan_of(session, text)[0] == "engine: columnar (full scan of a large table)"
+    monkeypatch.setattr(cost, "START_US", 2.0)
+    session.execute_many("INSERT INTO t VALUES (?, ?)", [(i, f"{i:03}") for i in range(10, 400)])
+    assert plan_of(session, text)[0].startswith("engine: columnar (full scan; row 0.")
     assert session.execute(text).arrow is not None
     assert fetch(session, text) == [(1, "one")]
-    for near in ("id = 5", "id BETWEEN 5 AND 8"):
-        assert plan_of(session, f"SELECT a FROM t WHERE {near}")[0].startswith("engine: row")
-    assert plan_of(session, "SELECT id FROM t LIMIT 5")[0] == "engine: row (full scan)"
-    assert plan_of(session, "SELECT count(*) FROM t")[0] == "engine: row (count of keys)"
-    # What a transaction has written is in no column yet.
+    for near in ("WHERE id = 5", "WHERE id = 5 OR id = 8", "LIMIT 5", "ORDER BY id LIMIT 5"):
+        assert plan_of(session, f"SELECT a FROM t {near}")[0].startswith("engine: row (")
+    # What a transaction has written is in no column yet: that is done for the statement alone.
     session.begin()
     assert plan_of(session, text)[0].startswith("engine: columnar")
     session.execute("UPDATE t SET a = 'zzz' WHERE id = 1")
-    assert plan_of(session, text)[0] == "engine: row (full scan)"
+    monkeypatch.setattr(choice, "PRIVATE_US", 10.0)
+    assert plan_of(session, text)[0].startswith("engine: row (full scan; ")
     assert fetch(session, text) == [(1, "zzz")]
+    session.rollback()
+
+
+def test_a_range_is_counted_before_it_is_left_to_the_other_engine(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [(i, f"{i:03}") for i in range(10, 90)]
+    session.execute_many("INSERT INTO t VALUES (?, ?)", rows)
+    monkeypatch.setattr(cost, "START_US", 4.0)
+    text = "SELECT a FROM t WHERE id > ?"
+    assert fetch(session, text, [20]) == [(a,) for i, a in rows if i > 20]
+    assert session.execute(text, [20]).arrow is not None  # guessed at a third, and it is more
+    assert session.execute(text, [85]).arrow is None
+    assert fetch(session, text, [85]) == [(a,) for i, a in rows if i > 85]
 
 
 def test_without_a_columnar_engine_the_refusal_says_why() -> None:

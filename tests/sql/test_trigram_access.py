@@ -186,7 +186,7 @@ def test_prefixes_are_ranges_of_the_key_and_of_indexes(session: Session) -> None
     session.execute("CREATE INDEX t_plain ON t (plain)")
     session.execute("CREATE TABLE k (key TEXT PRIMARY KEY)")
     session.execute("CREATE TABLE kv (key TEXT PRIMARY KEY, v TEXT) USING KV PREFIX 'kv:'")
-    assert "    index range t_plain on t (plain >= 'ab', plain < 'ac')" in plan_of(
+    assert "    covering index range t_plain on t (plain >= 'ab', plain < 'ac')" in plan_of(
         session, "SELECT id FROM t WHERE plain LIKE 'ab%'"
     )
     assert "    key range k (key >= 'a_', key < 'a`')" in plan_of(

@@ -4,7 +4,7 @@
       ->  lookup join with index n_author, if few rows come from the left
       ->  hash join, the smaller side in the table, otherwise
 
-Times are in microseconds as they were measured on one machine; they need only rank the methods.
+Times are in microseconds, by the constants of cost.py; they need only rank the methods.
 A join streams its left rows in their order, so an order that is asked of them can come from below.
 """
 
@@ -27,11 +27,9 @@ from murmur.sql.plan import (
     TableScan,
 )
 from murmur.sql.planner import plan_access, plan_lookup
+from murmur.sql.rules.cost import FETCH_US, FIND_US, HASH_US, PAIR_US, ROW_US, SCAN_US
 from murmur.sql.rules.estimate import Estimates
 from murmur.sql.rules.shape import conjunction, conjuncts, mapped, rebuilt, sources, width
-
-SCAN_US, BUILD_US, PROBE_US, PAIR_US = 0.7, 0.25, 0.2, 0.1
-FIND_US, FETCH_US = 3.0, 2.0
 
 
 def choose(rows: Rows, estimates: Estimates) -> Rows:
@@ -95,7 +93,7 @@ def _join(join: Join, estimates: Estimates, *, limited: bool, left: Rows | None 
     fixed = left is not None
     lookup = None if join.kind == "full" else _lookup(join, on, at, estimates, ours)
     pairs, rest = _pairs(on, at)
-    hashing = scan_cost(join.right, estimates) + theirs * BUILD_US + ours * PROBE_US
+    hashing = scan_cost(join.right, estimates) + theirs * HASH_US + ours * ROW_US * 3
     if not pairs:
         hashing += ours * theirs * PAIR_US
     if limited and fixed:

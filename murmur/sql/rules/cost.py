@@ -1,7 +1,11 @@
 """What a plan costs, in microseconds: the row engine's plan, and the columnar engine for the same.
 
-    row        each operator by the rows that it reads; measured on one machine, they rank plans
-    columnar   START_US, what a query costs there at least; then each row that it reads and gives
+    row        each operator by the rows that it reads
+    columnar   START_US, what a query costs there at least; then each row that it reads, and each
+               value that it gives; tables that are not in Arrow yet come on top (choice.py)
+
+The constants are rounded from `python -m benchmarks.sql_costs`, which says of each how it is
+measured. They were taken on one machine: they rank plans, and are no promise.
 
 The row engine's plan is one to run, so its access paths and joins are known. A subquery of an
 expression is run once for each row that it reads from, unless it reads none.
@@ -9,13 +13,14 @@ expression is run once for each row that it reads from, unless it reads none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import sqrt
 
 from murmur.sql.expressions import Compare, Expr, Literal, Subquery, walk
 from murmur.sql.plan import (
     Access,
     Aggregate,
+    Costs,
     Distinct,
     DistinctOn,
     Filter,
@@ -24,6 +29,7 @@ from murmur.sql.plan import (
     IndexRange,
     Join,
     KeyLookup,
+    KeyRange,
     Limit,
     LookupJoin,
     OneRow,
@@ -33,22 +39,66 @@ from murmur.sql.plan import (
     Sort,
     Span,
     SystemScan,
+    TableRead,
     TrigramScan,
     Values,
 )
 from murmur.sql.rules.estimate import LIKE, RANGE, SYSTEM_ROWS, Estimates
-from murmur.sql.rules.shape import conjuncts, expressions, moved, sources, tables, width
+from murmur.sql.rules.narrow import counts_keys, is_narrow
+from murmur.sql.rules.shape import conjuncts, expressions, moved, nodes, sources, tables, width
 
-START_US, COLUMN_US, OUTPUT_US = 1500.0, 0.03, 0.6
-SCAN_US, FIND_US, FETCH_US, ENTRY_US = 0.7, 3.0, 2.0, 0.8
-ROW_US, HASH_US, SORT_US, PAIR_US = 0.1, 0.25, 0.6, 0.06
+# The columnar engine: a query at least; a row that is read; a value that is given to Python; a
+# value of a table to be turned into Arrow, from what was committed and with writes of one's own.
+START_US, COLUMN_US, OUTPUT_US = 1500.0, 0.02, 0.09
+ARROW_US, PRIVATE_US = 0.015, 0.08
+
+# The row engine: a key that is counted; a row of a scan with one column, each further one; a row
+# found by a key, one more row through an index, an entry of a covering one.
+KEY_US, SCAN_US, VALUE_US = 0.15, 0.25, 0.03
+FIND_US, FETCH_US, ENTRY_US = 3.0, 1.8, 0.8
+# A row that an expression is computed for, that is given, hashed, or sorted; a pair that is tried.
+ROW_US, GIVE_US, HASH_US, SORT_US, PAIR_US = 0.05, 0.15, 0.3, 0.8, 0.06
 
 
 def columnar_cost(rows: Rows, estimates: Estimates) -> float:
     """About how long the columnar engine takes for the query of a plan."""
     read = sum(estimates.table_rows(table) for table in tables(rows))
     given = size(rows, estimates)
-    return START_US + COLUMN_US * read + OUTPUT_US * given
+    return START_US + COLUMN_US * read + OUTPUT_US * given * max(1, width(rows))
+
+
+def costs_of(rows: Rows, estimates: Estimates) -> Costs | None:
+    """What both engines cost; None of a plan that is too little for the other to be weighed."""
+    row_us = row_cost(rows, estimates)
+    if not tables(rows) or (is_narrow(rows) and row_us < START_US):
+        return None
+    row_us += size(rows, estimates) * GIVE_US
+    columnar_us, reads = columnar_cost(rows, estimates), tuple(_reads(rows, estimates))
+    path = counted_path(rows)
+    found = 0.0 if path is None else size(path, estimates)
+    return Costs(row_us, columnar_us, reads, found)
+
+
+def counted_path(rows: Rows) -> KeyRange | IndexRange | None:
+    """The only access path of a plan, where that is a range between bounds."""
+    paths = [node for node in nodes(rows) if isinstance(node, Access)]
+    if len(paths) == 1 and isinstance(paths[0], KeyRange | IndexRange):
+        return None if paths[0].span == Span() else paths[0]
+    return None
+
+
+def _reads(rows: Rows, estimates: Estimates) -> Iterator[TableRead]:
+    """The tables that a plan reads, each once, with all the columns that are read somewhere."""
+    columns: dict[int, set[int]] = {}
+    for node in nodes(rows):
+        if isinstance(node, Access):
+            given = getattr(node, "columns", None)
+            every = range(len(node.table.columns)) if given is None else given
+            columns.setdefault(node.table.id, set()).update(every)
+    for table in tables(rows):
+        names = tuple(table.columns[at].name for at in sorted(columns[table.id]))
+        values = estimates.table_rows(table) * max(1, len(names))
+        yield TableRead(table, names, values)
 
 
 def row_cost(rows: Rows, estimates: Estimates) -> float:
@@ -61,16 +111,18 @@ def row_cost(rows: Rows, estimates: Estimates) -> float:
         case Values(lists):
             return len(lists) * ROW_US
         case FullScan(table):
-            return estimates.table_rows(table) * SCAN_US
+            return estimates.table_rows(table) * _scanned(rows)
         case KeyLookup():
             return size(rows, estimates) * FIND_US
+        case Aggregate(source) if counts_keys(rows):
+            return size(source, estimates) * KEY_US
         case Limit(source, _, _) if not isinstance(source, Sort | Aggregate):
             whole, part = size(source, estimates), size(rows, estimates)
             return row_cost(source, estimates) * max(0.001, min(1.0, part / max(whole, 1.0)))
         case HashJoin(left=left, right=right, left_keys=keys):
             ours, theirs = size(left, estimates), size(right, estimates)
             cost = row_cost(left, estimates) + row_cost(right, estimates)
-            cost += ours * ROW_US * 2 + theirs * HASH_US + size(rows, estimates) * ROW_US
+            cost += ours * ROW_US * 3 + theirs * HASH_US + size(rows, estimates) * ROW_US
             return cost if keys else cost + ours * theirs * PAIR_US
         case LookupJoin(left=left):
             ours = size(left, estimates)
@@ -86,7 +138,13 @@ def row_cost(rows: Rows, estimates: Estimates) -> float:
     if isinstance(rows, IndexRange | TrigramScan):
         covering = isinstance(rows, IndexRange) and rows.covering
         return FIND_US + found * (ENTRY_US if covering else FETCH_US)
-    return FIND_US + found * SCAN_US
+    return FIND_US + found * _scanned(rows)
+
+
+def _scanned(access: FullScan | KeyRange) -> float:
+    """What a row of a scan costs."""
+    count = len(access.table.columns if access.columns is None else access.columns)
+    return SCAN_US + VALUE_US * max(0, count - 1)
 
 
 def _own(rows: Rows, estimates: Estimates) -> float:

@@ -6,12 +6,13 @@
     SELECT author FROM note WHERE author > ?     the index on author holds all that is needed:
                                                  no row is read (a covering index)
 
-A Project that only moves columns is dissolved into what stands above it.
+A Project that only moves columns is dissolved into what stands above it, and one that gives what an
+aggregate of all rows below it gives is left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -113,7 +114,15 @@ def _project(source: Rows, exprs: tuple[Expr, ...], needed: frozenset[int]) -> t
     if all(isinstance(exprs[i], Column) and not exprs[i].name for i in kept):  # type: ignore[attr-defined]
         return below, {i: places[exprs[i].index] for i in kept}  # type: ignore[attr-defined]
     fresh = tuple(_placed(exprs[i], places) for i in kept)
+    if isinstance(below, Aggregate) and not below.groups and _is_same(fresh, width(below)):
+        return below, {old: new for new, old in enumerate(kept)}
     return Project(below, fresh), {old: new for new, old in enumerate(kept)}
+
+
+def _is_same(exprs: Sequence[Expr], count: int) -> bool:
+    """Whether these are the columns below, all of them, as they stand."""
+    places = [expr.index if isinstance(expr, Column) else -1 for expr in exprs]
+    return places == list(range(count))
 
 
 def _join(join: HashJoin | LookupJoin, needed: frozenset[int]) -> tuple[Rows, Places]:
