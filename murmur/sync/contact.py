@@ -56,7 +56,7 @@ class Contact:
     member: Member
     backoff: Backoff
     open: Conversation | None = None
-    dialing: Conversation | None = None
+    dialing: list[Conversation] = field(default_factory=list)  # at several addresses at once
     next_dial_ms: int | None = None
     ways: list[str] = field(default_factory=list)  # addresses left to try before the next pause
     remembered: bool = False  # in the roster; else only tried, for a ticket
@@ -99,7 +99,7 @@ class Contact:
         if conversation is not None:
             state, address = "connected", conversation.link.address
         else:
-            state = "connecting" if self.dialing is not None else "waiting"
+            state = "connecting" if self.dialing else "waiting"
             address = self.member.addresses[0] if self.member.addresses else ""
         return PeerStatus(
             node_id=self.name,

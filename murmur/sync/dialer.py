@@ -1,7 +1,10 @@
-"""Dialing: one address of a contact after the other, then a pause that grows.
+"""Dialing: the addresses of a contact, each a little after the one before, then a growing pause.
 
-    next_dial_ms -> dial -> (look the name up) -> link -> contact.dialing
-                                               -> failed -> the next address, or a pause
+    next_dial_ms -> dial -> (look the name up) -> link -> contact.dialing, the next STAGGER_MS later
+                                               -> failed -> the next at once, or a pause
+
+As in Happy Eyeballs (RFC 8305) an address that does not answer costs a quarter of a second, not a
+timeout; of the links that come up the first one stays that shows the key which was dialed.
 
 Invariant: a contact that is neither open nor being dialed nor forgotten has a time for its next
 dial, also while a name is being looked up.
@@ -17,6 +20,7 @@ from murmur.sync.contact import Contact
 from murmur.sync.transport import Labour, Link, Transport, look_up
 
 DIAL_MS = 4_000  # one address, until the link is up
+STAGGER_MS = 250  # between the dials of two addresses
 
 
 class Dialer:
@@ -39,9 +43,11 @@ class Dialer:
         self._ended = True
 
     def dial(self, contact: Contact, now_ms: int) -> None:
-        """Try the contact's next address, unless it is connected or being dialed."""
+        """Try the contact's next address, unless it is connected."""
         contact.next_dial_ms = None
         if not self._may(contact):
+            return
+        if not contact.ways and contact.dialing:
             return
         if not contact.ways:
             member = contact.member
@@ -58,7 +64,7 @@ class Dialer:
         if numeric:
             self._dial_first(contact, numeric, now_ms)
             return
-        contact.next_dial_ms = now_ms + 2 * DIAL_MS
+        contact.next_dial_ms = now_ms + (STAGGER_MS if contact.ways else 2 * DIAL_MS)
         self._labour.submit(
             "names", partial(look_up, address), partial(self._found, contact, address)
         )
@@ -70,12 +76,11 @@ class Dialer:
             return
         if contact.ways:
             contact.next_dial_ms = now_ms  # the other addresses first
-        else:
+        elif not contact.dialing:
             contact.next_dial_ms = now_ms + contact.backoff.next_ms()
 
     def _may(self, contact: Contact) -> bool:
-        busy = contact.open is not None or contact.dialing is not None
-        return not (busy or contact.forgotten or self._ended)
+        return not (contact.open is not None or contact.forgotten or self._ended)
 
     def _found(
         self,
@@ -101,5 +106,7 @@ class Dialer:
                 reason = f"{address}: {error.strerror or error}"
             else:
                 self._begun(contact, link, now_ms)
+                if contact.ways:
+                    contact.next_dial_ms = now_ms + STAGGER_MS
                 return
         self.failed(contact, reason, now_ms)

@@ -150,7 +150,7 @@ class Mesh:
             return
         contact.answers.append(answer)
         contact.ways.clear()
-        if contact.dialing is None:
+        if not contact.dialing:
             self._dialer.dial(contact, now_ms)
 
     def forget_answer(self, node_id: bytes, answer: Answer) -> str:
@@ -162,10 +162,7 @@ class Mesh:
             contact.answers.remove(answer)
         if not contact.remembered and not contact.answers and contact.open is None:
             self._forget(contact)
-            if contact.dialing is not None:
-                self._conversations.pop(contact.dialing.link, None)
-                contact.dialing.session.lose()
-                contact.dialing.link.close("nobody waits for it any more")
+            self._give_up_dials(contact, "nobody waits for it any more")
         return contact.last_error or "no answer"
 
     def wait(self, wait: Wait) -> None:
@@ -206,7 +203,8 @@ class Mesh:
             conversation.link.close(reason)
         self._conversations.clear()
         for contact in self.contacts.values():
-            contact.open = contact.dialing = contact.next_dial_ms = None
+            contact.open = contact.next_dial_ms = None
+            contact.dialing.clear()
             contact.reply(None, Closed(reason))
 
     # -- what the loop feeds
@@ -288,17 +286,33 @@ class Mesh:
             batches=self._batches,
             local=scheme_of(link.address) == LOCAL,
         )
-        contact.dialing = Conversation(link, session, now_ms, contact)
-        self._conversations[link] = contact.dialing
+        conversation = Conversation(link, session, now_ms, contact)
+        contact.dialing.append(conversation)
+        self._conversations[link] = conversation
 
     def _reached(self, conversation: Conversation, now_ms: int) -> None:
         """The link of a dial is up: is it whom we dialed?"""
         if conversation.link.peer_id == conversation.session.remote_id:
             conversation.up = True
+            assert conversation.contact is not None
+            self._give_up_dials(conversation.contact, "another address was faster", conversation)
             return
         conversation.link.close("not the node that was dialed")
         reason = f"another node answers at {conversation.link.address}"
         self._lost(conversation, p.CLOSING, reason, now_ms)
+
+    def _give_up_dials(
+        self, contact: Contact, reason: str, but: Conversation | None = None
+    ) -> None:
+        """End the dials of a contact that are under way, but for one."""
+        for conversation in contact.dialing:
+            if conversation is not but:
+                self._conversations.pop(conversation.link, None)
+                conversation.session.lose()
+                conversation.link.close(reason)
+        contact.dialing = [but] if but is not None else []
+        if but is not None:
+            contact.next_dial_ms = None
 
     # -- from link to conversation
 
@@ -430,8 +444,8 @@ class Mesh:
         addresses = tuple(dict.fromkeys(found + contact.member.addresses))[: m.MAX_ADDRESSES]
         contact.member = replace(contact.member, addresses=addresses, replica=hello.replica)
         contact.open, contact.next_dial_ms = conversation, None
-        if contact.dialing is conversation:
-            contact.dialing = None  # else that goes on: the tie is settled when it opens too
+        if conversation in contact.dialing:
+            contact.dialing.remove(conversation)  # others go on: a tie is settled when they open
         contact.met = True
         contact.last_error = ""
         contact.ways.clear()
@@ -599,8 +613,8 @@ class Mesh:
         contact = conversation.contact
         if contact is None:
             return
-        if contact.dialing is conversation:
-            contact.dialing = None
+        if conversation in contact.dialing:
+            contact.dialing.remove(conversation)
         elif contact.open is conversation:
             contact.open = None
             self._tell_links()
@@ -608,7 +622,7 @@ class Mesh:
             self._on_notice("disconnected", contact.name, reason)
             if now_ms - (conversation.session.opened_ms or 0) >= STABLE_MS:
                 contact.backoff.reset()
-        if contact.open is not None or contact.dialing is not None or self._ended:
+        if contact.open is not None or self._ended:
             return
         if code in REFUSALS:
             contact.reply(None, PeerError(reason))

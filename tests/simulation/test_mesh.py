@@ -13,7 +13,7 @@ import pytest
 
 from murmur.errors import Closed, InvalidInput, PeerError
 from murmur.sync.contact import Wait
-from murmur.sync.dialer import DIAL_MS
+from murmur.sync.dialer import DIAL_MS, STAGGER_MS
 from murmur.sync.identity import Identity
 from murmur.sync.peer import Timing
 from murmur.sync.roster import Member
@@ -175,8 +175,24 @@ def test_all_addresses_are_tried_before_waiting() -> None:
     a, b = Host(net, "a"), Host(net, "b")
     ticket = replace(a.ticket(), addresses=("10.9.9.9:1", "10.9.9.8:1", a.address))
     answer = connect(b, ticket)
-    net.run(2 * DIAL_MS + 1000)
+    net.run(2 * STAGGER_MS + 1000)  # an address that is silent holds up the next one but little
     assert answer.info is not None
+    net.run(2 * DIAL_MS)
+    assert len(b.mesh._conversations) == 1
+    assert b.mesh.connected()
+
+
+def test_of_two_addresses_that_answer_the_slower_link_is_let_go() -> None:
+    net = Network(3, Weather(latency_ms=(400, 450)))
+    a, b = Host(net, "a"), Host(net, "b")
+    answer = connect(b, replace(a.ticket(), addresses=(a.address, a.address + "0", a.address)))
+    dialed = [link for link in b.transport.links if link.dialed]  # type: ignore[union-attr]
+    assert len(dialed) == 1
+    net.run(STAGGER_MS + 10)
+    assert len(b.mesh._conversations) == 2
+    net.run(5_000)
+    assert answer.info is not None
+    assert len(b.mesh._conversations) == len(a.mesh._conversations) == 1
 
 
 def test_giving_up_forgets_the_peer() -> None:
