@@ -13,6 +13,7 @@ The tree is PEP 249's, and below it each class is named for what the caller does
           Conflict                retry the transaction
           Locked                  another process owns the directory
           Poisoned                a sync failed: close, and open again
+          Trimmed                 the log no longer holds it: take a snapshot
           Timeout                 wait longer, or look at the peers
           Interrupted             somebody else ended the statement
           PeerError               drop the peer
@@ -115,6 +116,13 @@ class Conflict(OperationalError):
 
 class Locked(OperationalError):
     """Another process owns the directory; the message names its pid."""
+
+
+class Trimmed(OperationalError):
+    """The log no longer holds the transactions that were asked for, or never did.
+
+    They are in the state: take a snapshot of that. A reading of the log may be begun again.
+    """
 
 
 class Poisoned(OperationalError):

@@ -144,6 +144,8 @@ class CatalogDerivation:
     `compile_text` reads the expressions of indexes and generated columns (expressions.py).
     """
 
+    definitions = CATALOG
+
     def __init__(self, compile_text: Compile = no_compiler) -> None:
         self._compile = compile_text
 

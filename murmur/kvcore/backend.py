@@ -14,9 +14,9 @@ Invariant: the tree that BACKEND names is whole, whenever it is looked at.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 from murmur.errors import Corruption, InvalidInput
 from murmur.kvcore.lineage import REPLICA_FILE, encode_lines, read_lines
@@ -97,6 +97,23 @@ class KeyTree(Protocol):
 
     def flush(self, mark: bytes) -> None:
         """Make what was written durable, with its mark."""
+        ...
+
+    def prepare(
+        self, entries: Iterable[tuple[bytes, bytes | None]], pause: Callable[[], None] = ...
+    ) -> Any:
+        """Get many entries in key order ready for `adopt`; to be closed."""
+        ...
+
+    def adopt(
+        self,
+        prepared: Any,
+        above: Sequence[tuple[bytes, bytes | None]],
+        mark: bytes,
+        attachment: object,
+        flushed: bytes,
+    ) -> int:
+        """Take them in at once, and more above them, with their mark and attachment."""
         ...
 
     def compact(self) -> None:

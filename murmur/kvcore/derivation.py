@@ -28,6 +28,12 @@ class CellChange(NamedTuple):
 class Derivation(Protocol):
     """What the catalog implements; its state is opaque here, immutable, part of each snapshot."""
 
+    @property
+    def definitions(self) -> bytes:
+        """What the keys begin with of which the state is made. They come before all other records,
+        and where many change, as with a snapshot, in one call."""
+        ...
+
     def load(self, view: View) -> object:
         """The state that belongs to the keyspace."""
         ...

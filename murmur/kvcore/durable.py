@@ -42,6 +42,14 @@ class Durable:
             for listener in tuple(self.listeners):
                 listener()
 
+    def jump(self, vector: Mapping[bytes, int]) -> None:
+        """A snapshot was joined, durably: this goes with the position from now on."""
+        with self._lock:
+            assert not self._noted, "a snapshot is joined when all before it is durable"
+            self.vector = vector
+        for listener in tuple(self.listeners):
+            listener()
+
     def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call this after the position has moved; what ends that."""
         self.listeners.append(listener)

@@ -42,11 +42,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from typing import NoReturn
 
-from murmur.errors import Closed, Corruption, InvalidInput, Poisoned
+from murmur.errors import Closed, Corruption, InvalidInput, Poisoned, Trimmed
 from murmur.kvcore import segment as segments_of
+from murmur.kvcore.floor import Floor
 from murmur.kvcore.frame import ADMITTED, BATCH, FRAME_SIZE, PARKED, scan
 from murmur.kvcore.kernel import Appender
 from murmur.kvcore.log_recovery import TornTail, full_path, recover
+from murmur.kvcore.record import origin
 from murmur.kvcore.reserve import RESERVE, Reserve
 from murmur.kvcore.segment import (
     DIRECTORY,
@@ -60,7 +62,7 @@ from murmur.kvcore.segment import (
     read_footer,
     survey,
 )
-from murmur.kvcore.storage import AppendFile, Problem, Storage, cannot_preallocate
+from murmur.kvcore.storage import AppendFile, Problem, ReadFile, Storage, cannot_preallocate
 
 __all__ = ["ADMITTED", "BATCH", "PARKED", "Log", "TornTail"]
 
@@ -86,6 +88,7 @@ class Log:
     ) -> None:
         """Only for `Log.open`."""
         self.torn = torn
+        self.floor = Floor()  # which records it lacks; replaced as a whole by its owner
         self._storage = storage
         self._segment_bytes = segment_bytes
         self._writing = threading.Lock()
@@ -114,20 +117,24 @@ class Log:
         segment_bytes: int = SEGMENT_BYTES,
         clean_end: int | None = None,
         trimmed: int = 0,
+        floor: Floor | None = None,
     ) -> Log:
         """Open or create the log; raises Corruption rather than drop what was durable.
 
         `clean_end`: all before this position is known to be durable, so it must be there.
-        `trimmed`: what lies before this position may be gone.
+        `trimmed`: what lies before this position may be gone. `floor` says which records are.
         """
         recovered = recover(storage, clean_end=clean_end or 0, trimmed=trimmed)
-        return cls(
+        log = cls(
             storage,
             recovered.segments,
             segment_bytes=segment_bytes,
             torn=recovered.torn,
             footed=recovered.footed,
         )
+        if floor is not None:
+            log.floor = floor
+        return log
 
     @property
     def start(self) -> int:
@@ -280,12 +287,15 @@ class Log:
     def read(self, start: int, stop: int | None = None) -> Iterator[tuple[int, int, bytes]]:
         """(position after, kind, record) of the frames from start to stop (default: the end now).
 
-        Beside writers, stop at `durable` or before: what is behind it may still be rewound.
+        Beside writers, stop at `durable` or before: what is behind it may still be rewound. Raises
+        Trimmed, at once or on the way, if what it reads is being removed.
         """
         self._check_open()
         segments = self.segments
         end = segments[-1].end
-        assert segments[0].start <= start <= end, (segments[0].start, start, end)
+        if start < segments[0].start:
+            raise Trimmed(f"the log of {self._storage.path} begins at {segments[0].start} by now")
+        assert start <= end, (segments[0].start, start, end)
         return self._read(segments, start, end if stop is None else min(stop, end))
 
     def missing(
@@ -293,12 +303,28 @@ class Log:
     ) -> Iterator[tuple[int, bytes]]:
         """(position after, record) of the admitted records with seq > have.get(replica, 0).
 
-        In log order, up to stop (as in `read`); blocks without any are not read.
+        In log order, up to stop (as in `read`); blocks without any are not read. Raises Trimmed,
+        at once or on the way, if some of them are not in the log: below the floor.
         """
         self._check_open()
         segments = self.segments
+        self._check_served(have)
         end = segments[-1].end
         return self._missing(segments, dict(have), end if stop is None else min(stop, end))
+
+    def find(self, replica: bytes, seq: int) -> bytes | None:
+        """The admitted record of this dot; None if it is not in the log."""
+        self._check_open()
+        for segment in self.segments:
+            begin = segment.start
+            for block in segment.sealed().blocks:
+                first, last = block.ranges.get(replica, (1, 0))
+                if first <= seq <= last:
+                    for _, kind, record in self._read((segment,), begin, block.stop):
+                        if kind == ADMITTED and origin(record) == (replica, seq):
+                            return record
+                begin = block.stop
+        return None
 
     def check(self) -> Iterator[Problem]:
         """Read every byte, and tell what is wrong; not to be run beside `rewind`."""
@@ -319,7 +345,7 @@ class Log:
         for segment in segments:
             begin, end = max(start, segment.start), min(stop, segment.end)
             if begin < end:
-                with closing(self._storage.open(segment.name)) as file:
+                with closing(self._opened(segment)) as file:
                     path = full_path(self._storage, segment)
                     for after, kind, _, record in scan(file, path, begin, end, segment.shift):
                         yield after, kind, record
@@ -329,9 +355,21 @@ class Log:
     ) -> Iterator[tuple[int, bytes]]:
         for segment in segments:
             if segment.start < stop and segment.holds_more_than(have):
-                with closing(self._storage.open(segment.name)) as file:
+                with closing(self._opened(segment)) as file:
                     path = full_path(self._storage, segment)
                     yield from lacking(file, path, segment, stop, have)
+
+    def _check_served(self, have: Mapping[bytes, int]) -> None:
+        if not self.floor.serves(have):
+            raise Trimmed(f"the log of {self._storage.path} lacks some of what was asked for")
+
+    def _opened(self, segment: Segment) -> ReadFile:
+        try:
+            return self._storage.open(segment.name)
+        except FileNotFoundError:
+            if segment.start >= self.start:
+                raise
+            raise Trimmed(f"{segment.name} of {self._storage.path} was removed meanwhile") from None
 
     def _check_segment(self, segment: Segment, path: str, *, closed: bool) -> Iterator[Problem]:
         with closing(self._storage.open(segment.name)) as file:

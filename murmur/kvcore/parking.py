@@ -65,6 +65,14 @@ class Parking:
                 entries[_key(record)] = None
         return list(entries.items())
 
+    def covered(self, vector: VersionVector) -> list[bytes]:
+        """Those that are among what the vector has seen: they came in with a snapshot."""
+        return [
+            record
+            for (replica, seq), record in self._records.items()
+            if vector.get(replica, 0) >= seq
+        ]
+
     def add(self, record: bytes) -> None:
         """Remember it."""
         self._records[origin(record)] = record

@@ -58,6 +58,23 @@ class Recent:
                         f"{key[:24].hex()}{'…' if len(key) > 24 else ''}); run it again"
                     )
 
+    def since(self, sequence: int) -> set[bytes] | None:
+        """Which keys changed after this sequence, at which somebody in `open` began; None if too
+        many did."""
+        if sequence < self._forgotten:
+            return None
+        changed: set[bytes] = set()
+        for committed, keys in self._commits:
+            if committed > sequence:
+                changed |= keys
+        return changed
+
+    def forget(self, sequence: int) -> None:
+        """So much changed with this sequence that no open transaction may need what was before."""
+        self._commits.clear()
+        self._bytes = 0
+        self._forgotten = sequence
+
     def _remember(self, sequence: int, keys: set[bytes]) -> None:
         self._commits.append((sequence, keys))
         self._bytes += _weight(keys)

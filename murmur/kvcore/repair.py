@@ -2,14 +2,15 @@
 
     repair("data", "data.repaired")  ->  Report(saved=..., losses=[Loss(...), ...])
 
-A replica's log has all that its tree holds, so its tree is left out and made anew from the log at
-the next opening, as far as that is good (repair_log.py). Where there is no such log, the tables are
-saved, table by table and block by block: a block whose checksum is right, whatever else is wrong
-with its file; nothing is taken that does not have the checksum its index, or its reference, gives.
-An index that is damaged is read from its end, where its handles stand: each proves itself by the
-block it points to. Levels and mark stay as the manifest says, so newer values stay above older
-ones; without a readable manifest the files' numbers tell, roughly, what is newer, and the mark is
-where the log begins. What else lies beside the tree is copied as it is.
+A replica's log has all that its tree holds, unless it has a floor (floor.py): so the tree is left
+out and made anew from the log at the next opening, as far as that is good (repair_log.py). Where
+there is no such log, the tables are saved, table by table and block by block: a block whose
+checksum is right, whatever else is wrong with its file; nothing is taken that does not have the
+checksum its index, or its reference, gives. An index that is damaged is read from its end, where
+its handles stand: each proves itself by the block it points to. Levels and mark stay as the
+manifest says, so newer values stay above older ones; without a readable manifest the files' numbers
+tell, roughly, what is newer, and the mark is where the log begins. What else lies beside the tree
+is copied as it is.
 
 Where a block is lost, an older value of its keys may appear again, deleted ones too: each loss says
 in which range of keys. The damaged directory is only read.
@@ -27,6 +28,7 @@ from zlib import crc32
 
 from murmur.errors import Corruption, InvalidInput, UnknownFormat
 from murmur.kvcore.engine import decode_mark, encode_mark
+from murmur.kvcore.floor import FLOOR_FILE
 from murmur.kvcore.ingest import table_info
 from murmur.kvcore.kernel import Entry, Memtable, Output, Table, TableInfo, ValueFile, write_tables
 from murmur.kvcore.kernel.pure.block import Malformed, Reference, decode_block
@@ -126,7 +128,9 @@ class _Repair:
         log = None
         if self._source.exists(LOG):
             log = save_log(self._source, self._target, self._lose)
-        if self._source.exists(REPLICA_FILE) and log is not None and log.start == 0:
+        # A log with a floor lacks records: its tree holds what it does not.
+        speaks = log is not None and log.start == 0 and not self._source.exists(FLOOR_FILE)
+        if self._source.exists(REPLICA_FILE) and log is not None and speaks:
             self._report.rebuilt = True
             self._copy_the_rest([] if log.whole else [CLEAN_FILE])
             return self._report

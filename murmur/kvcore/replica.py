@@ -26,25 +26,37 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from murmur.errors import (
     Closed,
     Corruption,
     Forked,
     InvalidInput,
+    PeerError,
     ProtocolViolation,
     Unsupported,
 )
 from murmur.kvcore.admission import Group
+from murmur.kvcore.adoption import Adoption
 from murmur.kvcore.backend import LSM, KeyTree, open_tree, record_backend, settle_backend
 from murmur.kvcore.backup import Backup, Generation, whole_items
 from murmur.kvcore.causality import VersionVector, dominates
-from murmur.kvcore.clock import LAST_STAMP, MAX_SKEW_MS, Clock, HybridClock, SystemClock
+from murmur.kvcore.clock import (
+    LAST_STAMP,
+    MAX_SKEW_MS,
+    Clock,
+    HybridClock,
+    SystemClock,
+    stamp_datetime,
+)
 from murmur.kvcore.derivation import Derivation
 from murmur.kvcore.durable import Durable
+from murmur.kvcore.export import Export, Manifest
+from murmur.kvcore.floor import read_floor, write_floor
+from murmur.kvcore.join import KINDS
 from murmur.kvcore.kernel import Entry
 from murmur.kvcore.kernel.blocks import RowBlock
 from murmur.kvcore.lineage import close_lineage, open_lineage
@@ -60,6 +72,7 @@ from murmur.kvcore.record import (
     Malformed,
     Operation,
     decode,
+    decode_head,
     deletes,
     digest,
     encode,
@@ -67,10 +80,12 @@ from murmur.kvcore.record import (
 )
 from murmur.kvcore.record import Transaction as Decoded
 from murmur.kvcore.snapshot import Published, Snapshot
+from murmur.kvcore.spool import Spool
 from murmur.kvcore.storage import Problem, Storage
 from murmur.kvcore.syncer import Syncer
 from murmur.kvcore.transaction import Transaction
 from murmur.kvcore.tree import Tree
+from murmur.kvcore.trimming import tips_within, trimmable
 from murmur.kvcore.verify import state_hash, verify
 from murmur.kvcore.writer import NativeAuthor, native_author
 
@@ -117,6 +132,7 @@ class Replica:
         self._closed = False
         # What is being written: where the log stood, and the batch for the tree.
         self._in_flight: tuple[int, Sequence[Entry]] | None = None
+        self._joining: Mark | None = None  # a snapshot is being joined, up to this mark
         self._recent = Recent()
         self._owner = storage.lock()
         self._syncer: Syncer | None = None
@@ -134,11 +150,23 @@ class Replica:
                 before_install=self._before_install,
             )
             mark = self._read_mark()
+            floor = read_floor(storage)
             self.log = Log.open(
                 storage,
                 segment_bytes=segment_bytes,
                 clean_end=max(lineage.clean_end or 0, mark.position) or None,
+                trimmed=floor.start,
+                floor=floor,
             )
+            self.log.trim(floor.start)  # what was interrupted
+            if mark.position < self.log.start:
+                raise Corruption(
+                    f"{storage.path}/tree",
+                    0,
+                    f"the tree stands at position {mark.position}, the log was trimmed up to "
+                    f"{self.log.start}: what lay between is lost here; restore a backup, or join "
+                    "the group again with a new directory",
+                )
             if self.log.end < mark.position:
                 raise Corruption(
                     f"{storage.path}/log",
@@ -384,6 +412,177 @@ class Replica:
     def parked(self) -> list[ParkedRecord]:
         """The records that wait for the clock, by author and sequence number."""
         return self.parking.listing()
+
+    # Snapshots for others, and from them -------------------------------
+
+    @property
+    def floor(self) -> Mapping[bytes, int]:
+        """For each author, up to which of its transactions the log may lack some."""
+        return self.log.floor.missing
+
+    def export(self, pause: Callable[[], None] = lambda: None) -> Export:
+        """All replicated state of this moment, durable, for a replica that lacks much of it.
+
+        Reads the whole state; `pause` is called now and then. To be closed.
+        """
+        self._usable()
+        with self._lock:
+            self._enter()
+            snapshot = self.snapshot()
+            tips, stamp = dict(self._tips), self._hlc.last
+        try:
+            self.log.sync(snapshot.position)
+        except BaseException:
+            snapshot.close()
+            raise
+        self._advance_durable()
+        return Export(snapshot, tips, stamp, pause)
+
+    def adopt(self, spool: Spool, pause: Callable[[], None] = lambda: None) -> None:
+        """Join a whole snapshot that was fetched into what this replica holds (adoption.py).
+
+        Reading and writing go on meanwhile, but for the last moment; `pause` is called now and
+        then. Raises ProtocolViolation if the snapshot is none or tells of a fork, PeerError if it
+        cannot be taken in now (its clock is ahead, another release made it), OSError (a full disk):
+        then nothing has changed.
+        """
+        self._usable()
+        assert spool.manifest is not None
+        assert spool.whole, "the snapshot is not whole"
+        with ExitStack() as parts:
+            with self._lock:
+                self._enter()
+                self._check_acceptable(spool.manifest)
+                own = parts.enter_context(self.snapshot())
+                self._recent.open[id(own)] = own.sequence  # from here on, changes are remembered
+                parts.callback(self._recent.open.pop, id(own))
+            adoption = self._prepare(parts, own, spool, pause)
+            prepared = parts.enter_context(closing(self._tree.prepare(adoption.entries(), pause)))
+            with self._lock:
+                self._enter()
+                self._check_acceptable(spool.manifest)
+                changed = self._recent.since(own.sequence)
+                if changed is None or adoption.outdated(changed):
+                    # Once more, with nobody writing: definitions changed, which is rare.
+                    own = parts.enter_context(self.snapshot())
+                    adoption = self._prepare(parts, own, spool, lambda: None)
+                    again = self._tree.prepare(adoption.entries())
+                    prepared = parts.enter_context(closing(again))
+                    changed = set()
+                self._take_in(adoption, prepared, changed)
+        self._changed()
+
+    def compare(self, tips: Mapping[bytes, tuple[int, bytes]]) -> None:
+        """See that nobody's newest records (author: seq, hash) are another history's than ours.
+
+        Raises ProtocolViolation for a fork. Where the author's next record was trimmed, or is not
+        here, nothing can be said.
+        """
+        self._usable()
+        with self._lock:
+            self._enter()
+            self._compare(tips)
+
+    def trim(self, stable: VersionVector, *, keep_bytes: int, before_ms: int | None = None) -> int:
+        """Remove the log's oldest segments that nobody needs; how many bytes they were.
+
+        Those that the tree has flushed and of which `stable`, what every member holds, covers all:
+        the oldest ones, as long as more than `keep_bytes` would be left, or they are stamped before
+        `before_ms` (since 1970) to the last. The snapshot of the tree stands for what is gone.
+        """
+        self._usable()
+        flushed = self._read_mark().position
+        gone = trimmable(self.log, flushed, stable, keep_bytes=keep_bytes, before_ms=before_ms)
+        if gone is None:
+            return 0
+        start, stop = gone
+        tips = tips_within(self.log, start, stop)
+        with self._lock:
+            self._enter()
+            floor = self.log.floor.trimmed(stop, tips)
+            write_floor(self.storage, floor)
+            self.log.floor = floor
+            self.log.trim(stop)
+        return stop - start
+
+    def _prepare(
+        self, parts: ExitStack, own: Snapshot, spool: Spool, pause: Callable[[], None]
+    ) -> Adoption:
+        adoption = Adoption(self.storage, own, spool, self.derivation, pause)
+        parts.callback(adoption.close)
+        adoption.prepare()
+        return adoption
+
+    def _check_acceptable(self, manifest: Manifest) -> None:
+        """Raise unless the snapshot can be true beside this replica's history, and now."""
+        if manifest.kinds != KINDS:
+            raise PeerError(
+                f"the snapshot is of a release that knows {manifest.kinds} kinds of operation, "
+                f"this one knows {KINDS}: take one from a peer of the same release"
+            )
+        if manifest.stamp > LAST_STAMP or self._hlc.is_wild(manifest.stamp):
+            raise PeerError(
+                f"the snapshot holds a transaction stamped {stamp_datetime(manifest.stamp)}, too "
+                "far ahead of this clock; it is taken in when its time has come"
+            )
+        mine = manifest.tips.get(self.id, NO_TIP).seq
+        if mine > self._tips.get(self.id, NO_TIP).seq:
+            raise ProtocolViolation(
+                f"the snapshot holds {mine} transactions of this replica {self.id.hex()}, which "
+                f"has written {self._tips.get(self.id, NO_TIP).seq}: its directory was put back "
+                "to an earlier state"
+            )
+        self._compare({replica: (tip.seq, tip.hash) for replica, tip in manifest.tips.items()})
+
+    def _compare(self, tips: Mapping[bytes, tuple[int, bytes]]) -> None:
+        for replica, (seq, theirs) in tips.items():
+            own = self._tips.get(replica, NO_TIP)
+            if seq == own.seq and theirs != own.hash:
+                raise _fork(replica, seq)
+            if seq < own.seq:
+                following = self.log.find(replica, seq + 1)
+                if following is not None and decode_head(following)[0].previous != theirs:
+                    raise _fork(replica, seq)
+
+    def _take_in(self, adoption: Adoption, prepared: Any, changed: set[bytes]) -> None:
+        """Make the join the state; in the critical section."""
+        published, manifest = self._published, adoption.manifest
+        above, state = adoption.settle(changed, _Latest(self._tree), published.vector)
+        brought = {
+            replica: tip
+            for replica, tip in manifest.tips.items()
+            if tip.seq > self._tips.get(replica, NO_TIP).seq
+        }
+        vector = {**published.vector, **{replica: tip.seq for replica, tip in brought.items()}}
+        unparked = self.parking.covered(vector)
+        above += self.parking.entries([], unparked)
+        stamp = max(self._hlc.last, manifest.stamp)
+        mark = Mark(published.position, stamp, {**self._tips, **brought})
+        # First: if it comes to nothing, peers are told of less than there is.
+        floor = self.log.floor.joined(brought)
+        write_floor(self.storage, floor)
+        self.log.floor = floor
+        self._joining = mark
+        self._tree.adopt(
+            prepared,
+            above,
+            encode_mark(mark),
+            Published(vector, state, published.position),
+            self._mark(),
+        )
+        self._joined(mark)
+
+    def _joined(self, mark: Mark) -> None:
+        """Let all else know what the tree holds since a snapshot was joined. To be repeated."""
+        vector = self._published.vector
+        for record in self.parking.covered(vector):
+            self.parking.discard(record)
+        self._tips.update(mark.tips)
+        self._hlc.observe(mark.stamp)
+        with self._tree.snapshot() as snapshot:
+            self._recent.forget(snapshot.sequence)
+        self._durable.jump(vector)
+        self._joining = None
 
     # Durability --------------------------------------------------------
 
@@ -682,6 +881,10 @@ class Replica:
 
     def _settle(self) -> None:
         """Finish or undo what an exception interrupted."""
+        if self._joining is not None:
+            joining, self._joining = self._joining, None
+            if self._tree.mark == encode_mark(joining):
+                self._joined(joining)
         if self._in_flight is None:
             return
         start, batch = self._in_flight

@@ -25,7 +25,17 @@ class Published(NamedTuple):
 class Snapshot:
     """The keyspace, the vector and the derivation's state of one moment."""
 
-    __slots__ = ("_tree", "chunks", "get", "look", "scan", "sequence", "state", "vector")
+    __slots__ = (
+        "_tree",
+        "chunks",
+        "get",
+        "look",
+        "position",
+        "scan",
+        "sequence",
+        "state",
+        "vector",
+    )
 
     def __init__(self, tree: TreeView) -> None:
         published = tree.attachment
@@ -42,6 +52,7 @@ class Snapshot:
         self.sequence = tree.sequence
         self.vector = published.vector
         self.state = published.state
+        self.position = published.position  # of the log, up to which it is in the snapshot
 
     def close(self) -> None:
         """Let go of the files and versions that only this snapshot needs."""

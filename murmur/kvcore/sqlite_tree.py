@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from types import TracebackType
@@ -143,6 +143,31 @@ class SqliteSnapshot:
             for row in rows:
                 yield row[0], row[1]
         self._opened()
+
+
+class PreparedEntries(NamedTuple):
+    """Entries that wait for `SqliteTree.adopt`."""
+
+    entries: Iterable[Entry]
+    pause: Callable[[], None]
+
+    def under(self, above: Sequence[Entry]) -> Iterator[Entry]:
+        """These entries, and those above, in key order."""
+        left = iter(above)
+        upper = next(left, None)
+        for entry in self.entries:
+            self.pause()
+            while upper is not None and upper[0] < entry[0]:
+                yield upper
+                upper = next(left, None)
+            if upper is None or upper[0] != entry[0]:
+                yield entry
+        while upper is not None:
+            yield upper
+            upper = next(left, None)
+
+    def close(self) -> None:
+        """There is nothing to remove."""
 
 
 class SqliteTree:
@@ -295,6 +320,42 @@ class SqliteTree:
             del state  # and with it, if no snapshot holds it, the old base
             with self._poisoning():
                 self._settle()
+
+    def prepare(
+        self, entries: Iterable[Entry], pause: Callable[[], None] = lambda: None
+    ) -> PreparedEntries:
+        """Hold entries in key order (None deletes), which are read when they are adopted."""
+        self._usable()
+        return PreparedEntries(entries, pause)
+
+    def adopt(
+        self,
+        prepared: PreparedEntries,
+        above: Sequence[Entry],
+        mark: bytes,
+        attachment: object,
+        flushed: bytes,
+    ) -> int:
+        """Take in what was prepared, and entries in key order above it, at once; the sequence.
+
+        What is in memory is flushed first, with the mark `flushed`. Then one transaction of the
+        file moves the mark and brings all entries; they are published with the attachment.
+        """
+        self.flush(flushed)
+        with self._filing:
+            self._before_install(mark)
+            sequence = self._state.sequence + 1
+            with self._poisoning():
+                written = self._file.flush(prepared.under(above), sequence, mark)
+                self._counts["bytes_flushed"] += written
+                base = self._file.base()
+                with self._changing:
+                    memtable = Memtable(sequence)
+                    reads = Reads((memtable,), (), {})
+                    self._state = _State(sequence, attachment, memtable, reads, base)
+            with self._poisoning():
+                self._settle()
+            return sequence
 
     def compact(self) -> None:
         """Write the file anew, without the room that deletions have left in it."""

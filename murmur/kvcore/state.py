@@ -142,15 +142,20 @@ class Head:
                 self.state = state._replace(frozen=(joined,))
 
     def install(
-        self, version: Version, flushed: Frozen | None = None, sequence: int | None = None
+        self,
+        version: Version,
+        flushed: Frozen | None = None,
+        sequence: int | None = None,
+        attachment: object = None,
     ) -> None:
         """Read from the next version on, which holds what was in the flushed memtables.
 
-        A sequence is published with it, if it brings something new.
+        A sequence is published with it, if it brings something new, and perhaps an attachment.
         """
         with self.lock:
-            now, attachment, memtable, sealed, frozen, _, _ = self.state
+            now, attached, memtable, sealed, frozen, _, _ = self.state
             sequence = now if sequence is None else sequence
+            attachment = attached if attachment is None else attachment
             if flushed is not None:
                 assert frozen[-1] is flushed, "memtables are flushed in their order"
                 frozen = frozen[:-1]

@@ -23,20 +23,22 @@ Invariants:
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from murmur.errors import Closed, InvalidInput
 from murmur.kvcore.backup import Backup, Generation, Item, tree_items
 from murmur.kvcore.census import census
 from murmur.kvcore.figures import SAMPLE, Histogram
 from murmur.kvcore.ingest import Source, validated
-from murmur.kvcore.kernel import Entry, Latest, Memtable
+from murmur.kvcore.kernel import Entry, Latest, Memtable, TableInfo
 from murmur.kvcore.loads import BlockBatch
 from murmur.kvcore.manifest import encode_manifest
 from murmur.kvcore.options import Options
+from murmur.kvcore.prepared import Prepared
 from murmur.kvcore.pressure import LEAST_NAP_S, Pace, SystemPace
 from murmur.kvcore.state import Head, State
 from murmur.kvcore.storage import Problem, Storage
@@ -66,6 +68,17 @@ class ScanPrefix(Protocol):
     def __call__(
         self, prefix: bytes, *, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]: ...
+
+
+class PreparedTables(NamedTuple):
+    """Tables that wait for `Tree.adopt`."""
+
+    files: Prepared
+    infos: Sequence[TableInfo]
+
+    def close(self) -> None:
+        """Remove them, unless they were adopted."""
+        self.files.close()
 
 
 class Tree:
@@ -251,7 +264,44 @@ class Tree:
             if left.info.last >= right.info.first:
                 raise InvalidInput(f"{left.name} and {right.name} overlap")
         self.flush(mark)
-        return self._upkeep.ingest(sources) if sources else self._head.state.sequence
+        if not sources:
+            return self._head.state.sequence
+        return self._upkeep.ingest(lambda running: self._work.ingest(sources, running))
+
+    def prepare(
+        self, entries: Iterable[Entry], pause: Callable[[], None] = lambda: None
+    ) -> PreparedTables:
+        """Write tables of entries in key order (None deletes) ahead, for `adopt`; from any thread.
+
+        `pause` is called now and then. Close what is not adopted: then its files are removed.
+        """
+        self._usable()
+        prepared = Prepared(self._store, self.options)
+        try:
+            infos = prepared.write(entries, self._head.state.version.deepest, pause)
+        except BaseException:
+            prepared.close()
+            raise
+        return PreparedTables(prepared, infos)
+
+    def adopt(
+        self,
+        prepared: PreparedTables,
+        above: Sequence[Entry],
+        mark: bytes,
+        attachment: object,
+        flushed: bytes,
+    ) -> int:
+        """Take in what was prepared, and entries in key order above it, at once; the sequence.
+
+        What is in memory is flushed first, with the mark `flushed`. Then one manifest edit moves
+        the mark and brings all entries; they are published with the attachment.
+        """
+        self._usable()
+        self.flush(flushed)
+        return self._upkeep.ingest(
+            partial(self._work.adopt, prepared.files, prepared.infos, above, mark, attachment)
+        )
 
     def full(self) -> bool:
         """Whether the memtable has reached its budget and should be rotated."""

@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
@@ -40,7 +40,6 @@ from typing import TypeVar
 
 from murmur.errors import Closed, Corruption, Poisoned
 from murmur.kvcore.compaction import Plan, clearing, everything, pick
-from murmur.kvcore.ingest import Source
 from murmur.kvcore.kernel import eager
 from murmur.kvcore.options import Options
 from murmur.kvcore.pressure import STOP, Pace
@@ -64,7 +63,7 @@ class _Stopped(BaseException):
 class _Ingesting:
     """Tables on their way in, and what became of it."""
 
-    sources: Sequence[Source]
+    take: Callable[[Callable[[], Collection[Plan]]], int]
     sequence: int = 0
     error: BaseException | None = None
 
@@ -177,13 +176,13 @@ class Upkeep:
             lambda: (self._compaction_full or self._sweep_full) is not None or self._idle() or None
         )
 
-    def ingest(self, sources: Sequence[Source]) -> int:
+    def ingest(self, take: Callable[[Callable[[], Collection[Plan]]], int]) -> int:
         """Let tables from elsewhere in, when all is flushed; the sequence they are published at.
 
-        The caller waits, and no other write goes before, even if he is interrupted: it is done in
-        the flushing thread, whole, or not at all.
+        `take` is given what tells of running merges. The caller waits, and no other write goes
+        before, even if he is interrupted: it is done in the flushing thread, whole, or not at all.
         """
-        ingesting = _Ingesting(sources)
+        ingesting = _Ingesting(take)
         with self._head.lock:
             self._ingesting, self.clear = ingesting, False
             self._head.notify()
@@ -344,7 +343,7 @@ class Upkeep:
 
     def _ingest(self, ingesting: _Ingesting) -> None:
         try:
-            ingesting.sequence = self._work.ingest(ingesting.sources, lambda: self._running)
+            ingesting.sequence = ingesting.take(lambda: self._running)
         except NotCopied as error:
             ingesting.error = error.__cause__
         except (OSError, MemoryError) as error:

@@ -15,10 +15,10 @@ from typing import Protocol
 
 from murmur.kvcore.admission import Group
 from murmur.kvcore.causality import dominates
-from murmur.kvcore.derivation import Derivation
+from murmur.kvcore.derivation import CellChange, Derivation
 from murmur.kvcore.log import ADMITTED, Log
 from murmur.kvcore.mark import NO_TIP, Tip
-from murmur.kvcore.record import DERIVED, LOCAL, Malformed, decode
+from murmur.kvcore.record import DERIVED, LOCAL, RECORD, Malformed, decode, digest
 from murmur.kvcore.storage import Problem
 from murmur.kvcore.view import View
 
@@ -48,7 +48,8 @@ def verify(
 ) -> Iterator[Problem]:
     """Compute the state again from the log up to `position`, and compare it with the view.
 
-    A log whose head was trimmed cannot speak for the whole state; then only its chains are checked.
+    A log that lacks records cannot speak for the cells; then its chains are checked, and the
+    entries are derived from the cells that are there.
     """
     cells = _Cells()
     group = Group(cells, {})
@@ -63,21 +64,35 @@ def verify(
             return
         name = f"{decoded.replica.hex()}:{decoded.seq}"
         tip = tips.get(decoded.replica, NO_TIP)
+        if decoded.seq != tip.seq + 1:
+            tip = log.floor.predecessor(decoded.replica, decoded.seq, tip) or NO_TIP
         vector = decoded.vector(tip.vector)
-        if log.start == 0:
-            if decoded.seq != tip.seq + 1 or decoded.previous != tip.hash:
-                yield Problem(f"{path}/log", at, f"{name} does not follow its author's last record")
-            if not dominates(group.vector, vector):
-                yield Problem(f"{path}/log", at, f"{name} stands before something it depends on")
+        if decoded.seq != tip.seq + 1 or decoded.previous != tip.hash:
+            yield Problem(f"{path}/log", at, f"{name} does not follow its author's last record")
+        if log.floor:
+            tips[decoded.replica] = Tip(decoded.seq, decoded.stamp, digest(record), vector)
+            continue
+        if not dominates(group.vector, vector):
+            yield Problem(f"{path}/log", at, f"{name} stands before something it depends on")
         group.admit(record, decoded, vector)
         tips[decoded.replica] = group.tips[decoded.replica]
         group.records.clear()
-    if log.start:
-        return
-    if dict(group.vector) != dict(view.vector):
-        yield Problem(f"{path}/tree", 0, "the tree's vector is not that of the log")
-    batch, _ = group.batch(derivation, derivation.load(cells) if derivation else None, cells)
-    expected = {key: value for key, value in batch if value is not None}
+    missing = log.floor.missing
+    for replica in {*tips, *view.vector}:
+        read = tips.get(replica, NO_TIP).seq
+        if not read <= view.vector.get(replica, 0) <= max(read, missing.get(replica, 0)):
+            yield Problem(f"{path}/tree", 0, "the tree's vector is not that of the log")
+            break
+    if log.floor:
+        pairs = list(view.scan(b"", DERIVED))
+        expected = dict(pairs)
+        changes = [CellChange(key, None, cell) for key, cell in pairs if key[:1] == RECORD]
+        if derivation is not None:
+            entries, _ = derivation.derive(derivation.load(cells), changes, cells)
+            expected.update((key, value) for key, value in entries if value is not None)
+    else:
+        batch, _ = group.batch(derivation, derivation.load(cells) if derivation else None, cells)
+        expected = {key: value for key, value in batch if value is not None}
     for key, value in view.scan(b"", LOCAL):
         if expected.pop(key, None) != value:
             what = "an entry" if key >= DERIVED else "a cell"

@@ -153,15 +153,25 @@ class Version:
         levels = [[table for table in level if table not in gone] for level in self.levels]
         return Version(levels, self.mark, self.last_sequence, self.values)
 
-    def ingested(self, placed: Sequence[tuple[int, Table]], last_sequence: int) -> Version:
-        """The version with further tables, newer than all there is, each in the level it names."""
-        depth = max(len(self.levels), *(level + 1 for level, _ in placed))
+    def ingested(
+        self,
+        placed: Sequence[tuple[int, Table]],
+        last_sequence: int,
+        mark: bytes | None = None,
+        values: Collection[ValueFile] = (),
+    ) -> Version:
+        """The version with further tables, newer than all there is, each in the level it names.
+
+        Of those in level 0, one is newer than those before it. A mark may come with them.
+        """
+        depth = max([len(self.levels), *(level + 1 for level, _ in placed)])
         levels = [list(self.level(number)) for number in range(depth)]
         for level, table in placed:
             levels[level].insert(0, table)
         for tables in levels[1:]:
             tables.sort(key=_first)
-        return Version(levels, self.mark, last_sequence, self.values)
+        mark = self.mark if mark is None else mark
+        return Version(levels, mark, last_sequence, self._with(values))
 
     def deepened(self) -> Version:
         """The version with an empty level 1, and all below one deeper."""

@@ -4,6 +4,7 @@
     merge      files -> manifest -> readers; or the manifest alone, where tables only move
     drop       the manifest alone, without tables that range tombstones hide
     ingest     likewise, with files that were written elsewhere
+    adopt      before_install(mark) -> manifest with the mark -> readers; the files are prepared
 
 Who does it and when is the affair of upkeep.py; here it is done, in whatever thread. Files are
 written beside each other; versions change one after the other, under `installing`, each made of
@@ -21,8 +22,9 @@ from murmur.errors import Corruption
 from murmur.kvcore.compaction import Plan, arranged, hidden, pressing
 from murmur.kvcore.figures import Figures
 from murmur.kvcore.ingest import Source, copy_table, place
-from murmur.kvcore.kernel import Memtable, Output, Table, TableInfo, ValueFile, write_tables
+from murmur.kvcore.kernel import Entry, Memtable, Output, Table, TableInfo, ValueFile, write_tables
 from murmur.kvcore.options import Options
+from murmur.kvcore.prepared import Prepared
 from murmur.kvcore.pressure import LEVEL0, NAP_S, UNFLUSHED, Brake, Bucket, Pace
 from murmur.kvcore.state import Frozen, Head
 from murmur.kvcore.storage import AppendFile, Problem
@@ -210,18 +212,51 @@ class Work:
         self.figures.counts.bytes_ingested += size_of(tables)
         return sequence
 
+    def adopt(
+        self,
+        prepared: Prepared,
+        infos: Sequence[TableInfo],
+        above: Sequence[Entry],
+        mark: bytes,
+        attachment: object,
+        running: Callable[[], Collection[Plan]],
+    ) -> int:
+        """Publish prepared tables, and entries above them, with their mark; at which sequence.
+
+        Nothing is being written, and no plan begins meanwhile.
+        """
+        self._before_install(mark)
+        sequence = self._head.state.sequence + 1
+        tables = prepared.opened(infos, sequence)
+        newest = prepared.opened(prepared.write(above, 0), sequence)
+
+        def edit(version: Version) -> Version:
+            plans = running()
+            placed = [
+                (place(version, table.info.first, table.info.last, plans), table)
+                for table in tables
+            ]
+            placed += [(0, table) for table in newest]
+            return version.ingested(placed, sequence, mark, prepared.values())
+
+        self.install(edit, sequence=sequence, attachment=attachment)
+        self.figures.counts.ingested += len(tables) + len(newest)
+        self.figures.counts.bytes_ingested += size_of([*tables, *newest])
+        return sequence
+
     def install(
         self,
         edit: Callable[[Version], Version],
         flushed: Frozen | None = None,
         sequence: int | None = None,
+        attachment: object = None,
     ) -> None:
         """Make the edited version the durable one, and the one that is read."""
         with self.installing:
             version = edit(self._head.state.version)
             self._store.install(version)
             with self._head.lock:
-                self._head.install(version, flushed, sequence)
+                self._head.install(version, flushed, sequence, attachment)
                 self.edition += 1
                 self.look()
 

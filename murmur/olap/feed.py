@@ -1,11 +1,13 @@
 """The log as a snapshot has it: transactions in order of arrival, and what each had seen.
 
-    for entry in read_log(log, vector): ...         every frame, parked ones too, for murmur_log
-    for author, operations in transactions(log, vector, prefix): ...        for history.py
+    for entry in read_log(log, position): ...         every frame, parked ones too, for murmur_log
+    for author, operations in transactions(log, position, prefix): ...        for history.py
 
-The log is ahead of the snapshot by what was admitted since. A frame belongs to the snapshot when
-the vector covers its dot; reading ends with the last of these, so it never meets what is being
-written.
+The log is ahead of the snapshot by what was admitted since: reading ends at the position of the
+snapshot, so it never meets what is being written.
+
+A log that was trimmed, or that a snapshot from a peer came beside, lacks what came before
+(kvcore/floor.py): it begins with what it holds. Trimmed says that it was trimmed in the meantime.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import Any, NamedTuple
 from murmur.kvcore import Log, Operation, View
 from murmur.kvcore.cell import Author
 from murmur.kvcore.log import ADMITTED
+from murmur.kvcore.mark import NO_TIP, Tip
 from murmur.kvcore.record import decode, decode_head, origin, stamp_of
 
 
@@ -38,9 +41,16 @@ def vector_of(view: View) -> Mapping[bytes, int]:
     return vector
 
 
-def read_log(log: Log, vector: Mapping[bytes, int]) -> Iterator[Entry]:
-    """The frames up to the last one that the vector covers."""
-    for position, kind, record in _frames(log, vector):
+def position_of(view: View) -> int:
+    """Up to where the log is in a snapshot, or in the one under a transaction."""
+    snapshot: Any = getattr(view, "snapshot", view)
+    position: int = snapshot.position
+    return position
+
+
+def read_log(log: Log, stop: int) -> Iterator[Entry]:
+    """The frames up to a snapshot's position."""
+    for position, kind, record in log.read(log.start, stop):
         yield Entry(
             position,
             kind == ADMITTED,
@@ -52,27 +62,18 @@ def read_log(log: Log, vector: Mapping[bytes, int]) -> Iterator[Entry]:
 
 
 def transactions(
-    log: Log, vector: Mapping[bytes, int], prefix: bytes
+    log: Log, stop: int, prefix: bytes
 ) -> Iterator[tuple[Author, Sequence[Operation]]]:
-    """The transactions within the vector that mention the prefix, each with what it had seen."""
-    seen: dict[bytes, Mapping[bytes, int]] = {}
-    for _, kind, record in _frames(log, vector):
-        replica, seq = origin(record)
-        if kind == ADMITTED and seq <= vector.get(replica, 0):
+    """The transactions up to a snapshot's position that mention the prefix, each with what it had
+    seen."""
+    tips: dict[bytes, Tip] = {}
+    floor = log.floor
+    for _, kind, record in log.read(log.start, stop):
+        if kind == ADMITTED:
             head, _ = decode_head(record)
-            mine = seen[replica] = head.vector(seen.get(replica, {}))
+            replica, seq = head.replica, head.seq
+            before = floor.predecessor(replica, seq, tips.get(replica)) or NO_TIP
+            mine = head.vector(before.vector)
+            tips[replica] = Tip(seq, head.stamp, b"", mine)
             if prefix in record:  # most records are about something else: do not decode them
                 yield Author(head.stamp, replica, seq, mine), decode(record).operations
-
-
-def _frames(log: Log, vector: Mapping[bytes, int]) -> Iterator[tuple[int, int, bytes]]:
-    left = sum(vector.values())
-    if not left:
-        return
-    for position, kind, record in log.read(log.start):
-        yield position, kind, record
-        if kind == ADMITTED:
-            replica, seq = origin(record)
-            left -= seq <= vector.get(replica, 0)
-            if not left:
-                return

@@ -17,6 +17,10 @@ _hlc, _replica is the order that every replica agrees on.
     _seq      BIGINT        the author's transactions, counted from 1
     _op       TEXT          insert, update or delete
 
+A log that was trimmed, or that a snapshot from a peer came beside, begins later than the table did:
+history then begins with what the log holds, and a row that was inserted before is shown from its
+next insertion on (murmur_log and stats()["log_start"] tell where that is).
+
 Rows are shown through the table's present columns; a column that came later reads its default. A
 table that was dropped is shown as it was before.
 """
@@ -58,17 +62,15 @@ Change = tuple[str, Fields]  # insert, update or delete; the row as it was left 
 Birth = bytes  # the cell that one insertion makes; its dot stands in it
 
 
-def history(
-    log: Log, vector: Mapping[bytes, int], table: Table, *, engine: bool = False
-) -> pa.Table:
-    """All versions of the table's rows that a snapshot of this vector has seen, in log order."""
+def history(log: Log, position: int, table: Table, *, engine: bool = False) -> pa.Table:
+    """All versions of the table's rows that the log holds up to a snapshot's position, in order."""
     atoms = atoms_getter(table.columns)
     columns = [*((column.name, column.type) for column in table.columns), *COLUMNS]
     values: list[list[Atom]] = [[] for _ in columns]
     if table.kv is not None:
-        changed = versions(log, vector, table.kv.prefix, kv_fields(table))
+        changed = versions(log, position, table.kv.prefix, kv_fields(table))
     else:
-        changed = versions(log, vector, row_prefix(table.id))
+        changed = versions(log, position, row_prefix(table.id))
     for author, changes in changed:
         if not changes:
             continue
@@ -106,7 +108,7 @@ def table_named(catalog: Catalog, name: str) -> Table | None:
 
 def versions(
     log: Log,
-    vector: Mapping[bytes, int],
+    position: int,
     prefix: bytes,
     fields_of: Callable[[bytes, bytes], Fields | None] = lambda _, cell: visible_fields(cell),
 ) -> Iterator[tuple[Author, list[Change]]]:
@@ -115,7 +117,7 @@ def versions(
     `fields_of` gives the fields of a key and its cell, None for what is no row.
     """
     rows: dict[bytes, Birth | _Row] = {}
-    for author, operations in transactions(log, vector, prefix):
+    for author, operations in transactions(log, position, prefix):
         by_key: dict[bytes, list[Operation]] = {}
         for operation in operations:
             if operation.key.startswith(prefix):

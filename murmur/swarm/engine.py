@@ -80,7 +80,7 @@ class LazyEngine:
             return self._engine
 
     def _history(self, table: Table, view: View) -> pyarrow.Table:
-        from murmur.olap.feed import vector_of
+        from murmur.olap.feed import position_of
         from murmur.olap.history import history
 
-        return history(self._log, vector_of(view), table, engine=True)
+        return history(self._log, position_of(view), table, engine=True)

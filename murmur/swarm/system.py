@@ -18,7 +18,7 @@ from murmur.catalog import Catalog, SqlType, conflicts
 from murmur.catalog.types import BIGINT, BOOLEAN, TEXT, TIMESTAMPTZ
 from murmur.errors import Closed
 from murmur.kvcore import stamp_ms
-from murmur.olap.feed import read_log, vector_of
+from murmur.olap.feed import position_of, read_log
 from murmur.sql import ResultColumn
 from murmur.sql.checks import checks_of
 
@@ -127,7 +127,7 @@ def _parked(swarm: Swarm, view: View) -> Iterator[tuple[Any, ...]]:
 
 
 def _log(swarm: Swarm, view: View) -> Iterator[tuple[Any, ...]]:
-    for entry in read_log(swarm.replica.log, vector_of(view)):
+    for entry in read_log(swarm.replica.log, position_of(view)):
         yield (
             entry.position,
             "admitted" if entry.admitted else "parked",

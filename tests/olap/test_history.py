@@ -28,7 +28,7 @@ from murmur.catalog import (
 )
 from murmur.kvcore.record import decode, origin
 from murmur.olap.arrow import iterate_rows
-from murmur.olap.feed import read_log, transactions, vector_of
+from murmur.olap.feed import position_of, read_log, transactions
 from murmur.olap.history import COLUMNS, history, table_named, versions
 from tests.olap.harness import ONE_OF_EACH, Peer, every_type, make_peer
 
@@ -49,7 +49,7 @@ def seen(peer: Peer, name: str = "airline") -> list[dict[str, Any]]:
         assert isinstance(view.state, Catalog)
         table = table_named(view.state, name)
         assert table is not None
-        arrow = history(peer.replica.log, vector_of(view), table)
+        arrow = history(peer.replica.log, position_of(view), table)
     return [dict(zip(arrow.column_names, row, strict=True)) for row in iterate_rows(arrow)]
 
 
@@ -207,11 +207,11 @@ def test_a_snapshot_sees_the_history_of_its_moment() -> None:
     (key,) = peer.insert("airline", {"code": "DL"})
     with peer.replica.snapshot() as old:
         change(peer, key, name="later")
-        then = history(peer.replica.log, vector_of(old), table)
+        then = history(peer.replica.log, position_of(old), table)
         assert then.num_rows == 1
-        assert [entry.seq for entry in read_log(peer.replica.log, vector_of(old))] == [1, 2]
+        assert [entry.seq for entry in read_log(peer.replica.log, position_of(old))] == [1, 2]
         with peer.replica.begin() as tx:
-            assert history(peer.replica.log, vector_of(tx), table).num_rows == 2
+            assert history(peer.replica.log, position_of(tx), table).num_rows == 2
 
 
 def test_rows_are_shown_through_the_present_columns() -> None:
@@ -250,18 +250,18 @@ def test_a_new_table_has_an_empty_history_with_its_types() -> None:
     peer = make_peer()
     table = peer.define(AIRLINE)
     with peer.replica.snapshot() as view:
-        empty = history(peer.replica.log, vector_of(view), table)
+        empty = history(peer.replica.log, position_of(view), table)
     assert (empty.num_rows, str(empty.schema.field("votes").type)) == (0, "int64")
     fresh = make_peer()
     with fresh.replica.snapshot() as view:
-        assert list(read_log(fresh.replica.log, vector_of(view))) == []
+        assert list(read_log(fresh.replica.log, position_of(view))) == []
 
 
 def test_the_log_is_listed_frame_by_frame() -> None:
     alice, bob, key = two_peers()
     change(bob, key, name="x")
     with bob.replica.snapshot() as view:
-        entries = list(read_log(bob.replica.log, vector_of(view)))
+        entries = list(read_log(bob.replica.log, position_of(view)))
     assert [(entry.replica, entry.seq) for entry in entries] == [
         (alice.replica.id, 1),
         (alice.replica.id, 2),
@@ -283,7 +283,7 @@ def test_a_wild_record_is_listed_as_parked_and_has_no_version() -> None:
     change(alice, key, name="now")
     assert [row["name"] for row in seen(alice)] == ["Delta", "now"]
     with alice.replica.snapshot() as view:
-        kinds = [entry.admitted for entry in read_log(alice.replica.log, vector_of(view))]
+        kinds = [entry.admitted for entry in read_log(alice.replica.log, position_of(view))]
     assert kinds == [True, True, False, True]
     alice.replica.release_parked(force=True)
     assert [row["name"] for row in seen(alice)] == ["Delta", "now", "from the future"]
@@ -375,8 +375,8 @@ def test_transactions_come_with_what_they_had_seen() -> None:
     change(bob, key, name="x")
     alice.take_from(bob)
     with alice.replica.snapshot() as view:
-        found = list(transactions(alice.replica.log, vector_of(view), key))
-        changes = versions(alice.replica.log, vector_of(view), key)
+        found = list(transactions(alice.replica.log, position_of(view), key))
+        changes = versions(alice.replica.log, position_of(view), key)
         assert [op for _, each in changes for op, _ in each] == ["insert", "update"]
     assert [(author.replica, author.seq) for author, _ in found] == [
         (alice.replica.id, 2),
