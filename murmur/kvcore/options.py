@@ -37,7 +37,7 @@ class Options:
     compression: str | tuple[str, ...] = "none"
     compression_level: int = 3
     filter_bits: FilterBits = (12, 10, 8)
-    level0_tables: int = 4
+    level0_tables: int = 8
     level_ratio: int = 10
     tombstone_ratio: float = 0.5
     separate_bytes: int = 32 << 10

@@ -30,7 +30,7 @@ from typing import Protocol
 
 from murmur.kvcore.options import Options
 
-SLOW, STOP = 2, 5  # times level0_tables
+SLOW, STOP = 1.5, 3.5  # times level0_tables
 FULLEST = 0.98  # of pressure: beyond, the hard stop is near enough
 FIRST_RATE = 64 << 20  # bytes a second, until something was measured
 NAP_S = 0.01  # of a writer: after each it looks again

@@ -20,7 +20,9 @@ from murmur.kvcore.storage import DiskStorage, Storage
 from murmur.kvcore.tree import Tree
 
 KB = 1 << 10
-OPTIONS = Options(memtable_bytes=64 * KB, table_bytes=4 * KB, separate_bytes=1 * KB)
+OPTIONS = Options(
+    memtable_bytes=64 * KB, table_bytes=4 * KB, separate_bytes=1 * KB, level0_tables=4
+)
 Model = dict[bytes, bytes]
 
 

@@ -127,9 +127,10 @@ def test_nothing_is_due_in_an_empty_tree() -> None:
 
 
 def test_level_0_goes_down_by_its_count() -> None:
+    options = Options(level0_tables=4)
     flushed = [table(number, "a", "z", size=10) for number in (4, 3, 2, 1)]
-    assert pick(version(flushed[1:]), Options()) is None
-    plan = pick(version(flushed), Options())
+    assert pick(version(flushed[1:]), options) is None
+    plan = pick(version(flushed), options)
     assert numbers(plan) == [4, 3, 2, 1]
     assert plan is not None
     assert (plan.level, plan.target, plan.drop_tombstones, plan.moved) == (0, 1, True, False)

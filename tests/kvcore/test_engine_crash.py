@@ -51,6 +51,7 @@ class Workload:
             durability=self.durability,
             sync_interval_ms=None,
             memtable_bytes=1500,
+            level0_tables=4,
             table_bytes=2000,
             segment_bytes=700,
         )
@@ -146,7 +147,9 @@ class Workload:
 
 
 def check(storage: MemoryStorage, work: Workload, where: str) -> None:
-    engine = Engine.open(storage, durability="commit", memtable_bytes=1500, segment_bytes=700)
+    engine = Engine.open(
+        storage, durability="commit", memtable_bytes=1500, segment_bytes=700, level0_tables=4
+    )
     found = dict(engine.scan())
     assert found in work.states[work.floor :], where
     assert {key: engine.get(key) for key in KEYS if engine.get(key) is not None} == found, where

@@ -401,6 +401,7 @@ def fill_and_free(storage: Storage, seed: int) -> None:
         storage,
         durability=rng.choice(("none", "batched", "commit")),
         memtable_bytes=rng.choice((20_000, 100_000)),
+        level0_tables=4,
         segment_bytes=60_000,
         separate_bytes=1000,
     )
@@ -444,7 +445,9 @@ def test_a_real_disk_that_is_full(kernel_name: str, small_disk: Path, seed: int)
 def test_deleting_works_on_a_full_disk(kernel_name: str, seed: int) -> None:
     storage, rng, state = MemoryStorage(preallocates=True), Random(seed), dict[bytes, bytes]()
     storage.limit(SMALL)
-    engine = Engine.open(storage, memtable_bytes=20_000, segment_bytes=60_000, separate_bytes=1000)
+    engine = Engine.open(
+        storage, memtable_bytes=20_000, segment_bytes=60_000, separate_bytes=1000, level0_tables=4
+    )
     assert fill(engine, state, rng) == 5
     for key in list(state)[:20]:
         engine.delete(key)
@@ -474,7 +477,9 @@ def test_deleting_makes_room_on_a_real_disk(kernel_name: str, small_disk: Path, 
 
 def make_room(storage: Storage, seed: int) -> None:
     rng = Random(seed)
-    engine = Engine.open(storage, memtable_bytes=20_000, segment_bytes=20_000, separate_bytes=1000)
+    engine = Engine.open(
+        storage, memtable_bytes=20_000, segment_bytes=20_000, separate_bytes=1000, level0_tables=4
+    )
     for _ in range(2):
         state: dict[bytes, bytes] = {}
         assert fill(engine, state, rng) == 5

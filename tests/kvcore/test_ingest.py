@@ -19,7 +19,7 @@ from murmur.kvcore.storage import DiskStorage, Storage
 from murmur.kvcore.tree import Tree
 
 KB = 1 << 10
-OPTIONS = Options(memtable_bytes=64 * KB, table_bytes=4 * KB)
+OPTIONS = Options(memtable_bytes=64 * KB, table_bytes=4 * KB, level0_tables=4)
 Pairs = list[tuple[bytes, bytes]]
 
 

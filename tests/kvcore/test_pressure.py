@@ -28,7 +28,7 @@ from murmur.kvcore.pressure import (
 from murmur.kvcore.tree import Tree
 
 MB = 1 << 20
-OPTIONS = Options(memtable_bytes=MB)  # slow at 8 tables, stopped at 20
+OPTIONS = Options(memtable_bytes=MB, level0_tables=8)  # slow at 12 tables, stopped at 28
 
 
 class ManualPace:
@@ -53,7 +53,7 @@ def brake(tables: int = 0, frozen: int = 0) -> Brake:
 
 
 def test_without_anything_piled_up_nothing_is_owed() -> None:
-    calm = brake(7)
+    calm = brake(11)
     assert calm.threshold == MB
     assert calm.pressure(MB) == (0, LEVEL0)
     for size in range(0, MB, 1000):
@@ -62,14 +62,14 @@ def test_without_anything_piled_up_nothing_is_owed() -> None:
 
 
 def test_a_writer_is_slowed_long_before_it_is_stopped() -> None:
-    pressures = [brake(tables).pressure(MB // 2)[0] for tables in range(21)]
-    assert pressures[:8] == [0] * 8
+    pressures = [brake(tables).pressure(MB // 2)[0] for tables in range(29)]
+    assert pressures[:12] == [0] * 12
     assert pressures == sorted(pressures)
-    assert 0 < pressures[8] < 0.1
-    assert 0.9 < pressures[19] < pressures[20] == FULLEST
+    assert 0 < pressures[12] < 0.1
+    assert 0.9 < pressures[27] < pressures[28] == FULLEST
 
 
-@given(st.integers(0, 19), st.integers(0, 2), st.integers(0, MB - 1000), st.integers(1, 999))
+@given(st.integers(0, 27), st.integers(0, 2), st.integers(0, MB - 1000), st.integers(1, 999))
 def test_the_pressure_does_not_jump(tables: int, frozen: int, size: int, more: int) -> None:
     made = brake(tables, frozen)
     before, after = made.pressure(size)[0], made.pressure(size + more)[0]
@@ -80,15 +80,14 @@ def test_the_pressure_does_not_jump(tables: int, frozen: int, size: int, more: i
 
 
 def test_at_half_the_pressure_one_writes_as_fast_as_is_drained() -> None:
-    half = brake(13)
-    half.look(13, 0, 0, 0)
-    half.charge(MB)  # from 13 tables to 14: (14 - 8) / 12 is a half
+    half = brake(19)
+    half.charge(MB)  # from 19 tables to 20: (20 - 12) / 16 is a half
     assert half.cause == LEVEL0
     assert abs(half.debt - MB / FIRST_RATE) < 1e-9
 
 
 def test_what_is_owed_is_slept_in_naps_and_forgiven_when_the_pressure_goes() -> None:
-    made = brake(19)
+    made = brake(27)
     made.charge(MB)
     owed = made.debt
     assert owed > 0.1
@@ -105,7 +104,7 @@ def test_what_is_owed_is_slept_in_naps_and_forgiven_when_the_pressure_goes() -> 
 
 
 def test_the_rate_is_what_was_drained_of_late() -> None:
-    slow, fast = brake(13), brake(13)
+    slow, fast = brake(19), brake(19)
     for _ in range(20):
         slow.drained(LEVEL0, MB, 10**9)
         fast.drained(LEVEL0, 100 * MB, 10**9)
@@ -125,28 +124,28 @@ def test_unflushed_bytes_press_as_well() -> None:
 
 @given(st.lists(st.integers(1, MB // 8), max_size=20), st.lists(st.booleans(), min_size=20))
 def test_what_is_written_is_charged_once(pieces: list[int], looks: list[bool]) -> None:
-    made, once = brake(13), brake(13)
+    made, once = brake(19), brake(19)
     size = 0
     for piece, looked in zip(pieces, looks, strict=False):
         size += piece
         made.charge(size)
         if looked:  # a merge ended meanwhile, and changed nothing here
-            made.look(13, 0, 0, size)
+            made.look(19, 0, 0, size)
     once.charge(size)
     assert made.debt <= once.debt
-    made.look(13, 1, MB, 0)
+    made.look(19, 1, MB, 0)
     assert made.due <= MB // STEPS or made.debt >= LEAST_NAP_S, "another memtable begins anew"
 
 
 def test_within_a_step_the_writer_need_not_ask() -> None:
-    made = brake(13)
+    made = brake(19)
     assert made.due == MB // STEPS
     made.charge(MB // 2)
     assert made.debt >= LEAST_NAP_S
     assert made.due == 0, "it is to pay"
     made.slept(1)
     assert made.due == MB // 2 + MB // STEPS
-    assert brake(7).due == MB, "there is no pressure before"
+    assert brake(11).due == MB, "there is no pressure before"
 
 
 # -- the limit
@@ -218,7 +217,7 @@ def test_under_pressure_too_a_native_writer_does_most_by_itself(tmp_path: Path) 
         tree = engine._tree
         assert tree is not None
         tree._work.look = lambda: None  # type: ignore[method-assign]
-        tree._brake.look(6, 0, 0, 0)  # a third of the way from slow to stop
+        tree._brake.look(5, 0, 0, 0)  # half of the way from slow to stop
         by_hand: list[int] = []
         write = tree.write
 

@@ -110,7 +110,7 @@ def apply(model: Model, batch: list[tuple[bytes, bytes | None]]) -> None:
             model[key] = value
 
 
-PLAIN = Options(memtable_bytes=64 * KB, table_bytes=1 * KB, cache_bytes=8 * KB)
+PLAIN = Options(memtable_bytes=64 * KB, table_bytes=1 * KB, cache_bytes=8 * KB, level0_tables=4)
 # Values in files of their own, range tombstones, more levels and more merges at once.
 RICH = Options(
     memtable_bytes=1 * KB,

@@ -44,7 +44,9 @@ ranges = st.tuples(bounds, bounds).filter(lambda pair: pair[0] < pair[1])
 
 KB = 1 << 10
 OPTIONS = {
-    "plain": Options(memtable_bytes=12 * KB, table_bytes=1 * KB, cache_bytes=20 * KB),
+    "plain": Options(
+        memtable_bytes=12 * KB, table_bytes=1 * KB, cache_bytes=20 * KB, level0_tables=4
+    ),
     "deep": Options(
         memtable_bytes=1 * KB,
         table_bytes=512,

@@ -14,7 +14,9 @@ from murmur.kvcore.options import Options
 from murmur.kvcore.tree import Tree
 
 KB = 1 << 10
-OPTIONS = Options(memtable_bytes=1 << 20, table_bytes=4 * KB, separate_bytes=1 * KB)
+OPTIONS = Options(
+    memtable_bytes=1 << 20, table_bytes=4 * KB, separate_bytes=1 * KB, level0_tables=4
+)
 
 
 def large(start: int, stop: int, value: bytes = b"v") -> list[Entry]:
