@@ -19,6 +19,7 @@ from murmur.kvcore.clock import (
     stamp_datetime,
     stamp_ms,
 )
+from murmur.kvcore.dead_letters import DeadLetter
 from murmur.kvcore.derivation import CellChange, Derivation
 from murmur.kvcore.engine import Engine, WriteBatch
 from murmur.kvcore.fingerprint import (
@@ -66,6 +67,7 @@ __all__ = [
     "Backup",
     "CellChange",
     "Clock",
+    "DeadLetter",
     "Derivation",
     "DiskStorage",
     "Dot",

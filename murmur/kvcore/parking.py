@@ -5,7 +5,8 @@
 A *parked* record is stamped further ahead of this replica's clock than the skew bound. It is kept,
 listed in `murmur_parked`, and admitted when its time has come or on command; until then it cannot
 drag the clock along. A *waiting* record came before something that it depends on. It is held in
-memory only: it has not been acknowledged, so whoever sent it still has it.
+memory only: it has not been acknowledged, so whoever sent it still has it. No peer can fill the
+room of the others.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from murmur.kvcore.record import LOCAL, Transaction, origin, stamp_of
 
 PARKED_PREFIX = LOCAL + b"\x01"
 WAITING_BYTES = 32 << 20
+WAITING_BYTES_PER_PEER = 8 << 20
 
 
 class ParkedRecord(NamedTuple):
@@ -98,26 +100,48 @@ class Parking:
         ]
 
 
+class Arrived(NamedTuple):
+    """A record, and the peer that it came from (empty: nobody in particular)."""
+
+    record: bytes
+    decoded: Transaction
+    peer: bytes
+
+
 class Waiting:
-    """Records that came too early, by author and sequence number, within a bound."""
+    """Records that came too early, by author and sequence number, within a bound per peer."""
 
     def __init__(self) -> None:
-        self._records: dict[bytes, dict[int, tuple[bytes, Transaction]]] = {}
+        self._records: dict[bytes, dict[int, Arrived]] = {}
         self._bytes = 0
+        self._by_peer: dict[bytes, int] = {}
 
     @property
     def count(self) -> int:
         """How many wait."""
         return sum(map(len, self._records.values()))
 
-    def add(self, record: bytes, decoded: Transaction) -> None:
-        """Hold the record, unless the bound is reached: then it is left to be sent again."""
-        mine = self._records.setdefault(decoded.replica, {})
-        if decoded.seq not in mine and self._bytes + len(record) <= WAITING_BYTES:
-            mine[decoded.seq] = (record, decoded)
-            self._bytes += len(record)
+    @property
+    def bytes(self) -> int:
+        """How long they are in all."""
+        return self._bytes
 
-    def ready(self, vector: VersionVector) -> Sequence[tuple[bytes, Transaction]]:
+    def add(self, arrived: Arrived) -> None:
+        """Hold the record, unless a bound is reached: then it is left to be sent again."""
+        record, decoded, peer = arrived
+        mine = self._records.get(decoded.replica, {})
+        size, used = len(record), self._by_peer.get(peer, 0)
+        if (
+            decoded.seq not in mine
+            and self._bytes + size <= WAITING_BYTES
+            and used + size <= WAITING_BYTES_PER_PEER
+        ):
+            mine[decoded.seq] = arrived
+            self._records[decoded.replica] = mine
+            self._bytes += size
+            self._by_peer[peer] = used + size
+
+    def ready(self, vector: VersionVector) -> Sequence[Arrived]:
         """Take out those whose predecessor is admitted; they may still lack something else."""
         if not self._records:
             return ()
@@ -128,13 +152,22 @@ class Waiting:
             for seq in sorted(mine):
                 if seq > seen + 1:
                     break
-                record, decoded = mine.pop(seq)
-                self._bytes -= len(record)
+                arrived = mine.pop(seq)
+                self._release(arrived)
                 if seq == seen + 1:
-                    ready.append((record, decoded))
+                    ready.append(arrived)
             if not mine:
                 del self._records[replica]
         return ready
+
+    def _release(self, arrived: Arrived) -> None:
+        size = len(arrived.record)
+        self._bytes -= size
+        left = self._by_peer[arrived.peer] - size
+        if left:
+            self._by_peer[arrived.peer] = left
+        else:
+            del self._by_peer[arrived.peer]
 
 
 def _key(record: bytes) -> bytes:

@@ -27,7 +27,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from murmur.errors import (
@@ -52,6 +52,7 @@ from murmur.kvcore.clock import (
     SystemClock,
     stamp_datetime,
 )
+from murmur.kvcore.dead_letters import DeadLetter, DeadLetters, Unappliable, check_dead_letters
 from murmur.kvcore.derivation import Derivation
 from murmur.kvcore.durable import Durable
 from murmur.kvcore.export import Export, Manifest
@@ -63,7 +64,7 @@ from murmur.kvcore.lineage import close_lineage, open_lineage
 from murmur.kvcore.loads import with_blocks
 from murmur.kvcore.log import ADMITTED, FULL, PARKED, Log, TornTail
 from murmur.kvcore.mark import NO_TIP, Mark, Tip, decode_mark, encode_mark
-from murmur.kvcore.parking import ParkedRecord, Parking, Waiting
+from murmur.kvcore.parking import Arrived, ParkedRecord, Parking, Waiting
 from murmur.kvcore.recent import Recent
 from murmur.kvcore.record import (
     DELETE,
@@ -76,6 +77,7 @@ from murmur.kvcore.record import (
     deletes,
     digest,
     encode,
+    origin,
     stamp_of,
 )
 from murmur.kvcore.record import Transaction as Decoded
@@ -177,6 +179,7 @@ class Replica:
             self._tips: dict[bytes, Tip] = dict(mark.tips)
             self.parking = Parking(self._tree)
             self._waiting = Waiting()
+            self._dead_letters = DeadLetters(storage)
             self._recover(mark)
         except BaseException:
             self._release()
@@ -301,6 +304,7 @@ class Replica:
     def check(self) -> Iterator[Problem]:
         """Verify every file, and the whole state against the log; what is wrong, if anything is."""
         self._usable()
+        yield from check_dead_letters(self.storage)
         with self._lock:
             self._enter()
             position = self._published.position
@@ -368,26 +372,34 @@ class Replica:
         """The transaction has ended; what only it needed may go."""
         self._recent.open.pop(id(transaction), None)
 
-    def apply(self, records: Iterable[bytes]) -> Applied:
+    def apply(
+        self,
+        records: Iterable[bytes],
+        *,
+        peer: bytes = b"",
+        blame: Callable[[bytes, str], None] = lambda peer, reason: None,
+    ) -> Applied:
         """Admit records from elsewhere: each once, in causal order, however they come.
 
+        `peer` is who sent them. `blame` is told of other peers, whose records had waited for these
+        and can never be applied, and the reason.
         Raises ProtocolViolation for bytes that are not records (nothing is stored), and for a fork
-        (what came before it is stored).
+        (what came before it is stored); what is refused becomes a dead letter of the peer.
         """
         self._usable()
-        decoded: deque[tuple[bytes, Decoded]] = deque()
+        arrived: deque[Arrived] = deque()
         for record in records:
             try:
-                decoded.append((record, decode(record)))
+                arrived.append(Arrived(record, decode(record), peer))
             except Malformed as error:
+                self._refuse(Unappliable(record, peer, str(error)))
                 raise ProtocolViolation(str(error)) from None
         before = self.parking.count
-        admitted = 0
-        while decoded:
-            with self._lock:
-                self._enter()
-                admitted += self._apply_group(decoded)
-        self._changed()
+        admitted, faults = self._admit_all(arrived, blame=peer)
+        for fault in faults:
+            if fault.peer == peer:
+                raise fault
+            blame(fault.peer, str(fault))
         return Applied(admitted, self.parking.count - before, self._waiting.count)
 
     def release_parked(self, *, force: bool = False) -> int:
@@ -399,15 +411,72 @@ class Replica:
         with self._lock:
             self._enter()
             due = deque(
-                (record, decode(record))
+                Arrived(record, decode(record), b"")
                 for record in self.parking.records()
                 if force or not self._hlc.is_wild(stamp_of(record))
             )
-            admitted = 0
-            while due:
-                admitted += self._apply_group(due, unpark=force)
-        self._changed()
+        admitted, _ = self._admit_all(due, unpark=force)
         return admitted
+
+    def dead_letters(self) -> list[DeadLetter]:
+        """The records that were refused, oldest first."""
+        return self._dead_letters.listing()
+
+    def retry_dead_letters(self) -> int:
+        """Apply them again; how many are admitted now, or are parked. The others stay."""
+        self._usable()
+        settled = []
+        for letter in self._dead_letters.listing():
+            if letter.record:
+                try:
+                    self.apply([letter.record], peer=letter.peer)
+                except ProtocolViolation:
+                    continue
+                if self._holds(letter.record):
+                    settled.append(letter.number)
+        return self._dead_letters.remove(settled)
+
+    def drop_dead_letters(self, numbers: Iterable[int] | None = None) -> int:
+        """Forget these letters, or all; how many there were."""
+        self._usable()
+        if numbers is None:
+            numbers = [letter.number for letter in self._dead_letters.listing()]
+        return self._dead_letters.remove(numbers)
+
+    def _holds(self, record: bytes) -> bool:
+        """Whether this very record is admitted or parked, and not another one of its dot."""
+        replica, seq = origin(record)
+        if any(record == parked for parked in self.parking.records()):
+            return True
+        have = {**self.vector, replica: seq - 1}
+        return any(mine == record for _, mine in islice(self.log.missing(have), 1))
+
+    def _admit_all(
+        self, arrived: deque[Arrived], *, blame: bytes | None = None, unpark: bool = False
+    ) -> tuple[int, list[Unappliable]]:
+        """Apply what arrived, group by group: how many are admitted, and what never can be.
+
+        After a fault of the peer to blame nothing more of it is looked at.
+        """
+        admitted = 0
+        faults: list[Unappliable] = []
+        while arrived:
+            with self._lock:
+                self._enter()
+                try:
+                    admitted += self._apply_group(arrived, unpark=unpark)
+                except Unappliable as error:
+                    admitted += error.admitted
+                    faults.append(error)
+            if faults and faults[-1].peer == blame:
+                break
+        for fault in faults:
+            self._refuse(fault)
+        self._changed()
+        return admitted, faults
+
+    def _refuse(self, fault: Unappliable) -> None:
+        self._dead_letters.add(fault.record, fault.peer, str(fault), self.clock.now_ms())
 
     def parked(self) -> list[ParkedRecord]:
         """The records that wait for the clock, by author and sequence number."""
@@ -800,21 +869,26 @@ class Replica:
         self._install(group)
         return self._published.position, (self.id, seq)
 
-    def _apply_group(self, records: deque[tuple[bytes, Decoded]], *, unpark: bool = False) -> int:
-        """Admit records from the left until the group is full; those that are not ready wait."""
+    def _apply_group(self, records: deque[Arrived], *, unpark: bool = False) -> int:
+        """Admit records from the left until the group is full; those that are not ready wait.
+
+        Raises Unappliable, with what came before installed.
+        """
         group = Group(self._tree, self._published.vector)
         try:
             while records and group.bytes < GROUP_BYTES:
-                record, decoded = records.popleft()
-                if self._admit(group, record, decoded, unpark=unpark):
+                arrived = records.popleft()
+                if self._admit(group, arrived, unpark=unpark):
                     records.extendleft(reversed(self._waiting.ready(group.vector)))
-        except ProtocolViolation:
+        except ProtocolViolation as error:
             self._install(group)
-            raise
+            fault = Unappliable(arrived.record, arrived.peer, str(error), len(group.records))
+            raise fault from None
         self._install(group)
         return len(group.records)
 
-    def _admit(self, group: Group, record: bytes, decoded: Decoded, *, unpark: bool) -> bool:
+    def _admit(self, group: Group, arrived: Arrived, *, unpark: bool) -> bool:
+        record, decoded, _ = arrived
         replica, seq, stamp, previous, _, _ = decoded
         tip = group.tips.get(replica) or self._tips.get(replica, NO_TIP)
         if seq <= tip.seq:
@@ -834,7 +908,7 @@ class Replica:
                     return False
                 group.admit(record, decoded, vector)
                 return True
-        self._waiting.add(record, decoded)
+        self._waiting.add(arrived)
         return False
 
     def _install(self, group: Group) -> None:

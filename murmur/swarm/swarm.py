@@ -375,6 +375,7 @@ class Swarm(Documents, Networked):
             **(engine.stats() if engine is not None else {}),
             "connected_peers": len(self.connected_peers()),
             "parked": len(self.replica.parked()),
+            "dead_letters": len(self.replica.dead_letters()),
         }
 
     def check(self) -> list[Problem]:
@@ -392,6 +393,19 @@ class Swarm(Documents, Networked):
         """Admit parked transactions whose time has come, or all; how many were admitted."""
         self.check_usable()
         return self.replica.release_parked(force=force)
+
+    def retry_dead_letters(self) -> int:
+        """Apply what is in murmur_dead_letters again; how many are admitted now. Others stay.
+
+        After an upgrade, for instance, that knows what the old release did not.
+        """
+        self.check_usable()
+        return self.replica.retry_dead_letters()
+
+    def drop_dead_letters(self, numbers: Iterable[int] | None = None) -> int:
+        """Forget dead letters by their numbers, or all of them; how many there were."""
+        self.check_usable()
+        return self.replica.drop_dead_letters(numbers)
 
     def sync(self) -> None:
         """Make all that was written so far durable now."""

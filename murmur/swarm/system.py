@@ -1,4 +1,4 @@
-"""System relations of the swarm: peers, conflicts, parked records and the log, for SQL.
+"""System relations of the swarm: peers, conflicts, parked and refused records and the log.
 
     SELECT kind, key, winner, loser FROM murmur_conflicts WHERE table_name = 'airline'
 
@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from murmur.catalog import Catalog, SqlType, conflicts
-from murmur.catalog.types import BIGINT, BOOLEAN, TEXT, TIMESTAMPTZ
+from murmur.catalog.types import BIGINT, BLOB, BOOLEAN, TEXT, TIMESTAMPTZ
 from murmur.errors import Closed
 from murmur.kvcore import stamp_ms
 from murmur.olap.feed import position_of, read_log
@@ -63,6 +63,17 @@ _COLUMNS: Mapping[str, tuple[tuple[str, SqlType], ...]] = {
         ("time", TIMESTAMPTZ),
         ("bytes", BIGINT),
     ),
+    "murmur_dead_letters": (
+        ("number", BIGINT),
+        ("node_id", TEXT),
+        ("replica", TEXT),
+        ("seq", BIGINT),
+        ("reason", TEXT),
+        ("time", TIMESTAMPTZ),
+        ("times", BIGINT),
+        ("bytes", BIGINT),
+        ("record", BLOB),
+    ),
     "murmur_log": (
         ("position", BIGINT),
         ("kind", TEXT),
@@ -98,6 +109,7 @@ class SystemRelations:
             "murmur_peers": _peers,
             "murmur_conflicts": _conflicts,
             "murmur_parked": _parked,
+            "murmur_dead_letters": _dead_letters,
             "murmur_log": _log,
         }
 
@@ -124,6 +136,23 @@ def _parked(swarm: Swarm, view: View) -> Iterator[tuple[Any, ...]]:
     for record in swarm.replica.parked():
         stamp = record.stamp
         yield record.replica.hex(), record.seq, _hlc(stamp), _moment(stamp), record.bytes
+
+
+def _dead_letters(swarm: Swarm, view: View) -> Iterator[tuple[Any, ...]]:
+    from murmur.sync.ticket import node_text
+
+    for letter in swarm.replica.dead_letters():
+        yield (
+            letter.number,
+            node_text(letter.peer) if letter.peer else None,
+            letter.replica.hex() if letter.replica is not None else None,
+            None if letter.seq is None else min(letter.seq, 2**63 - 1),
+            letter.reason,
+            _moment(letter.time_ms << 16),
+            letter.times,
+            letter.size,
+            letter.record or None,
+        )
 
 
 def _log(swarm: Swarm, view: View) -> Iterator[tuple[Any, ...]]:

@@ -14,6 +14,7 @@ from murmur.sync.backoff import Backoff
 from murmur.sync.exchange import Exchange
 from murmur.sync.messages import Vector
 from murmur.sync.peer import PeerSession
+from murmur.sync.quarantine import Quarantine
 from murmur.sync.roster import Member
 from murmur.sync.status import PeerInfo, PeerStatus
 from murmur.sync.ticket import node_text
@@ -64,6 +65,7 @@ class Contact:
     met: bool = False  # connected since this node started, and not gone with a goodbye
     durable: dict[bytes, int] = field(default_factory=dict)  # what it acknowledged
     last_error: str = ""
+    quarantine: Quarantine = field(default_factory=Quarantine)
     answers: list[Answer] = field(default_factory=list)  # of who waits to be connected
 
     @property
@@ -100,6 +102,8 @@ class Contact:
             state, address = "connected", conversation.link.address
         else:
             state = "connecting" if self.dialing else "waiting"
+            if self.quarantine.until_ms is not None:
+                state = "quarantined"
             address = self.member.addresses[0] if self.member.addresses else ""
         return PeerStatus(
             node_id=self.name,

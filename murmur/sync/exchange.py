@@ -45,6 +45,7 @@ class Outcome:
 
     applied: Applied
     last: dict[bytes, int]
+    refused: list[tuple[bytes, str]]  # other peers, who had sent what proved unappliable, and why
 
 
 class Exchange:
@@ -177,7 +178,8 @@ class Exchange:
 
     def take(self) -> Callable[[], Outcome]:
         """The work of applying the first slice of the inbox."""
-        return partial(_apply, self._outbox, self.inbox[0].records)
+        assert self.session.remote_id is not None
+        return partial(_apply, self._outbox, self.inbox[0].records, self.session.remote_id)
 
     def done(self, outcome: Outcome, now_ms: int) -> None:
         """The slice was applied: the peer may send more."""
@@ -226,12 +228,13 @@ class Exchange:
         return max(now_ms + 10, min(due)) if due else None
 
 
-def _apply(outbox: Outbox, records: Sequence[bytes]) -> Outcome:
+def _apply(outbox: Outbox, records: Sequence[bytes], peer: bytes) -> Outcome:
     """Apply, and note the newest seq of each replica (worker's side)."""
-    applied = outbox.apply(records)
+    refused: list[tuple[bytes, str]] = []
+    applied = outbox.apply(records, peer=peer, blame=lambda *each: refused.append(each))
     last: dict[bytes, int] = {}
     for record in records:
         replica, seq = record[1:9], int.from_bytes(record[9:17])
         if seq > last.get(replica, 0):
             last[replica] = seq
-    return Outcome(applied, last)
+    return Outcome(applied, last, refused)

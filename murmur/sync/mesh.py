@@ -67,7 +67,7 @@ MAX_STRANGERS = 64
 PATIENT_ATTEMPTS = 4  # after a refusal or a goodbye, dial as if so many attempts had failed
 SKEW_NOTICE_MS = 2_000
 
-REFUSALS = (p.WRONG_GROUP, p.NOT_ADMITTED, p.VERSION, p.FORK, p.VIOLATION)
+REFUSALS = (p.WRONG_GROUP, p.NOT_ADMITTED, p.VERSION, p.FORK, p.VIOLATION, p.QUARANTINED)
 
 log = logging.getLogger("murmur.sync")
 
@@ -148,6 +148,7 @@ class Mesh:
         if contact.open is not None and contact.remembered:
             answer(contact.info(), None)
             return
+        contact.quarantine.lift()  # whoever asks for it by name wants it back
         contact.answers.append(answer)
         contact.ways.clear()
         if not contact.dialing:
@@ -238,6 +239,7 @@ class Mesh:
             if conversation.exchange is not None and conversation.session.state is State.OPEN:
                 conversation.exchange.tick(now_ms)
         for contact in list(self.contacts.values()):
+            contact.quarantine.tick(now_ms)
             if contact.next_dial_ms is not None and now_ms >= contact.next_dial_ms:
                 self._dialer.dial(contact, now_ms)
         self._services.tick(now_ms)
@@ -377,6 +379,10 @@ class Mesh:
         if stranger and not event.invited:
             reason = "not admitted: ask for a ticket with an invite"
             self._handle(conversation, session.refuse(p.NOT_ADMITTED, reason), now_ms)
+            return
+        known = self.contacts.get(event.node_id)
+        if known is not None and (reason := known.quarantine.refusal(now_ms)):
+            self._handle(conversation, session.refuse(p.QUARANTINED, reason), now_ms)
             return
 
         def admit() -> m.Hello:
@@ -585,6 +591,8 @@ class Mesh:
         else:
             conversation.exchange.done(outcome, now_ms)
             self._report(now_ms)
+            for node_id, reason in outcome.refused:
+                self.hold_against(node_id, reason, now_ms)
         self._apply_next(conversation)
 
     # -- ends
@@ -600,11 +608,22 @@ class Mesh:
             remote = conversation.session.remote_id
             text = f"{conversation.link.address}: {reason}"
             self._on_notice("refused", node_text(remote) if remote else "", text)
+        if contact is not None and code == p.VIOLATION and not event.by_peer:
+            self._quarantine(contact, conversation, event.reason, now_ms)
         if contact is not None and event.by_peer and code == p.CLOSING:
             contact.met = False  # it left in order: nobody waits for it
         if contact is not None and code in (*REFUSALS, p.CLOSING):
             contact.backoff.attempts = max(contact.backoff.attempts, PATIENT_ATTEMPTS)
         self._lost(conversation, code, reason, now_ms)
+
+    def _quarantine(
+        self, contact: Contact, conversation: Conversation, reason: str, now_ms: int
+    ) -> None:
+        """The peer lied, in a conversation in which it had shown who it is."""
+        if conversation.session.hello is not None:
+            contact.met = False  # nobody waits for it
+            contact.quarantine.offend(reason, now_ms)
+            self._on_notice("quarantined", contact.name, contact.quarantine.refusal(now_ms))
 
     def _lost(self, conversation: Conversation, code: int, reason: str, now_ms: int) -> None:
         """The link is gone, whoever ended it: see to the contact."""
@@ -629,6 +648,8 @@ class Mesh:
             if not contact.remembered:
                 self._forget(contact)
         self._dialer.failed(contact, reason, now_ms)
+        if contact.next_dial_ms is not None:
+            contact.next_dial_ms = contact.quarantine.next_dial_ms(contact.next_dial_ms)
 
     def _failed(self, conversation: Conversation, error: BaseException | None, now_ms: int) -> None:
         """The replica or the roster failed: end the conversation, or everything."""

@@ -100,8 +100,13 @@ class Outbox(Protocol):
         """The cells of this moment, with their vector; to be closed."""
         ...
 
-    def apply(self, records: Sequence[bytes]) -> Applied:
-        """Take in records, in any order; ProtocolViolation if one is malformed."""
+    def apply(
+        self, records: Sequence[bytes], *, peer: bytes, blame: Callable[[bytes, str], None]
+    ) -> Applied:
+        """Take in a peer's records, in any order; ProtocolViolation if one can never be applied.
+
+        `blame` hears of other peers whose earlier records had waited for these, and cannot.
+        """
         ...
 
     def sync(self) -> None:

@@ -22,7 +22,7 @@ class PeerStatus:
     replica_id: str  # hexadecimal; empty if it was never met
     address: str
     transport: str | None  # quic, tcp or local, while it is connected
-    state: str  # connected, connecting, waiting (for the next dial)
+    state: str  # connected, connecting, waiting (for the next dial), quarantined
     dialed: bool | None  # by this node
     rtt_ms: int | None
     skew_ms: int | None  # its clock minus this one's, at HELLO

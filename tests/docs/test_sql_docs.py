@@ -111,7 +111,7 @@ def test_every_type_is_named() -> None:
 def test_the_columns_of_system_relations_are_those_listed(db: murmur.Swarm) -> None:
     db.sql("CREATE TABLE listed (id INT PRIMARY KEY)")
     (rows,) = tables("System relations")
-    assert len(rows) == 9
+    assert len(rows) == 10
     for name, columns, *_ in rows:
         relation = code(name).replace("'table'", "'listed'")
         listed = tuple(re.findall(r"`(\w+)`", columns.partition(";")[0]))

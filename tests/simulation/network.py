@@ -296,15 +296,15 @@ class UnreliableReplica:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._replica, name)
 
-    def apply(self, records: Sequence[bytes]) -> Any:
+    def apply(self, records: Sequence[bytes], **how: Any) -> Any:
         random, weather = self._host.network.random, self._host.network.weather
         records = list(records)
         if random.random() < weather.shuffle:
             random.shuffle(records)
         if self._seen and random.random() < weather.late:
-            self._replica.apply(random.choice(self._seen))
+            self._replica.apply(random.choice(self._seen), **how)
         self._seen = [*self._seen[-20:], records]
-        return self._replica.apply(records)
+        return self._replica.apply(records, **how)
 
 
 class Host:

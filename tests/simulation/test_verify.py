@@ -35,8 +35,8 @@ class Pair:
         self.net = Network(1, CALM)
         self.verifiers = [Verifier(interval_ms=interval_ms) for _ in "ab"]
         mine, theirs = self.verifiers
-        self.a = Host(self.net, "a", services=lambda: (mine,))
-        self.b = Host(self.net, "b", services=lambda: (theirs,) if able else ())
+        self.a = Host(self.net, "a", services=lambda _: (mine,))
+        self.b = Host(self.net, "b", services=lambda _: (theirs,) if able else ())
         for i in range(count):
             self.put(self.a, b"%05d" % i)
         self.a.meet(self.b)

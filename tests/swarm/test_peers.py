@@ -11,6 +11,7 @@ import pytest
 import murmur
 from murmur import InvalidInput, PeerError, Swarm, Timeout, Unreachable
 from murmur.kvcore import DiskStorage, ManualClock
+from murmur.sync.ticket import parse_node
 
 TIMEOUT_S = 30.0
 
@@ -195,3 +196,27 @@ def test_a_wrong_number_of_peers_changes_nothing(pair: tuple[Swarm, Swarm]) -> N
         with pytest.raises(InvalidInput, match="is not a number of peers"):
             alice.wait_durable(wrong)  # type: ignore[arg-type]
     assert alice.get("a") is None
+
+
+def test_what_can_never_be_applied_is_in_sight_and_can_be_dropped(
+    pair: tuple[Swarm, Swarm],
+) -> None:
+    alice, bob = pair
+    bob.put("k", b"v")
+    bob.sync()
+    ((_, record),) = bob.replica.log.missing({})
+    node = bob.node()
+    with pytest.raises(murmur.ProtocolViolation):
+        alice.replica.apply([b"\x09" + record[1:]], peer=parse_node(node.node_id))
+    columns = "number, node_id, replica, seq, times, bytes, record"
+    rows = alice.sql(f"SELECT {columns} FROM murmur_dead_letters").fetchall()
+    changed = b"\x09" + record[1:]
+    assert rows == [(1, node.node_id, bob.replica_id, 1, 1, len(record), changed)]
+    ((reason, when),) = alice.sql("SELECT reason, time FROM murmur_dead_letters").fetchall()
+    assert "version 9 is not 1" in reason
+    assert when.tzinfo is not None
+    assert alice.stats()["dead_letters"] == 1
+    assert alice.check() == []
+    assert alice.retry_dead_letters() == 0
+    assert alice.drop_dead_letters([1]) == 1
+    assert alice.sql("SELECT * FROM murmur_dead_letters").fetchall() == []

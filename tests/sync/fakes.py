@@ -88,7 +88,7 @@ class FakeOutbox:
             self._append(record(self.id, self.vector.get(self.id, 0) + 1, size))
         self.sync()
 
-    def apply(self, records: Sequence[bytes]) -> Result:
+    def apply(self, records: Sequence[bytes], **_: object) -> Result:
         if self.error is not None:
             raise self.error
         for data in records:

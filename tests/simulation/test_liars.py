@@ -1,0 +1,162 @@
+"""Peers that lie: refused for a growing time, their records kept, nothing changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from murmur.kvcore.record import NO_PREVIOUS, PUT, Operation, encode
+from murmur.sync import messages as m
+from murmur.sync.quarantine import BASE_MS, CAP_MS, Quarantine
+from tests.simulation.network import EPOCH_MS, Host, Network, Weather
+
+CALM = Weather(latency_ms=(5, 15))
+STAMP = EPOCH_MS << 16
+KEY = b"\x01k"
+
+
+def false_record(author: bytes, seq: int = 1, key: bytes = KEY) -> bytes:
+    return encode(author, seq, STAMP + seq, NO_PREVIOUS, {}, {}, [Operation(PUT, key, b"false")])
+
+
+class Liar:
+    """An honest host, and one that is about to lie to it."""
+
+    def __init__(self) -> None:
+        self.net = Network(1, CALM)
+        self.honest, self.liar = Host(self.net, "honest"), Host(self.net, "liar")
+        self.honest.replica.put(b"\x01mine", b"v")
+        self.liar.replica.put(b"\x01theirs", b"v")
+        self.liar.meet(self.honest)
+        assert self.run(lambda: bool(self.honest.mesh.connected()), 3000)
+        self.net.run(2000)
+        self.state = self.honest.replica.state_hash()
+        self.vector = dict(self.honest.replica.vector)
+
+    def run(self, until: Callable[[], bool], milliseconds: int) -> bool:
+        return self.net.run(milliseconds, until=until)
+
+    def say(self, message: m.Message) -> None:
+        (contact,) = self.liar.mesh.contacts.values()
+        assert contact.open is not None
+        if isinstance(message, m.Records):
+            self.liar.mesh._batches._known.clear()  # an honest node knows one record by its dot
+            contact.open.session.send(message.records, {})
+        else:
+            contact.open.session._send(message)
+        self.liar.wake()
+        self.net.run(500)
+
+    def status(self):
+        (status,) = self.honest.mesh.status()
+        return status
+
+    def told(self, kind: str) -> list[str]:
+        return [text for each, _, text in self.honest.notices if each == kind]
+
+
+def lies(liar: Liar) -> dict[str, list[bytes]]:
+    author = b"A" * 8
+    return {
+        "no record": [b"\x01" + bytes(40)],
+        "a later version": [b"\x09" + false_record(author)[1:]],
+        "cut short": [false_record(author)[:-1]],
+        "two records with one dot": [false_record(author), false_record(author, key=b"\x01l")],
+        "another history of ours": [false_record(liar.honest.replica.id)],
+        "another history of its own": [false_record(liar.liar.replica.id)],
+        "a chain that does not fit": [false_record(author), false_record(author, 2)],
+    }
+
+
+@pytest.mark.parametrize("lie", [*lies(Liar())])
+def test_a_lie_changes_nothing_is_kept_and_costs_a_minute(lie: str) -> None:
+    liar = Liar()
+    records = lies(liar)[lie]
+    admitted = len(records) - 1  # what is well-formed and new is no lie
+    for record in records:
+        liar.say(m.Records([record]))
+    assert sum(liar.honest.replica.vector.values()) == sum(liar.vector.values()) + admitted
+    if not admitted:
+        assert liar.honest.replica.state_hash() == liar.state
+    (letter,) = liar.honest.replica.dead_letters()
+    assert letter.record == records[-1]
+    assert letter.peer == liar.liar.identity.node_id
+    assert liar.status().state == "quarantined"
+    assert liar.told("quarantined")
+    assert not liar.honest.mesh.connected()
+    liar.net.run(BASE_MS - 5_000)
+    assert liar.status().state == "quarantined"
+    assert not liar.honest.mesh.connected()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [m.Ack(10**9, {}, {}), m.Challenge(bytes(32)), m.Piece(1 << 31, b"x")],
+    ids=["an acknowledgement of nothing", "out of turn", "oversized"],
+)
+def test_what_no_node_says_is_a_lie_too(message: m.Message) -> None:
+    liar = Liar()
+    liar.say(message)
+    assert liar.status().state == "quarantined"
+    assert liar.honest.replica.state_hash() == liar.state
+
+
+def test_a_quarantine_ends_and_the_next_is_longer() -> None:
+    liar = Liar()
+    refusals = 0
+    for expected in (BASE_MS, 4 * BASE_MS):
+        liar.say(m.Records([b"\x01" + bytes(40)]))
+        began = liar.net.now_ms
+        assert liar.run(lambda: bool(liar.honest.mesh.connected()), 20 * BASE_MS)
+        assert liar.net.now_ms - began >= expected - 1_000
+        liar.net.run(1_000)
+        assert len(liar.told("refused")) > refusals, "it is told why"
+        refusals = len(liar.told("refused"))
+    assert any("quarantined for" in text for text in liar.told("refused"))
+    liar.liar.replica.put(b"\x01later", b"v")
+    assert liar.run(lambda: liar.honest.replica.get(b"\x01later") is not None, 20_000)
+
+
+def test_whoever_asks_for_the_peer_gets_it_back() -> None:
+    liar = Liar()
+    liar.say(m.Records([b"\x01" + bytes(40)]))
+    assert liar.status().state == "quarantined"
+    liar.honest.meet(liar.liar)
+    assert liar.run(lambda: bool(liar.honest.mesh.connected()), 10_000)
+
+
+def test_nobody_is_blamed_for_what_another_had_sent() -> None:
+    liar = Liar()
+    third = Host(liar.net, "third")
+    third.meet(liar.honest)
+    assert liar.run(lambda: len(liar.honest.mesh.connected()) == 2, 3000)
+    author = b"A" * 8
+    liar.say(m.Records([false_record(author, 2)]))  # it waits for its predecessor
+    assert len(liar.honest.mesh.connected()) == 2
+    third.replica.apply([false_record(author)])
+    third.replica.sync()
+    liar.net.run(3000)
+    states = {s.replica_id: s.state for s in liar.honest.mesh.status()}
+    assert states[third.replica.id.hex()] == "connected"
+    assert states[liar.liar.replica.id.hex()] == "quarantined"
+
+
+def test_offences_add_up_and_are_forgiven() -> None:
+    quarantine = Quarantine()
+    waits = []
+    now = 0
+    for _ in range(9):
+        quarantine.offend("lie", now)
+        assert quarantine.until_ms is not None
+        waits.append(quarantine.until_ms - now)
+        assert "lie" in quarantine.refusal(now)
+        assert quarantine.next_dial_ms(0) == quarantine.until_ms
+        now = quarantine.until_ms
+        quarantine.tick(now)
+        assert quarantine.refusal(now) == ""
+        assert quarantine.next_dial_ms(7) == 7
+    assert waits[:3] == [BASE_MS, 4 * BASE_MS, 16 * BASE_MS]
+    assert max(waits) == CAP_MS
+    quarantine.tick(now + CAP_MS)
+    assert quarantine.offences == 0
