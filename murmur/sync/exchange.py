@@ -20,7 +20,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from murmur.sync.outbox import Applied, Cursor, Outbox, Slice
+from murmur.errors import Trimmed
+from murmur.sync.outbox import Applied, Cursor, Outbox, Slice, serves
 from murmur.sync.peer import Event, PeerSession, Received
 from murmur.sync.service import Urgency
 from murmur.sync.transport import Labour
@@ -72,6 +73,8 @@ class Exchange:
         self._on_error = on_error
         self._cursor = Cursor(outbox, session.known)
         self._reading = False
+        self._trimmed = False  # the log lacks what the peer lacks: it takes a snapshot
+        self._held = False  # the peer takes a snapshot although the log has everything
         # Newest seqs that arrived here and are not admitted, and (the admitted seq, since when).
         self._offered: dict[bytes, int] = {}
         self._stuck: dict[bytes, tuple[int, int]] = {}
@@ -85,8 +88,13 @@ class Exchange:
     def pump(self, now_ms: int) -> None:
         """Read on in the log if there is more and the peer takes it."""
         session = self.session
-        if self._reading or not session.hungry:
+        if self._reading or self._held or not session.hungry:
             return
+        if self._trimmed:
+            if not serves(self._outbox.floor, session.known):
+                return
+            self._trimmed = False
+            self.rewind()
         cursor = self._cursor
         distance = cursor.distance()
         if cursor.live and distance <= 0:
@@ -95,6 +103,9 @@ class Exchange:
         if cursor.live and distance <= INLINE_BYTES:
             try:
                 part = work()
+            except Trimmed:
+                self._trimmed = True
+                return
             except Exception as error:
                 self._on_error(error, now_ms)
                 return
@@ -107,7 +118,10 @@ class Exchange:
         self, cursor: Cursor, part: Slice | None, error: BaseException | None, now_ms: int
     ) -> None:
         self._reading = False
-        if error is not None:
+        if isinstance(error, Trimmed):
+            self._trimmed = True
+            self.pump(now_ms)
+        elif error is not None:
             self._on_error(error, now_ms)
         elif part is not None and cursor is self._cursor:
             self._send(part, now_ms)
@@ -122,6 +136,11 @@ class Exchange:
             self.sent_records += len(part.records)
             urgency = Urgency.LIVE if self._cursor.live else Urgency.SYNC
             self._on_events(self.session.send(part.records, part.last, urgency), now_ms)
+
+    def hold(self, held: bool, now_ms: int) -> None:
+        """Send nothing from the log while the peer takes a snapshot."""
+        self._held = held
+        self.pump(now_ms)
 
     def rewind(self) -> None:
         """Read the log again, from what the peer is known to hold."""

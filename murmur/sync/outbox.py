@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from murmur.errors import Trimmed
 from murmur.kvcore import Snapshot
 
 ADMITTED = 1  # the kind of frame in the log that replicates; others wait or are set aside
@@ -87,6 +88,11 @@ class Outbox(Protocol):
         ...
 
     @property
+    def floor(self) -> Vector:
+        """For each author, up to which of its transactions the log may lack some."""
+        ...
+
+    @property
     def log(self) -> Log:
         """The log."""
         ...
@@ -127,6 +133,11 @@ class Slice:
     skipped: set[bytes]  # replicas of whom there was something, left to others to send
 
 
+def serves(floor: Vector, have: Vector) -> bool:
+    """Whether a log with this floor holds all that somebody who has so much lacks."""
+    return all(have.get(replica, 0) >= seq for replica, seq in floor.items())
+
+
 class Cursor:
     """Where one peer's reading of the log stands. Used by one thread at a time."""
 
@@ -137,6 +148,7 @@ class Cursor:
         self._outbox = outbox
         self._known = known
         self._stop = 0
+        self._floor: Vector = {}
         self._catching_up: Iterator[tuple[int, bytes]] | None = None
 
     def distance(self) -> int:
@@ -144,7 +156,16 @@ class Cursor:
         return self._outbox.durable_position - self.position
 
     def read(self, limit: int, avoid: frozenset[bytes]) -> Slice:
-        """At least one record, about `limit` bytes at most, none by the replicas to avoid."""
+        """At least one record, about `limit` bytes at most, none by the replicas to avoid.
+
+        Raises Trimmed if the log lacks something that the peer lacks: another cursor goes on when
+        the peer has it from elsewhere.
+        """
+        floor = self._outbox.floor
+        if floor is not self._floor:
+            if not serves(floor, self._known):
+                raise Trimmed("the log no longer holds what the peer lacks")
+            self._floor = floor
         result = Slice([], {}, set())
         stop = self._outbox.durable_position
         if self.live:

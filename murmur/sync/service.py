@@ -81,6 +81,11 @@ class Fabric(Protocol):
         """Send a message; False if no conversation with the node is open."""
         ...
 
+    def hold(self, node_id: bytes, held: bool, now_ms: int) -> None:
+        """Send the node nothing from the log while it takes a snapshot, if a conversation is open;
+        the next conversation begins without."""
+        ...
+
     def hold_against(self, node_id: bytes, reason: str, now_ms: int) -> None:
         """The node lied: end the conversation as a violation."""
         ...

@@ -66,6 +66,8 @@ class FakeOutbox:
     def log(self) -> FakeOutbox:
         return self
 
+    floor: Mapping[bytes, int] = {}
+
     @property
     def tips(self) -> Mapping[bytes, bytes]:
         newest = {dot(data)[0]: data for data in self.records}

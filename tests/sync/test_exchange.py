@@ -108,6 +108,32 @@ def test_a_long_log_comes_as_the_peer_gives_room() -> None:
     assert world.arrived() == [(ALICE, seq) for seq in range(1, 201)]
 
 
+def test_nothing_is_sent_beside_a_gap_until_the_peer_has_what_the_log_lacks() -> None:
+    world = World()
+    world.outbox.commit(5)
+    world.outbox.floor = {ALICE: 3}
+    world.go()
+    world.outbox.commit(1)
+    world.go()
+    assert world.arrived() == []
+    assert world.errors == []
+    world.far.session.report({ALICE: 4}, {ALICE: 4}, world.pair.now_ms)  # a snapshot was joined
+    world.go(50)
+    world.go()
+    assert world.arrived() == [(ALICE, 5), (ALICE, 6)]
+
+
+def test_an_exchange_that_is_held_waits() -> None:
+    world = World()
+    world.exchange.hold(True, world.pair.now_ms)
+    world.outbox.commit(2)
+    world.go()
+    assert world.arrived() == []
+    world.exchange.hold(False, world.pair.now_ms)
+    world.go()
+    assert len(world.arrived()) == 2
+
+
 def test_transactions_of_others_are_forwarded_at_once_when_their_author_is_far() -> None:
     world = World()
     world.foreign(BOB, 1)

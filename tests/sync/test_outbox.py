@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from murmur.errors import Trimmed
 from murmur.sync.outbox import Cursor
 from tests.sync.fakes import FakeOutbox, dot, record, replica_id
 
@@ -88,3 +90,16 @@ def test_slices_are_bounded_but_never_empty() -> None:
     assert len(part.records) == 1
     part = Cursor(outbox, {}).read(3 * 64, frozenset())
     assert len(part.records) == 3
+
+
+def test_a_cursor_leaves_no_gap_where_the_log_has_a_floor() -> None:
+    outbox = outbox_with([0, 0, 1, 0])
+    outbox.floor = {NAMES[0]: 2}
+    with pytest.raises(Trimmed):
+        Cursor(outbox, {NAMES[0]: 1, NAMES[1]: 1}).read(900, frozenset())
+    cursor = Cursor(outbox, {NAMES[0]: 2})
+    assert len(drain(cursor, 900)) == 2
+    cursor = Cursor(outbox, {NAMES[0]: 2})
+    outbox.floor = {NAMES[0]: 2, NAMES[1]: 1}  # it rises while somebody reads
+    with pytest.raises(Trimmed):
+        cursor.read(900, frozenset())
