@@ -137,7 +137,7 @@ class Exchange:
             urgency = Urgency.LIVE if self._cursor.live else Urgency.SYNC
             self._on_events(self.session.send(part.records, part.last, urgency), now_ms)
 
-    def hold(self, held: bool, now_ms: int) -> None:
+    def hold(self, now_ms: int, *, held: bool) -> None:
         """Send nothing from the log while the peer takes a snapshot."""
         self._held = held
         self.pump(now_ms)

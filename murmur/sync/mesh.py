@@ -513,12 +513,12 @@ class Mesh:
         contact.open.session.say(kind, payload, urgency)
         return True
 
-    def hold(self, node_id: bytes, held: bool, now_ms: int) -> None:
+    def hold(self, node_id: bytes, now_ms: int, *, held: bool) -> None:
         """Send the node nothing from the log while it takes a snapshot."""
         contact = self.contacts.get(node_id)
         if contact is not None and contact.open is not None:
             assert contact.open.exchange is not None
-            contact.open.exchange.hold(held, now_ms)
+            contact.open.exchange.hold(now_ms, held=held)
 
     def hold_against(self, node_id: bytes, reason: str, now_ms: int) -> None:
         """The node lied: end the conversation as a violation."""

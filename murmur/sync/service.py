@@ -81,7 +81,7 @@ class Fabric(Protocol):
         """Send a message; False if no conversation with the node is open."""
         ...
 
-    def hold(self, node_id: bytes, held: bool, now_ms: int) -> None:
+    def hold(self, node_id: bytes, now_ms: int, *, held: bool) -> None:
         """Send the node nothing from the log while it takes a snapshot, if a conversation is open;
         the next conversation begins without."""
         ...

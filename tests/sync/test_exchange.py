@@ -125,11 +125,11 @@ def test_nothing_is_sent_beside_a_gap_until_the_peer_has_what_the_log_lacks() ->
 
 def test_an_exchange_that_is_held_waits() -> None:
     world = World()
-    world.exchange.hold(True, world.pair.now_ms)
+    world.exchange.hold(world.pair.now_ms, held=True)
     world.outbox.commit(2)
     world.go()
     assert world.arrived() == []
-    world.exchange.hold(False, world.pair.now_ms)
+    world.exchange.hold(world.pair.now_ms, held=False)
     world.go()
     assert len(world.arrived()) == 2
 
