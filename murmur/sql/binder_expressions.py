@@ -77,6 +77,7 @@ from murmur.sql.place import place
 
 __all__ = [
     "Scope",
+    "assigned",
     "bind_assignment",
     "bind_condition",
     "bind_expression",
@@ -110,17 +111,21 @@ def bind_assignment(node: Tree, scope: Scope, target: SqlType, *, name: str) -> 
     are not looked at: the catalog checks them when the row is written.
     """
     binder = Binder(scope)
+    expr = _finished(binder, node, operators.plain(target))
+    with binder.at(node):
+        return assigned(expr, target, name=name)
+
+
+def assigned(expr: Expr, target: SqlType, *, name: str) -> Expr:
+    """A value as it is written to a column of this type; TypeMismatch if it has to be cast."""
     wanted = operators.plain(target)
-    expr = _finished(binder, node, wanted)
     if expr.type is None:
         return expr
     given = operators.plain(expr.type)
     if isinstance(expr, Literal) and given != wanted and given.is_numeric and wanted.is_numeric:
-        with binder.at(node):
-            converted = Literal(cast_value(expr.value, wanted), wanted)
+        converted = Literal(cast_value(expr.value, wanted), wanted)
         if converted.value != expr.value and not wanted.is_float:
-            message = f"column {name} is {target}, {expr.value} is not"
-            raise binder.failure(node, TypeMismatch, message)
+            raise TypeMismatch(f"column {name} is {target}, {expr.value} is not")
         return converted
     if given.is_integer and wanted.is_integer:
         return expr
@@ -128,8 +133,7 @@ def bind_assignment(node: Tree, scope: Scope, target: SqlType, *, name: str) -> 
         exact = target.precision is None or isinstance(expr, Literal | Parameter)
         return expr if exact else fold(Cast(expr, target))
     if not operators.is_implied(given, wanted) and (given, wanted) not in _ASSIGNED:
-        message = f"column {name} is {target}, the value is {expr.type}; cast it"
-        raise binder.failure(node, TypeMismatch, message)
+        raise TypeMismatch(f"column {name} is {target}, the value is {expr.type}; cast it")
     return fold(Cast(expr, target))
 
 

@@ -30,13 +30,14 @@ from murmur.sql.binder_columnar import KEYED
 from murmur.sql.binder_names import alias_name, alias_of, fold, only, unbound, unsupported
 from murmur.sql.binder_targets import check_ambiguous, tree_amount
 from murmur.sql.binder_writes import (
-    default_value,
+    constant,
     insert_defaults,
     is_default,
     set_targets,
     target_columns,
+    written,
 )
-from murmur.sql.engines import plan_columnar
+from murmur.sql.engines import plan_columnar, plan_found
 from murmur.sql.expressions import Column, Expr, NeedsColumnar
 from murmur.sql.plan import (
     KEY_COLUMN,
@@ -82,7 +83,13 @@ class _Merge:
         self._chain = self._choice(whens)
         actions = tuple(self._action(at, when) for at, when in enumerate(whens))
         returning, source_at = self._returning()
-        query = plan_columnar(self._query(), self._binding, "MERGE")
+        query = plan_found(self._query(), self._binding, "MERGE")
+        actions = tuple(
+            MergeUpdate(tuple(written(each, query, 0) for each in action.assignments))
+            if isinstance(action, MergeUpdate)
+            else action
+            for action in actions
+        )
         return Merge(self._table, query, actions, returning, source_at)
 
     # The source ----------------------------------------------------------------------------------
@@ -181,14 +188,14 @@ class _Merge:
     def _assignments(self, at: int, when: Tree, nodes: Sequence[Tree]) -> list[Assignment]:
         assignments = []
         for column, node in set_targets(nodes, self._table, self._binding):
-            if is_default(node):
-                assignments.append(Assignment(column, default_value(column)))
-                continue
-            value, increment = node, False
-            if column.type.name == "COUNTER":
-                value, increment = tree_amount(column, node, self._name)
-            read = self._value(at, self._seen(when, value), column)
-            assignments.append(Assignment(column, read, increment))
+            value = constant(column, node, self._table, self._binding)
+            increment = False
+            if value is None:
+                found = node
+                if column.type.name == "COUNTER":
+                    found, increment = tree_amount(column, node, self._name)
+                value = self._value(at, self._seen(when, found), column)
+            assignments.append(Assignment(column, value, increment))
         return assignments
 
     def _insert(self, at: int, when: Tree, then: Tree) -> MergeInsert:
@@ -209,8 +216,10 @@ class _Merge:
                 raise unbound(message, values, self._text)
             columns = columns[: len(items)]
             for column, item in zip(columns, items, strict=True):
-                default = is_default(item)
-                value = None if default else self._value(at, self._seen(when, item), column)
+                value = None
+                if not is_default(item):
+                    value = constant(column, item, table, self._binding)
+                    value = value or self._value(at, self._seen(when, item), column)
                 exprs.append(value)
         generated, defaults = insert_defaults(table)
         return MergeInsert(

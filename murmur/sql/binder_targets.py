@@ -1,4 +1,4 @@
-"""The rows that an UPDATE or DELETE is about, where the columnar engine has to find them.
+"""The rows that an UPDATE or DELETE is about, where a query has to find them.
 
     UPDATE note n SET body = a.name FROM author a WHERE a.id = n.author
 
@@ -22,9 +22,9 @@ from murmur.catalog.schema import Table
 from murmur.sql.binder import Binding, Scope, bind_items
 from murmur.sql.binder_columnar import KEYED
 from murmur.sql.binder_names import alias_name, fold, only, unbound, unsupported
-from murmur.sql.engines import plan_columnar
+from murmur.sql.engines import plan_columnar, plan_found
 from murmur.sql.expressions import Column, Expr, NeedsColumnar
-from murmur.sql.plan import KEY_COLUMN, ColumnarQuery, ResultColumn, Returning
+from murmur.sql.plan import KEY_COLUMN, Query, ResultColumn, Returning
 
 Tree: TypeAlias = Any  # sqlglot's
 
@@ -41,9 +41,9 @@ def qualifier_of(tree: Tree) -> str:
     return fold((tree.this.args.get("alias") or tree.this).this)
 
 
-def columnar_rows(
+def target_rows(
     tree: Tree, table: Table, values: Sequence[Tree], binding: Binding, reason: str
-) -> ColumnarQuery:
+) -> Query:
     """The query for the keys of the rows and, after them, the values."""
     relation = tree.this.copy()
     qualifier = qualifier_of(tree)
@@ -64,7 +64,7 @@ def columnar_rows(
         select.set("with_", with_.copy())
     if (where := tree.args.get("where")) is not None:
         select.set("where", where.copy())
-    return plan_columnar(select, binding, reason)
+    return plan_found(select, binding, reason)
 
 
 def bind_returning(

@@ -7,14 +7,15 @@
 
 `SET n = n + x` and `SET n = n - x` of a COUNTER are increments; any other assignment resets it.
 
-An UPDATE or DELETE whose condition or values need a subquery, or another relation's help, asks the
-columnar engine for the rows (binder_targets.py). The row engine then writes them one by one, so
-that constraints and merging are the same on every road.
+An UPDATE or DELETE whose condition or values need a subquery, or another relation's help, finds its
+rows by a query (binder_targets.py). They are written one by one either way, so that constraints and
+merging are the same on every road.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 from typing import Literal as OneOf
 
@@ -23,18 +24,18 @@ from sqlglot import exp
 from murmur.catalog.atoms import from_atom
 from murmur.catalog.schema import Column as TableColumn
 from murmur.catalog.schema import Index, Table
-from murmur.errors import DatabaseError, ParseError, Unsupported
+from murmur.errors import DatabaseError, ParseError, TypeMismatch, Unsupported
 from murmur.sql.binder import Binding, Scope, bind_items, row_columns
-from murmur.sql.binder_expressions import bind_assignment, bind_condition, bind_expression
+from murmur.sql.binder_expressions import assigned, bind_assignment, bind_condition, bind_expression
 from murmur.sql.binder_names import alias_of, fold, only, unbound, unsupported
 from murmur.sql.binder_targets import (
     bind_returning,
-    columnar_rows,
     qualifier_of,
     refuse_others,
+    target_rows,
     tree_amount,
 )
-from murmur.sql.engines import plan_query
+from murmur.sql.engines import plan_found
 from murmur.sql.expressions import (
     Arithmetic,
     Column,
@@ -50,7 +51,6 @@ from murmur.sql.generate import GENERATED_ID, default_expression
 from murmur.sql.index_matching import conditions_of, key_fields, serves, with_key_fields
 from murmur.sql.plan import (
     Assignment,
-    ColumnarQuery,
     Delete,
     Insert,
     OnConflict,
@@ -144,7 +144,7 @@ def _source(
             raise unsupported("WITH stands twice", source, binding.text)
         source = source.copy()
         source.set("with_", with_.copy())
-    query = plan_query(source, binding)
+    query = plan_found(source, binding, "INSERT")
     width = _width(query)
     for column in columns[: len(columns) if width is None else width]:
         if column.generated is not None:
@@ -315,10 +315,10 @@ def bind_update(tree: Tree, binding: Binding) -> Update:
         refuse_others(tree)
         predicate = None if where is None else bind_condition(where.this, scope)
         assignments = _assignments(tree.expressions, table, scope, binding)
-        source: Rows | ColumnarQuery = plan_access(table, predicate)[0]
+        source: Rows | Query = plan_access(table, predicate)[0]
     except NeedsColumnar as reason:
         binding.types[:] = types
-        source, assignments = _columnar_update(tree, table, binding, others, reason.reason)
+        source, assignments = _found_update(tree, table, binding, others, reason.reason)
     return Update(table, source, assignments, returning)
 
 
@@ -334,10 +334,10 @@ def bind_delete(tree: Tree, binding: Binding) -> Delete:
         refuse_others(tree)
         scope = Scope(binding, (name, row_columns(table)))
         predicate = None if where is None else bind_condition(where.this, scope)
-        source: Rows | ColumnarQuery = plan_access(table, predicate)[0]
+        source: Rows | Query = plan_access(table, predicate)[0]
     except NeedsColumnar as reason:
         binding.types[:] = types
-        source = columnar_rows(tree, table, others, binding, reason.reason)
+        source = target_rows(tree, table, others, binding, reason.reason)
     return Delete(table, source, returning)
 
 
@@ -451,24 +451,54 @@ def _amount_of(value: Expr, position: int) -> Expr | None:
     return None
 
 
-def _columnar_update(
+def _found_update(
     tree: Tree, table: Table, binding: Binding, others: Sequence[Tree], reason: str
-) -> tuple[ColumnarQuery, tuple[Assignment, ...]]:
+) -> tuple[Query, tuple[Assignment, ...]]:
     """The query for keys, new values and `others`, and assignments that read its rows."""
     values: list[Tree] = []
     assignments: list[Assignment] = []
     for column, node in set_targets(tree.expressions, table, binding):
-        if is_default(node):
-            assignments.append(Assignment(column, default_value(column)))
-            continue
-        value, increment = node, False
-        if column.type.name == "COUNTER":
-            value, increment = tree_amount(column, node, qualifier_of(tree))
-        read = Column(len(values), column.name, column.type)
-        assignments.append(Assignment(column, read, increment))
-        values.append(value)
-    query = columnar_rows(tree, table, [*values, *others], binding, reason)
-    return query, tuple(assignments)
+        value = constant(column, node, table, binding)
+        increment = False
+        if value is None:
+            found = node
+            if column.type.name == "COUNTER":
+                found, increment = tree_amount(column, node, qualifier_of(tree))
+            value = Column(len(values), column.name, column.type)
+            values.append(found)
+        assignments.append(Assignment(column, value, increment))
+    query = target_rows(tree, table, [*values, *others], binding, reason)
+    offset = max(1, len(table.primary_key))
+    return query, tuple(written(each, query, offset) for each in assignments)
+
+
+def constant(column: TableColumn, node: Tree, table: Table, binding: Binding) -> Expr | None:
+    """The value of SET that is the same for all rows: DEFAULT, a literal or a parameter."""
+    if is_default(node):
+        return default_value(column)
+    if isinstance(node, exp.Literal | exp.Placeholder | exp.Null | exp.Boolean):
+        return bind_assignment(node, Scope(binding), column.type, name=_qualified(table, column))
+    return None
+
+
+def written(assignment: Assignment, query: Query, offset: int) -> Assignment:
+    """The assignment of a value that a query has found, converted as any other is.
+
+    It reads the query's rows from column `offset` on. What does not convert is left to the catalog,
+    which reads it if it can, and says what is wrong with it if not.
+    """
+    column, value = assignment.column, assignment.value
+    if not isinstance(value, Column) or assignment.increment:
+        return assignment
+    place = value.index + offset
+    known = query.columns[place].type if place < len(query.columns) else None
+    if known is None:
+        return assignment
+    try:
+        found = assigned(replace(value, type=known), column.type, name=column.name)
+    except TypeMismatch:
+        return assignment
+    return replace(assignment, value=found)
 
 
 def _returned(

@@ -13,20 +13,39 @@ when it is run.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from math import ceil
+from typing import Protocol
 
 from murmur.kvcore.transaction import Transaction
 from murmur.kvcore.view import View
 from murmur.sql.execution import Context
-from murmur.sql.plan import ColumnarQuery, Costs, RowQuery
-from murmur.sql.prepare import Prepared
+from murmur.sql.plan import ColumnarQuery, Costs, Plan, RowQuery
 from murmur.sql.relation import ColumnarEngine, Relation
 from murmur.sql.rules.cost import ARROW_US, PRIVATE_US
 
 
+class Planned(Protocol):
+    """A query as it was prepared."""
+
+    @property
+    def plan(self) -> Plan | None:
+        """Its plan."""
+        ...
+
+    @property
+    def reaches(self) -> Callable[[View, Context, int], bool] | None:
+        """Whether the only access path of the plan has so many keys, if that can be asked."""
+        ...
+
+    def alternative(self) -> ColumnarQuery | None:
+        """The plan on the columnar engine, if it can run the query."""
+        ...
+
+
 def cheaper_plan(
-    prepared: Prepared, view: View, context: Context | None, columnar: ColumnarEngine
+    prepared: Planned, view: View, context: Context | None, columnar: ColumnarEngine
 ) -> RowQuery | ColumnarQuery:
     """The plan of a query on the engine that it costs less on; without a context by guess alone."""
     plan = prepared.plan

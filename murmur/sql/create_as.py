@@ -23,9 +23,9 @@ from murmur.errors import BindError
 from murmur.kvcore.transaction import Transaction
 from murmur.sql.binder import Binding
 from murmur.sql.binder_names import named_before_as, only, unsupported
-from murmur.sql.engines import plan_query
+from murmur.sql.engines import plan_found
 from murmur.sql.execution import Context
-from murmur.sql.executor import compile_query
+from murmur.sql.found import compile_found
 from murmur.sql.parser import text_after_as
 from murmur.sql.plan import CreateAs, RowQuery
 
@@ -45,7 +45,7 @@ def bind_create_as(tree: Tree, binding: Binding) -> CreateAs:
         if not isinstance(each, exp.WithDataProperty):
             raise unsupported("this property is not supported", each, text)
         filled = not each.args.get("no")
-    query = plan_query(tree.expression, binding)
+    query = plan_found(tree.expression, binding, "CREATE TABLE AS")
     return CreateAs(name, bool(tree.args.get("exists")), names, query, filled)
 
 
@@ -59,7 +59,7 @@ def create_as(plan: CreateAs, tx: Transaction, context: Context) -> int:
     if isinstance(query, RowQuery):
         names = [column.name for column in query.columns]
         types: Sequence[SqlType | None] = [column.type for column in query.columns]
-        rows = list(compile_query(query.rows)(tx, context)) if plan.filled else ()
+        rows = list(compile_found(query)(tx, context)) if plan.filled else ()
     else:
         engine = context.engine_for(query)
         answer = context.run_columnar(query, tx)

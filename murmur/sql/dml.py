@@ -32,17 +32,15 @@ from murmur.sql.access import access_keys
 from murmur.sql.checks import checks_of
 from murmur.sql.compile import compile_expression, compile_predicate, compile_projection
 from murmur.sql.execution import Context
-from murmur.sql.executor import compile_query
 from murmur.sql.expressions import Call, Expr, Parameter
+from murmur.sql.found import compile_found
 from murmur.sql.plan import (
     Assignment,
-    ColumnarQuery,
     Delete,
     Insert,
     OnConflict,
     Query,
     Returning,
-    RowQuery,
     Rows,
     Update,
 )
@@ -117,7 +115,7 @@ def _row_source(plan: Insert) -> RowSource:
     """The function that gives the values of each row, functions of DEFAULT applied."""
     fill = filler(plan)
     if plan.query is not None:
-        read = _query_rows(plan.query)
+        read = compile_found(plan.query)
         names = [column.id for column in plan.columns]
 
         def from_query(tx: Transaction, context: Context) -> list[Values]:
@@ -299,24 +297,24 @@ def compile_delete(plan: Delete) -> Program:
 TargetSource: TypeAlias = Callable[[Transaction, Context], Sequence[tuple[bytes, Row]]]
 
 
-def _target_source(source: Rows | ColumnarQuery, table: Table) -> TargetSource:
+def _target_source(source: Rows | Query, table: Table) -> TargetSource:
     """Row keys and what the assignments read, all of them before the first is written."""
-    if not isinstance(source, ColumnarQuery):
+    if not isinstance(source, Query):
         read = access_keys(source)
         return lambda tx, context: list(read(tx, context))
+    rows_of = compile_found(source)
     width = len(table.primary_key)
 
-    def columnar(tx: Transaction, context: Context) -> list[tuple[bytes, Row]]:
-        rows = context.columnar_rows(source, tx)
+    def targets(tx: Transaction, context: Context) -> list[tuple[bytes, Row]]:
         found: dict[bytes, Row] = {}  # a join may find a row several times
-        for row in rows:
+        for row in rows_of(tx, context):
             if width:
                 found.setdefault(key_of(table, row[:width]), row[width:])
             else:
                 found.setdefault(row[0], row[1:])
         return list(found.items())
 
-    return columnar
+    return targets
 
 
 def changer(
@@ -339,12 +337,6 @@ def changer(
 
 
 # Shared ------------------------------------------------------------------------------------------
-
-
-def _query_rows(query: Query) -> Callable[[Transaction, Context], Iterable[Row]]:
-    if isinstance(query, RowQuery):
-        return compile_query(query.rows)
-    return lambda tx, context: context.columnar_rows(query, tx)
 
 
 def returned_by(returning: Returning | None) -> Callable[[Row, Context], Row] | None:

@@ -19,7 +19,7 @@ from sqlglot import exp
 from murmur.errors import DatabaseError
 from murmur.sql.agreement import engines_agree
 from murmur.sql.binder import Binding
-from murmur.sql.binder_columnar import ColumnarBinder
+from murmur.sql.binder_columnar import KEYED, ColumnarBinder
 from murmur.sql.binder_query import QueryBinder
 from murmur.sql.columnar import columnar_text
 from murmur.sql.expressions import NeedsColumnar
@@ -36,6 +36,7 @@ Tree: TypeAlias = Any  # sqlglot's
 
 def plan_query(tree: Tree, binding: Binding) -> Query:
     """The plan of a SELECT, VALUES or set operation."""
+    types = list(binding.types)
     try:
         return plan_rows(tree, binding)
     except NeedsColumnar as needs:
@@ -44,7 +45,7 @@ def plan_query(tree: Tree, binding: Binding) -> Query:
         if _is_plain(tree):
             raise
         reason = "what only DuckDB binds"  # or it says what is wrong
-    binding.types[:] = [None] * len(binding.types)
+    binding.types[:] = types
     return plan_columnar(tree, binding, reason)
 
 
@@ -60,6 +61,22 @@ def plan_rows(tree: Tree, binding: Binding) -> RowQuery:
     estimates = Estimates(binding.facts or Unknown())
     rows = optimise(bound.rows, estimates)
     return RowQuery(rows, bound.columns, reason_of(rows), tables(rows), costs_of(rows, estimates))
+
+
+def plan_found(tree: Tree, binding: Binding, reason: str) -> Query:
+    """The plan of a query whose rows a statement writes, or by which it finds those that it writes.
+
+    A plan of the row engine that may cost more there has the columnar one with it. `reason` is for
+    EXPLAIN, of a query that asks for hidden row keys, which only the columnar engine is given.
+    """
+    if any(table.meta.get(KEYED) for table in tree.find_all(exp.Table)):
+        return plan_columnar(tree, binding, reason)
+    query = plan_query(tree, binding)
+    if isinstance(query, ColumnarQuery) or query.costs is None:
+        return query
+    if query.costs.row_us <= query.costs.columnar_us:
+        return query
+    return replace(query, alternative=plan_alternative(query, tree, binding))
 
 
 def plan_columnar(tree: Tree, binding: Binding, reason: str) -> ColumnarQuery:

@@ -21,6 +21,7 @@ from murmur.sql.cancellation import Halt
 from murmur.sql.memory import Memory
 from murmur.sql.plan import KEY_COLUMN, ColumnarQuery, RelationUse
 from murmur.sql.relation import Relation
+from murmur.sql.settings import Engine
 from murmur.sql.system import System
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Context(expressions.Context):
         uuid7: Uuid7,
         ids: IntegerIds,
         halt: Halt,
+        engine: Engine = "auto",
     ) -> None:
         super().__init__(parameters, now_ms=now_ms, random_bytes=random_bytes)
         self.system = system
@@ -50,6 +52,7 @@ class Context(expressions.Context):
         self.ids = ids
         self.halt = halt
         self.memory = Memory()
+        self.engine: Engine = engine  # SET engine
 
     def system_rows(self, name: str, view: View) -> Iterable[tuple[Any, ...]]:
         """A system relation's rows."""

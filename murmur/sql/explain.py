@@ -47,6 +47,7 @@ from murmur.sql.plan import (
     MergeUpdate,
     OnConflict,
     Plan,
+    Query,
     RelationUse,
     RowQuery,
     Rows,
@@ -156,9 +157,12 @@ def _step(step: Step) -> str:
     return f"{words} {action.name}"
 
 
-def _source(source: Rows | ColumnarQuery) -> Iterator[str]:
+def _source(source: Rows | Query) -> Iterator[str]:
+    """What finds the rows of a statement that writes."""
+    if isinstance(source, RowQuery):
+        source = source.rows if source.alternative is None else source.alternative
     if isinstance(source, ColumnarQuery):
-        yield f"  engine: columnar ({source.reason})"
+        yield f"  engine: columnar ({source.reason}{_costs(source.costs)})"
         yield from _columnar(source, 1)
     else:
         yield from lines_of(operator_of(source), 1)
@@ -169,14 +173,10 @@ def _insert(plan: Insert) -> Iterator[str]:
     yield f"insert into {plan.table.name} ({columns})"
     if plan.conflict is not None:
         yield f"  on conflict {_conflict(plan.conflict)}"
-    match plan.query:
-        case None:
-            yield f"  {len(plan.rows)} row{'' if len(plan.rows) == 1 else 's'} of values"
-        case ColumnarQuery() as query:
-            yield f"  engine: columnar ({query.reason})"
-            yield from _columnar(query, 1)
-        case RowQuery(rows):
-            yield from lines_of(operator_of(rows), 1)
+    if plan.query is None:
+        yield f"  {len(plan.rows)} row{'' if len(plan.rows) == 1 else 's'} of values"
+    else:
+        yield from _source(plan.query)
 
 
 def _merge(plan: Merge) -> Iterator[str]:

@@ -21,6 +21,7 @@ from murmur.sql.checks import checks_of
 from murmur.sql.compile import compile_projection
 from murmur.sql.dml import Program, Row, Written, changer, filler, inserter, returned_by, row_at
 from murmur.sql.execution import Context
+from murmur.sql.found import compile_found
 from murmur.sql.plan import Merge, MergeAction, MergeDelete, MergeInsert, MergeUpdate
 
 # Writes what a row of the query asks for; the target's row to return, None if nothing was written.
@@ -36,11 +37,12 @@ def compile_merge(plan: Merge) -> Program:
     inserts = [isinstance(action, MergeInsert) for action in plan.actions]
     returned = returned_by(plan.returning)
     source_at = plan.source_at
+    rows_of = compile_found(plan.query)
 
     def run(tx: Transaction, context: Context, written: Written) -> None:
         statement = StatementChecks(tx, checks_of)
         changed: set[bytes] = set()
-        for row in list(context.columnar_rows(plan.query, tx)):
+        for row in list(rows_of(tx, context)):
             number: int | None = row[width]
             act = None if number is None else acts[number]
             if number is None or act is None:

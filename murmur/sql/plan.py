@@ -353,7 +353,8 @@ class Costs:
 class RowQuery:
     """A query on the row engine, the tables that it reads, and what it costs.
 
-    Without costs no other engine is weighed: it reads little, or no table.
+    Without costs no other engine is weighed: it reads little, or no table. `alternative` is for the
+    columnar engine, of a statement that writes what it finds (found.py).
     """
 
     rows: Rows
@@ -361,6 +362,7 @@ class RowQuery:
     reason: str
     tables: tuple[Table, ...] = ()
     costs: Costs | None = None
+    alternative: ColumnarQuery | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -461,24 +463,24 @@ class Insert:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """UPDATE of the rows that `source` finds.
+    """UPDATE of the rows that `source` finds, by an access path or by a query.
 
-    A ColumnarQuery as source yields row keys (or primary keys) and, after them, one value per
-    assignment; the assignments' expressions then read that row instead of the table's.
+    A query yields primary keys (or row keys) and, after them, values that the assignments read:
+    their expressions are over that row instead of the table's.
     """
 
     table: Table
-    source: Rows | ColumnarQuery
+    source: Rows | Query
     assignments: tuple[Assignment, ...]
     returning: Returning | None
 
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """DELETE of the rows that `source` finds; see Update for a ColumnarQuery."""
+    """DELETE of the rows that `source` finds; see Update for a query."""
 
     table: Table
-    source: Rows | ColumnarQuery
+    source: Rows | Query
     returning: Returning | None
 
 
@@ -513,7 +515,7 @@ class Merge:
     """
 
     table: Table
-    query: ColumnarQuery
+    query: Query
     actions: tuple[MergeAction | None, ...]
     returning: Returning | None
     source_at: int = 0

@@ -35,6 +35,7 @@ from murmur.sql.parser import Parsed
 from murmur.sql.plan import (
     Aggregate,
     ColumnarQuery,
+    CreateAs,
     Delete,
     Insert,
     KeyLookup,
@@ -157,9 +158,6 @@ def _prepare(parsed: Parsed, catalog: Catalog, system: System, facts: Facts) -> 
                 prepared.binding = binding
                 path = counted_path(query.rows) if query.costs is not None else None
                 prepared.reaches = None if path is None else access_reaches(path)
-                prepared.sizes = tuple(
-                    (table, max(OUTGROWN, facts.rows(table))) for table in query.tables
-                )
         case "insert":
             prepared.plan = insert = bind_insert(tree, binding)
             prepared.write = compile_insert(insert)
@@ -180,9 +178,22 @@ def _prepare(parsed: Parsed, catalog: Catalog, system: System, facts: Facts) -> 
             prepared.steps = bind_ddl(tree, binding)
             return prepared
     plan = prepared.plan
+    prepared.sizes = tuple((table, max(OUTGROWN, facts.rows(table))) for table in _weighed(plan))
     if isinstance(plan, Insert | Update | Delete | Merge) and plan.returning is not None:
         prepared.columns = plan.returning.columns
     return prepared
+
+
+def _weighed(plan: Plan | None) -> Sequence[Table]:
+    """The tables by whose sizes a plan was made."""
+    match plan:
+        case Update(source=query) | Delete(source=query):
+            pass
+        case Insert(query=query) | Merge(query=query) | CreateAs(query=query):
+            pass
+        case _:
+            query = plan
+    return query.tables if isinstance(query, RowQuery) else ()
 
 
 def _is_short(rows: Rows) -> bool:

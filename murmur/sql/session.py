@@ -594,6 +594,7 @@ class Session:
             uuid7=shared.uuid7,
             ids=shared.ids,
             halt=self._halt,
+            engine=self.engine,
         )
 
 
