@@ -34,6 +34,7 @@ class Conversation:
     up: bool = False
     exchange: Exchange | None = None
     skew_ms: int = 0
+    moved_ms: int | None = None  # since when another link has its place, and it only drains
     bytes_in: int = 0
     bytes_out: int = 0
 
@@ -66,6 +67,9 @@ class Contact:
     durable: dict[bytes, int] = field(default_factory=dict)  # what it acknowledged
     last_error: str = ""
     quarantine: Quarantine = field(default_factory=Quarantine)
+    lost: tuple[int, str] | None = None  # when and why the link died that is being replaced
+    scout_ms: int | None = None  # when to look for a better way
+    tried: dict[str, tuple[int, int]] = field(default_factory=dict)  # way: again when, after what
     answers: list[Answer] = field(default_factory=list)  # of who waits to be connected
 
     @property

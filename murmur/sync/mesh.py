@@ -9,6 +9,10 @@ Two nodes that dial each other at once end up with two links. Both keep the one 
 node id dialed. Otherwise the newer link wins: a node does not dial whom it believes connected, so
 the peer has lost the older one.
 
+A link of a better kind (scout.py) takes an open one's place: the conversation over it begins with
+both vectors like any other, so nothing is missed; the older one ends when the peer answers over the
+new one. Peers are not said to be disconnected meanwhile.
+
 Invariants:
     1. At most one conversation per contact is open, and its node id is authenticated.
     2. At most MAX_STRANGERS links wait for authentication.
@@ -45,6 +49,7 @@ from murmur.sync.identity import Identity
 from murmur.sync.outbox import Outbox
 from murmur.sync.peer import Event, PeerSession, Role, State, Timing
 from murmur.sync.roster import Member, Roster
+from murmur.sync.scout import FALLBACK_MS, Scout, rank
 from murmur.sync.service import Remote, Service, Services, Urgency
 from murmur.sync.status import PeerInfo, PeerStatus
 from murmur.sync.ticket import Ticket, node_text
@@ -63,6 +68,7 @@ from murmur.sync.transport import (
 
 TIE_MS = 5_000  # links that came up within this time were dialed at once
 STABLE_MS = 10_000  # a conversation that lasted so long lets the next dial come soon
+DRAIN_MS = 5_000  # that a link which was replaced may still bring what was under way
 MAX_STRANGERS = 64
 PATIENT_ATTEMPTS = 4  # after a refusal or a goodbye, dial as if so many attempts had failed
 SKEW_NOTICE_MS = 2_000
@@ -103,6 +109,7 @@ class Mesh:
         self._roster = roster
         self._transport = transport
         self._dialer = Dialer(transport, labour, self._dialed)
+        self._scout = Scout(transport, random, self._dialed)
         self._group = group
         self._incarnation = incarnation
         self._random_bytes = random_bytes
@@ -224,7 +231,7 @@ class Mesh:
                     self._accept(link, now_ms)
             case Down(reason=reason):
                 if conversation is not None:
-                    self._lost(conversation, p.CLOSING, reason, now_ms)
+                    self._lost(conversation, p.TIMED_OUT, reason, now_ms)
 
     def tick(self, now_ms: int) -> None:
         """Let time pass: timeouts, dials that are due."""
@@ -236,24 +243,34 @@ class Mesh:
                     self._lost(conversation, p.TIMED_OUT, reason, now_ms)
                 continue
             self._handle(conversation, conversation.session.tick(now_ms), now_ms)
-            if conversation.exchange is not None and conversation.session.state is State.OPEN:
+            if conversation.moved_ms is not None:
+                self._drain(conversation, conversation.moved_ms, now_ms)
+            elif conversation.exchange is not None and conversation.session.state is State.OPEN:
                 conversation.exchange.tick(now_ms)
         for contact in list(self.contacts.values()):
             contact.quarantine.tick(now_ms)
             if contact.next_dial_ms is not None and now_ms >= contact.next_dial_ms:
                 self._dialer.dial(contact, now_ms)
+            if contact.lost is not None and now_ms >= contact.lost[0] + FALLBACK_MS:
+                self._on_notice("disconnected", contact.name, contact.lost[1])
+                contact.lost = None
+        self._scout.tick(self.contacts.values(), now_ms)
         self._services.tick(now_ms)
 
     def next_timer_ms(self, now_ms: int) -> int | None:
         """When tick() is due."""
         due: list[int | None] = [contact.next_dial_ms for contact in self.contacts.values()]
+        due += [c.lost[0] + FALLBACK_MS for c in self.contacts.values() if c.lost is not None]
+        due.append(self._scout.next_timer_ms(self.contacts.values(), now_ms))
         due.append(self._services.next_timer_ms(now_ms))
         for conversation in self._conversations.values():
             if not conversation.up:
                 due.append(conversation.started_ms + DIAL_MS)
                 continue
             due.append(now_ms if conversation.waits else conversation.session.next_timer_ms())
-            if conversation.exchange is not None:
+            if conversation.moved_ms is not None:
+                due.append(conversation.moved_ms + DRAIN_MS)
+            elif conversation.exchange is not None:
                 due.append(conversation.exchange.next_timer_ms(now_ms))
         return min((moment for moment in due if moment is not None), default=None)
 
@@ -261,8 +278,8 @@ class Mesh:
         """Hand what the conversations have to say to their links, as far as these have room."""
         for conversation in list(self._conversations.values()):
             conversation.flush()
-            if conversation.exchange is not None and conversation.session.hungry:
-                conversation.exchange.pump(now_ms)
+            if conversation.session.hungry:
+                self._pump(conversation, now_ms)
 
     # -- dialing
 
@@ -362,7 +379,7 @@ class Mesh:
                     self._apply_next(conversation)
                 case p.Acknowledged():
                     self._acknowledged(conversation, now_ms)
-                    exchange.pump(now_ms)
+                    self._pump(conversation, now_ms)
                 case p.Relinked():
                     exchange.relinked(now_ms)
                 case p.Rewound():
@@ -427,17 +444,23 @@ class Mesh:
         if old is None:
             return True
         assert old.session.hello is not None
-        at_once = (
-            old.session.hello.incarnation == hello.incarnation
-            and old.link.dialed != link.dialed
-            and now_ms - (old.session.opened_ms or 0) < TIE_MS
-        )
+        same = old.session.hello.incarnation == hello.incarnation
+        worse = rank(link.address) - rank(old.link.address)
+        if same and worse < 0:
+            return True  # and takes over
+        recent = same and now_ms - (old.session.opened_ms or 0) < TIE_MS
+        if recent and worse > 0:
+            events = session.refuse(p.DUPLICATE, "a better link stays")
+            self._handle(conversation, events, now_ms)
+            return False
+        at_once = recent and old.link.dialed != link.dialed
         mine_is_smaller = self._identity.node_id < session.remote_id
         if at_once and link.dialed != mine_is_smaller:
             events = session.refuse(p.DUPLICATE, "another link stays")
             self._handle(conversation, events, now_ms)
             return False
-        self._handle(old, old.session.refuse(p.DUPLICATE, "a newer link stays"), now_ms)
+        if not same:
+            self._handle(old, old.session.refuse(p.DUPLICATE, "a newer link stays"), now_ms)
         return True
 
     def _opened(self, conversation: Conversation, hello: m.Hello, now_ms: int) -> None:
@@ -449,13 +472,19 @@ class Mesh:
             found += hello.addresses
         addresses = tuple(dict.fromkeys(found + contact.member.addresses))[: m.MAX_ADDRESSES]
         contact.member = replace(contact.member, addresses=addresses, replica=hello.replica)
-        contact.open, contact.next_dial_ms = conversation, None
+        old, lost = contact.open, contact.lost
+        contact.open, contact.next_dial_ms, contact.lost = conversation, None, None
         if conversation in contact.dialing:
             contact.dialing.remove(conversation)  # others go on: a tie is settled when they open
         contact.met = True
         contact.last_error = ""
         contact.ways.clear()
-        contact.durable = dict(hello.vector)  # it may hold less than it once did
+        if old is None:
+            contact.durable = dict(hello.vector)  # it may hold less than it once did
+        else:
+            contact.hold(hello.vector)
+            old.moved_ms = now_ms
+            self._services.closed(_remote(old, self._services.features), now_ms)
         conversation.contact = contact
         conversation.exchange = Exchange(
             self.outbox,
@@ -467,7 +496,8 @@ class Mesh:
         )
         remember = partial(self._roster.admit, contact.member)
         self.labour.submit("roster", remember, partial(self._remembered, contact))
-        self._on_notice("connected", contact.name, f"at {link.address}")
+        moved = old is not None or lost is not None
+        self._on_notice("moved" if moved else "connected", contact.name, f"at {link.address}")
         if abs(conversation.skew_ms) >= SKEW_NOTICE_MS:
             text = f"its clock is {conversation.skew_ms / 1000:+.1f} s from this one's"
             self._on_notice("skew", contact.name, text)
@@ -536,6 +566,8 @@ class Mesh:
         self._on_notice(kind, node_text(node_id), text)
 
     def _said(self, conversation: Conversation, kind: int, payload: bytes, now_ms: int) -> None:
+        if conversation.moved_ms is not None:
+            return  # services have heard that this one is closed
         remote = _remote(conversation, self._services.features)
         try:
             self._services.received(remote, kind, payload, now_ms)
@@ -544,6 +576,19 @@ class Mesh:
             self._handle(conversation, events, now_ms)
 
     # -- the exchange
+
+    def _pump(self, conversation: Conversation, now_ms: int) -> None:
+        if conversation.exchange is not None and conversation.moved_ms is None:
+            conversation.exchange.pump(now_ms)
+
+    def _drain(self, conversation: Conversation, moved_ms: int, now_ms: int) -> None:
+        """End a link that was replaced, once the peer answers over the other one."""
+        contact = conversation.contact
+        successor = contact.open if contact is not None else None
+        heard = successor is not None and successor.session.rtt_ms is not None
+        if heard or now_ms >= moved_ms + DRAIN_MS:
+            events = conversation.session.refuse(p.MOVED, "moved to a better link")
+            self._handle(conversation, events, now_ms)
 
     def _open(self) -> list[Conversation]:
         return [contact.open for contact in self.contacts.values() if contact.open is not None]
@@ -642,10 +687,16 @@ class Mesh:
         if conversation in contact.dialing:
             contact.dialing.remove(conversation)
         elif contact.open is conversation:
-            contact.open = None
+            contact.open = contact.scout_ms = None
             self._tell_links()
             self._services.closed(_remote(conversation, self._services.features), now_ms)
-            self._on_notice("disconnected", contact.name, reason)
+            others = self._scout.others(contact, conversation.link.address)
+            if code == p.TIMED_OUT and others and not self._ended:
+                contact.lost, contact.ways = (now_ms, reason), others
+            elif code in (p.DUPLICATE, p.MOVED) and not self._ended:
+                contact.lost = now_ms, reason  # the other link is about to open
+            else:
+                self._on_notice("disconnected", contact.name, reason)
             if now_ms - (conversation.session.opened_ms or 0) >= STABLE_MS:
                 contact.backoff.reset()
         if contact.open is not None or self._ended:

@@ -26,7 +26,7 @@ from typing import Protocol, TypeVar
 
 from murmur.errors import InvalidInput
 
-TCP, LOCAL = "tcp:", "unix:"
+TCP, LOCAL, RELAY = "tcp:", "unix:", "relay:"
 LINK_BYTES = 256 << 10  # that stand in a link at most, before the system or the path takes them
 TRANSPORTS = ("adaptive", "local", "quic", "tcp")
 
@@ -141,13 +141,13 @@ def check_transport(name: str) -> str:
 
 
 def scheme_of(address: str) -> str:
-    """What stands before an address: TCP, LOCAL, or nothing for QUIC."""
-    return next((scheme for scheme in (TCP, LOCAL) if address.startswith(scheme)), "")
+    """What stands before an address: TCP, LOCAL, RELAY, or nothing for QUIC."""
+    return next((scheme for scheme in (TCP, LOCAL, RELAY) if address.startswith(scheme)), "")
 
 
 def transport_of(address: str) -> str:
     """The name of the transport that an address is of."""
-    return {TCP: "tcp", LOCAL: "local", "": "quic"}[scheme_of(address)]
+    return {TCP: "tcp", LOCAL: "local", RELAY: "relay", "": "quic"}[scheme_of(address)]
 
 
 def dialable(link: Link) -> tuple[str, ...]:
@@ -173,7 +173,7 @@ def join_address(host: str, port: int) -> str:
 def look_up(address: str, *, numeric: bool = False) -> tuple[str, ...]:
     """What a name stands for (asking may block); with `numeric`, nothing if it has a name."""
     scheme = scheme_of(address)
-    if scheme == LOCAL:
+    if scheme in (LOCAL, RELAY):
         return (address,)
     host, port = split_address(address.removeprefix(scheme))
     flags = socket.AI_NUMERICHOST if numeric else 0
