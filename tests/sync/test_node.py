@@ -217,7 +217,7 @@ def test_waiting_names_who_is_late(make: Make) -> None:
     info = b.node.connect_peer(a.node.ticket())
     a.node.wait_for(timeout=10)
     apply, hold = b.replica.apply, threading.Event()
-    b.replica.apply = lambda records: (hold.wait(10), apply(records))[1]  # type: ignore[method-assign]
+    b.replica.apply = lambda *a, **k: (hold.wait(10), apply(*a, **k))[1]  # type: ignore[method-assign]
     a.put(b"x")
     with pytest.raises(Timeout, match=b.node.node_id[:12]):
         a.node.wait_for(timeout=0.2)
@@ -290,7 +290,7 @@ def test_a_poisoned_replica_stops_its_node(make: Make) -> None:
     a, b = make("a"), make("b")
     b.node.connect_peer(a.node.ticket())
 
-    def poisoned(records: object) -> object:
+    def poisoned(records: object, **how: object) -> object:
         raise Poisoned("a sync failed")
 
     b.replica.apply = poisoned  # type: ignore[method-assign, assignment]
@@ -326,7 +326,7 @@ def test_close_from_its_own_thread(make: Make) -> None:
 def test_close_releases_who_waits(make: Make) -> None:
     a, b = make("a"), make("b")
     b.node.connect_peer(a.node.ticket())
-    b.replica.apply = lambda records: time.sleep(0.5)  # type: ignore[method-assign, assignment, return-value]
+    b.replica.apply = lambda *_, **__: time.sleep(0.5)  # type: ignore[method-assign, assignment, return-value]
     a.put(b"x")
     errors: list[BaseException] = []
 
