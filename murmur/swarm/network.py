@@ -10,7 +10,7 @@ The network, and what it needs, is loaded when it is first used.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from threading import RLock
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ from murmur.swarm.transaction import WAIT_TIMEOUT_S
 
 if TYPE_CHECKING:
     from murmur.swarm.verification import Verification
-    from murmur.sync import Node, PeerInfo, PeerStatus
+    from murmur.sync import Node, PeerInfo, PeerStatus, PendingPeer
 
 DEFAULT_LISTEN = "127.0.0.1:0"
 CONNECT_TIMEOUT_S = 15.0
@@ -84,6 +84,43 @@ class Networked:
         """All peers that this replica knows, and how it stands with each."""
         self.check_usable()
         return [] if self._node is None else self._node.peers()
+
+    def discover(
+        self,
+        *,
+        mdns: bool = True,
+        host: bool = True,
+        accept: str = "ask",
+        interfaces: Sequence[str] | None = None,
+    ) -> None:
+        """Find the replicas of this group that are near, and be found by them.
+
+        `mdns` looks on the local network (pip install 'murmurdb[mdns]'), on the `interfaces` whose
+        addresses are given or on all; `host` among this user's processes. With accept="ask" who is
+        found waits in `pending_peers()`, unless it is a member; with "all", whoever knows the name
+        of the group comes in, which is for networks where everybody may. Another call replaces the
+        first; `discover(mdns=False, host=False)` ends it.
+        """
+        self.node().discover(mdns=mdns, host=host, accept=accept, interfaces=interfaces)
+
+    def pending_peers(self) -> list[PendingPeer]:
+        """Replicas that were found, or asked to come in, and wait: `murmur_pending` in SQL."""
+        self.check_usable()
+        return [] if self._node is None else self._node.pending_peers()
+
+    def accept_peer(self, node_id: str) -> None:
+        """Admit a replica by its node id, and connect with it where it was seen.
+
+        It comes in when it has accepted this one too, or has a ticket.
+        """
+        self.node().accept_peer(node_id)
+
+    def refuse_peer(self, node_id: str) -> None:
+        """Keep a replica out, also one that was a member, until it is accepted.
+
+        Other replicas decide for themselves; what it has, it keeps.
+        """
+        self.node().refuse_peer(node_id)
 
     def wait_for(
         self, peers: Iterable[str | PeerInfo] | None = None, *, timeout: float = WAIT_TIMEOUT_S

@@ -24,7 +24,7 @@ from murmur.sql.checks import checks_of
 
 if TYPE_CHECKING:
     from murmur.kvcore import Replica, View
-    from murmur.sync import PeerStatus
+    from murmur.sync import PeerStatus, PendingPeer
 
 _COLUMNS: Mapping[str, tuple[tuple[str, SqlType], ...]] = {
     "murmur_peers": (
@@ -43,6 +43,14 @@ _COLUMNS: Mapping[str, tuple[tuple[str, SqlType], ...]] = {
         ("bytes_out", BIGINT),
         ("attempts", BIGINT),
         ("last_error", TEXT),
+    ),
+    "murmur_pending": (
+        ("node_id", TEXT),
+        ("addresses", TEXT),
+        ("via", TEXT),
+        ("asks", BOOLEAN),
+        ("first_seen", TIMESTAMPTZ),
+        ("last_seen", TIMESTAMPTZ),
     ),
     "murmur_conflicts": (
         ("kind", TEXT),
@@ -99,6 +107,10 @@ class Swarm(Protocol):
         """All peers that are known."""
         ...
 
+    def pending_peers(self) -> list[PendingPeer]:
+        """All that wait to be accepted."""
+        ...
+
 
 class SystemRelations:
     """The relations of one swarm. It is held weakly: prepared statements outlive it otherwise."""
@@ -107,6 +119,7 @@ class SystemRelations:
         self._swarm = weakref.ref(swarm)
         self._rows: Mapping[str, Callable[[Swarm, View], Iterator[tuple[Any, ...]]]] = {
             "murmur_peers": _peers,
+            "murmur_pending": _pending,
             "murmur_conflicts": _conflicts,
             "murmur_parked": _parked,
             "murmur_dead_letters": _dead_letters,
@@ -130,6 +143,12 @@ def _peers(swarm: Swarm, view: View) -> Iterator[tuple[Any, ...]]:
     names = [name for name, _ in _COLUMNS["murmur_peers"]]
     for peer in swarm.peers():
         yield tuple(getattr(peer, name) for name in names)
+
+
+def _pending(swarm: Swarm, view: View) -> Iterator[tuple[Any, ...]]:
+    for peer in swarm.pending_peers():
+        seen = (datetime.fromtimestamp(ms / 1000, UTC) for ms in (peer.first_ms, peer.last_ms))
+        yield peer.node_id, ", ".join(peer.addresses), peer.via, peer.asks, *seen
 
 
 def _parked(swarm: Swarm, view: View) -> Iterator[tuple[Any, ...]]:

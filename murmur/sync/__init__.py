@@ -9,7 +9,7 @@ from murmur.sync.identity import Identity
 from murmur.sync.node import Node, Notice
 from murmur.sync.outbox import Outbox
 from murmur.sync.peer import Timing
-from murmur.sync.status import PeerInfo, PeerStatus
+from murmur.sync.status import PeerInfo, PeerStatus, PendingPeer
 from murmur.sync.ticket import Ticket
 from murmur.sync.transport import Link, Transport
 from murmur.sync.verify import Verdict
@@ -23,6 +23,7 @@ __all__ = [
     "Patience",
     "PeerInfo",
     "PeerStatus",
+    "PendingPeer",
     "Ticket",
     "Timing",
     "Transport",

@@ -62,6 +62,7 @@ class Contact:
     next_dial_ms: int | None = None
     ways: list[str] = field(default_factory=list)  # addresses left to try before the next pause
     remembered: bool = False  # in the roster; else only tried, for a ticket
+    wanted: bool = False  # found, and to be dialed until it lets this node in
     forgotten: bool = False  # nobody wants it any more: the mesh has let go of it
     met: bool = False  # connected since this node started, and not gone with a goodbye
     durable: dict[bytes, int] = field(default_factory=dict)  # what it acknowledged

@@ -35,7 +35,7 @@ class LocalTransport(StreamTransport):
     def __init__(self, node_id: bytes, directory: str | None = None) -> None:
         """Listen in the directory; OSError if it is not this user's alone, or the name is taken."""
         self._directory = directory or host_directory()
-        _own_directory(self._directory)
+        own_directory(self._directory)
         self._name = self._path(node_id)
         super().__init__(_listen(self._name))
         self._inode = os.stat(self._name).st_ino
@@ -96,7 +96,7 @@ def host_directory() -> str:
     return os.path.join(tempfile.gettempdir(), f"murmur-{os.geteuid()}")
 
 
-def _own_directory(path: str) -> None:
+def own_directory(path: str) -> None:
     """Make the directory, or see that nobody but this user can enter it."""
     try:
         os.mkdir(path, 0o700)
@@ -128,7 +128,7 @@ def _listen(path: str) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         listener.settimeout(0)
-        if _answers(path):
+        if socket_answers(path):
             raise OSError(errno.EADDRINUSE, "a node with this key runs already", path)
         # Bound under another name first: a socket that can be found is one that listens.
         fresh = path + "~"
@@ -143,7 +143,7 @@ def _listen(path: str) -> socket.socket:
     return listener
 
 
-def _answers(path: str) -> bool:
+def socket_answers(path: str) -> bool:
     """Whether somebody listens there."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(0)

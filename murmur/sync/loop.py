@@ -150,6 +150,10 @@ class Loop:
 
         self.check_running()
         self.post(call)
+        return self.wait(answer)
+
+    def wait(self, answer: Future[Result]) -> Result:
+        """What the loop will answer; Closed if it ends meanwhile."""
         while True:
             try:
                 return answer.result(1.0)

@@ -43,6 +43,9 @@ from murmur.sync.backoff import Backoff
 from murmur.sync.batches import Batches
 from murmur.sync.contact import Answer, Contact, Conversation, Wait
 from murmur.sync.dialer import DIAL_MS, Dialer
+from murmur.sync.discovery.door import Door, Stranger
+from murmur.sync.discovery.introductions import ENOUGH
+from murmur.sync.discovery.sighting import Sighting
 from murmur.sync.exchange import Exchange, Outcome, Patience
 from murmur.sync.greeting import fork_between, hello_of, tips_of
 from murmur.sync.identity import Identity
@@ -70,6 +73,7 @@ TIE_MS = 5_000  # links that came up within this time were dialed at once
 STABLE_MS = 10_000  # a conversation that lasted so long lets the next dial come soon
 DRAIN_MS = 5_000  # that a link which was replaced may still bring what was under way
 MAX_STRANGERS = 64
+MAX_CONVERSATIONS = 128
 PATIENT_ATTEMPTS = 4  # after a refusal or a goodbye, dial as if so many attempts had failed
 SKEW_NOTICE_MS = 2_000
 
@@ -96,9 +100,11 @@ class Mesh:
         timing: Timing | None = None,
         patience: Patience | None = None,
         services: Sequence[Service] = (),
+        accept: str = "ask",
         on_notice: Callable[[str, str, str], None] = lambda kind, peer, text: None,
     ) -> None:
-        """`on_notice` is told (kind, node id, text) of what people may want to know."""
+        """`accept` says what becomes of strangers (door.py); `on_notice` is told (kind, node id,
+        text) of what people may want to know."""
         self.failure: BaseException | None = None  # of the replica: nothing goes on after it
         self.contacts: dict[bytes, Contact] = {}
         self.outbox = outbox
@@ -107,6 +113,7 @@ class Mesh:
         self._services = Services(services)
         self._identity = identity
         self._roster = roster
+        self.door = Door(roster, outbox.clock.now_ms, accept)
         self._transport = transport
         self._dialer = Dialer(transport, labour, self._dialed)
         self._scout = Scout(transport, random, self._dialed)
@@ -128,7 +135,8 @@ class Mesh:
     def start(self, now_ms: int) -> None:
         """Dial everybody who is remembered."""
         self._services.start(self, now_ms)
-        for member in self._roster.members.values():
+        # Whom it met last, it is the likeliest to meet again.
+        for member in sorted(self._roster.members.values(), key=lambda member: -member.met_ms):
             contact = self._contact(member)
             contact.remembered = True
             contact.next_dial_ms = now_ms
@@ -250,7 +258,10 @@ class Mesh:
         for contact in list(self.contacts.values()):
             contact.quarantine.tick(now_ms)
             if contact.next_dial_ms is not None and now_ms >= contact.next_dial_ms:
-                self._dialer.dial(contact, now_ms)
+                if len(self._conversations) < MAX_CONVERSATIONS:
+                    self._dialer.dial(contact, now_ms)
+                else:
+                    self._dialer.failed(contact, "there are enough conversations", now_ms)
             if contact.lost is not None and now_ms >= contact.lost[0] + FALLBACK_MS:
                 self._on_notice("disconnected", contact.name, contact.lost[1])
                 contact.lost = None
@@ -333,6 +344,69 @@ class Mesh:
         if but is not None:
             contact.next_dial_ms = None
 
+    # -- who was found
+
+    def meet(self, seen: Sighting, now_ms: int) -> None:
+        """A node of the group was seen: dial it if it is one of ours, else note it at the door."""
+        node_id = seen.node_id
+        if self._ended or node_id == self.node_id or node_id in self._roster.refused:
+            return
+        contact = self.contacts.get(node_id)
+        if contact is None:
+            if seen.via != "introduced" and self.door.accept != "all":
+                if self.door.note(seen):
+                    self.notice("found", node_id, f"by {seen.via}; accept_peer admits it")
+                return
+            self.door.take(node_id)
+            contact = self._contact(Member(node_id, seen.addresses))
+            contact.wanted = True
+        else:
+            addresses = tuple(dict.fromkeys(seen.addresses + contact.member.addresses))
+            contact.member = replace(contact.member, addresses=addresses[: m.MAX_ADDRESSES])
+        near = seen.via in ("mdns", "host", "accepted")
+        if contact.open is None and (near or len(self._open()) < ENOUGH):
+            contact.next_dial_ms = now_ms
+
+    def strangers(self) -> list[Stranger]:
+        """Who waits to be accepted."""
+        return list(self.door.pending.values())
+
+    def accept(self, node_id: bytes, now_ms: int) -> None:
+        """Admit a node, known or not, and dial it where it was seen."""
+        stranger = self.door.take(node_id)
+        addresses = stranger.addresses if stranger is not None else ()
+        contact = self.contacts.get(node_id) or self._contact(Member(node_id, addresses))
+        contact.wanted = True
+        admit = partial(self._roster.admit, contact.member)
+
+        def admitted(_: None, error: BaseException | None, later_ms: int) -> None:
+            self._remembered(contact, None, error, later_ms)
+            self.meet(Sighting(node_id, addresses, "accepted"), later_ms)
+
+        self.labour.submit("roster", admit, admitted)
+
+    def refuse(self, node_id: bytes, now_ms: int) -> None:
+        """Keep a node out from now on; a conversation with it ends."""
+        self.door.take(node_id)
+        contact = self.contacts.get(node_id)
+        if contact is not None:
+            conversation, contact.remembered, contact.wanted = contact.open, False, False
+            if conversation is not None:
+                events = conversation.session.refuse(p.NOT_ADMITTED, "refused")
+                self._handle(conversation, events, now_ms)
+            if not contact.forgotten:
+                self._give_up_dials(contact, "refused")
+                self._forget(contact)
+
+    def acquaintances(self) -> list[tuple[Member, int]]:
+        """The members that were met, and how many seconds ago."""
+        now_ms = self.outbox.clock.now_ms()
+        return [
+            (c.member, 0 if c.open is not None else max(0, now_ms - c.member.met_ms) // 1000)
+            for c in self.contacts.values()
+            if c.member.met
+        ]
+
     # -- from link to conversation
 
     def _accept(self, link: Link, now_ms: int) -> None:
@@ -393,13 +467,19 @@ class Mesh:
         session = conversation.session
         # Whom this node dials itself may come in too, before the roster has been written.
         stranger = not (event.node_id in self._roster.members or event.node_id in self.contacts)
-        if stranger and not event.invited:
-            reason = "not admitted: ask for a ticket with an invite"
+        if stranger and not self.door.open_to(event.node_id, invited=event.invited):
+            seen = Sighting(event.node_id, dialable(conversation.link), "dialed")
+            if self.door.note(seen, asks=True):
+                self.notice("pending", event.node_id, "it asks to be accepted")
+            reason = "not admitted: it must be accepted there, or use a ticket with an invite"
             self._handle(conversation, session.refuse(p.NOT_ADMITTED, reason), now_ms)
             return
         known = self.contacts.get(event.node_id)
         if known is not None and (reason := known.quarantine.refusal(now_ms)):
             self._handle(conversation, session.refuse(p.QUARANTINED, reason), now_ms)
+            return
+        if (known is None or known.open is None) and len(self._open()) >= MAX_CONVERSATIONS:
+            self._handle(conversation, session.refuse(p.BUSY, "enough conversations"), now_ms)
             return
 
         def admit() -> m.Hello:
@@ -471,7 +551,13 @@ class Mesh:
         if not found or not link.dialed:
             found += hello.addresses
         addresses = tuple(dict.fromkeys(found + contact.member.addresses))[: m.MAX_ADDRESSES]
-        contact.member = replace(contact.member, addresses=addresses, replica=hello.replica)
+        contact.member = replace(
+            contact.member,
+            addresses=addresses,
+            replica=hello.replica,
+            met=contact.member.met + 1,
+            met_ms=self.outbox.clock.now_ms(),
+        )
         old, lost = contact.open, contact.lost
         contact.open, contact.next_dial_ms, contact.lost = conversation, None, None
         if conversation in contact.dialing:
@@ -703,7 +789,7 @@ class Mesh:
             return
         if code in REFUSALS:
             contact.reply(None, PeerError(reason))
-            if not contact.remembered:
+            if not contact.remembered and not contact.wanted:
                 self._forget(contact)
         self._dialer.failed(contact, reason, now_ms)
         if contact.next_dial_ms is not None:

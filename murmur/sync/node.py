@@ -20,6 +20,9 @@ from random import Random
 from murmur.errors import InvalidInput, PeerError, Timeout, Unreachable
 from murmur.kvcore import Storage
 from murmur.sync.contact import Wait
+from murmur.sync.discovery import Introductions, Sighting, Stranger
+from murmur.sync.discovery.door import check_accept
+from murmur.sync.discovery.scouts import Scouts
 from murmur.sync.election import Ballot, BullyElection, Election, Leadership, MajorityElection
 from murmur.sync.exchange import Patience
 from murmur.sync.identity import Identity
@@ -31,7 +34,7 @@ from murmur.sync.outbox import Outbox
 from murmur.sync.peer import Timing
 from murmur.sync.roster import Roster
 from murmur.sync.service import Service
-from murmur.sync.status import PeerInfo, PeerStatus
+from murmur.sync.status import PeerInfo, PeerStatus, PendingPeer
 from murmur.sync.ticket import Ticket, check_group, node_text, parse_node
 from murmur.sync.transport import LOCAL, TCP, Transport, check_transport
 from murmur.sync.verify import Verdict, Verifier
@@ -47,7 +50,7 @@ log = logging.getLogger("murmur.sync")
 class Notice:
     """Something that happened to a peer.
 
-    connected, disconnected, refused, skew, error, diverged, leader, stopped
+    connected, disconnected, found, pending, refused, skew, error, diverged, leader, stopped
     """
 
     kind: str
@@ -103,6 +106,7 @@ class Node:
         self._patience = patience
         self._services = services
         self._verifier = Verifier()
+        self._scouts = Scouts(lambda seen, now_ms: self._loop.mesh.meet(seen, now_ms))
         self._random_bytes = random_bytes
         self._monotonic = monotonic
         self._loop = Loop(replica, monotonic, self._stopped)
@@ -147,7 +151,13 @@ class Node:
                 random_bytes=self._random_bytes,
                 timing=self._timing,
                 patience=self._patience,
-                services=(self._verifier, self._election, *self._services),
+                services=(
+                    self._verifier,
+                    self._election,
+                    self._scouts,
+                    Introductions(lambda: self._loop.mesh),
+                    *self._services,
+                ),
                 on_notice=self._notice,
             )
         except BaseException:
@@ -272,6 +282,82 @@ class Node:
         except BaseException:
             self._loop.post(lambda _: self._verifier.give_up(answer))
             raise
+
+    # -- who is found
+
+    def discover(
+        self,
+        *,
+        mdns: bool = True,
+        host: bool = True,
+        accept: str = "ask",
+        interfaces: Sequence[str] | None = None,
+    ) -> None:
+        """Look for the group's nodes on the local network and this host, and be seen there.
+
+        Calling it again replaces what was asked before; with neither nothing is looked for. A
+        network without multicast is told (a notice, and the log), and does not stop the rest.
+        """
+        check_accept(accept)
+        self._loop.check_may_wait()
+        from murmur.sync.discovery.host import HostScout
+        from murmur.sync.discovery.mdns import MulticastScout
+
+        def report(seen: Sighting) -> None:
+            self._loop.post(lambda now_ms: self._loop.mesh.meet(seen, now_ms))
+
+        # What was asked before ends first: its announcements have the same names.
+        self._loop.ask(lambda now_ms: self._scouts.send(None, None, now_ms))
+        own = self._identity.node_id
+        near = HostScout(own, self.group, self._local_directory) if host else None
+        far = None
+        try:
+            if mdns:
+                far = MulticastScout(
+                    own, self.group, self._addresses, report, interfaces=interfaces
+                )
+        except OSError as error:
+            self._notice("error", self.node_id, f"this network cannot be searched: {error}")
+        except BaseException:
+            if near is not None:
+                near.close()
+            raise
+
+        def begin(now_ms: int) -> None:
+            self._loop.mesh.door.accept = accept
+            self._scouts.send(near, far, now_ms)
+
+        self._loop.ask(begin)
+
+    def pending_peers(self) -> list[PendingPeer]:
+        """Nodes of the group that were found, or dialed this one, and wait to be accepted."""
+        if self.state != "running":
+            return []
+        return [_pending(stranger) for stranger in self._loop.look(self._loop.mesh.strangers)]
+
+    def accept_peer(self, node_id: str) -> None:
+        """Admit a node that waits, or whose id is known otherwise, and connect with it."""
+        key = parse_node(node_id)
+        if key == self._identity.node_id:
+            raise InvalidInput("accept: it is this node's own id")
+        self._loop.check_may_wait()
+        self._loop.ask(lambda now_ms: self._loop.mesh.accept(key, now_ms))
+
+    def refuse_peer(self, node_id: str) -> None:
+        """Keep a node out until it is accepted, a member too; durable when this returns."""
+        key = parse_node(node_id)
+        if key == self._identity.node_id:
+            raise InvalidInput("refuse: it is this node's own id")
+        self._loop.check_may_wait()
+        done: Future[None] = Future()
+
+        def refused(_: None, error: BaseException | None, now_ms: int) -> None:
+            self._loop.mesh.refuse(key, now_ms)
+            done.set_result(None) if error is None else done.set_exception(error)
+
+        write = partial(self._roster.refuse, key)
+        self._loop.post(lambda _: self._loop.workers.submit("roster", write, refused))
+        self._loop.wait(done)
 
     # -- who leads
 
@@ -407,6 +493,17 @@ def check_election(election: str, voters: Iterable[str]) -> frozenset[bytes]:
     if found and election == "bully":
         raise InvalidInput("voters: Bully has none; leave them out, or elect by majority")
     return found
+
+
+def _pending(stranger: Stranger) -> PendingPeer:
+    return PendingPeer(
+        node_text(stranger.node_id),
+        stranger.addresses,
+        stranger.via,
+        stranger.asks,
+        stranger.first_ms,
+        stranger.last_ms,
+    )
 
 
 def _node_id(peer: str | PeerInfo) -> bytes:

@@ -1,8 +1,10 @@
 """Who belongs to the group, as this node knows it: members, its own invite, its last port.
 
     PEERS    JSON, mode 0600, replaced atomically:
-    {"format": 1, "crc": CRC32, "groups": {"team": {"invite": HEX, "port": 40412, "members": {
-        NODE ID: {"addresses": ["192.0.2.7:40412"], "invite": HEX, "replica": HEX}}}}}
+    {"format": 1, "crc": CRC32, "groups": {"team": {"invite": HEX, "port": 40412,
+        "refused": [NODE ID], "members": {
+            NODE ID: {"addresses": ["192.0.2.7:40412"], "invite": HEX, "replica": HEX,
+                      "met": 12, "met_ms": 1767225600000}}}}}
 
 A node becomes a member here when it proved an invite of ours, or when we dialed it by its ticket:
 from then on its key is enough. The invite that we used is kept with it, in case that it forgot us.
@@ -35,6 +37,8 @@ class Member:
     addresses: tuple[str, ...] = ()
     invite: bytes | None = None
     replica: bytes | None = None
+    met: int = 0  # how many conversations were opened with it
+    met_ms: int = 0  # when the last of them was, by this node's wall clock
 
 
 class Roster:
@@ -46,14 +50,17 @@ class Roster:
         self._groups = _read(storage)
         mine = self._groups.get(group)
         if mine is None:
-            mine = {"invite": random_bytes(INVITE_BYTES).hex(), "port": 0, "members": {}}
+            invite = random_bytes(INVITE_BYTES).hex()
+            mine = {"invite": invite, "port": 0, "members": {}}
         self.invite: bytes
         self.port: int
         self.members: Mapping[bytes, Member]
+        self.refused: frozenset[bytes]
         try:
             self.invite = bytes.fromhex(mine["invite"])
             self.port = int(mine["port"])
             self.members = {m.node_id: m for m in map(_member, mine["members"].items())}
+            self.refused = frozenset(bytes.fromhex(each) for each in mine.get("refused", ()))
         except (KeyError, TypeError, ValueError) as error:
             raise Corruption(f"{storage.path}/{ROSTER_FILE}", 0, f"malformed: {error}") from None
         if group not in self._groups:
@@ -76,16 +83,26 @@ class Roster:
                 addresses=addresses,
                 invite=member.invite or known.invite,
                 replica=member.replica or known.replica,
+                met=max(member.met, known.met),
+                met_ms=max(member.met_ms, known.met_ms),
             )
-            if member == known:
+            if member == known and member.node_id not in self.refused:
                 return
         self.members = {**self.members, member.node_id: member}
+        self.refused -= {member.node_id}
+        self._write()
+
+    def refuse(self, node_id: bytes) -> None:
+        """Keep a node out, a member too, until it is admitted again; durable when this returns."""
+        self.members = {k: member for k, member in self.members.items() if k != node_id}
+        self.refused |= {node_id}
         self._write()
 
     def _write(self) -> None:
         self._groups[self._group] = {
             "invite": self.invite.hex(),
             "port": self.port,
+            "refused": sorted(node_id.hex() for node_id in self.refused),
             "members": {m.node_id.hex(): _plain(m) for m in self.members.values()},
         }
         document = {"format": FORMAT, "crc": _crc(self._groups), "groups": self._groups}
@@ -128,6 +145,8 @@ def _member(item: tuple[str, dict[str, Any]]) -> Member:
         tuple(str(address) for address in fields["addresses"]),
         bytes.fromhex(fields["invite"]) if fields["invite"] else None,
         bytes.fromhex(fields["replica"]) if fields["replica"] else None,
+        int(fields.get("met", 0)),
+        int(fields.get("met_ms", 0)),
     )
 
 
@@ -136,4 +155,6 @@ def _plain(member: Member) -> dict[str, Any]:
         "addresses": list(member.addresses),
         "invite": member.invite.hex() if member.invite else None,
         "replica": member.replica.hex() if member.replica else None,
+        "met": member.met,
+        "met_ms": member.met_ms,
     }

@@ -33,3 +33,15 @@ class PeerStatus:
     bytes_out: int
     attempts: int  # of dialing, since the last stable conversation
     last_error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PendingPeer:
+    """One row of `murmur_pending`: a node of the group that nobody has accepted or refused."""
+
+    node_id: str
+    addresses: tuple[str, ...]
+    via: str  # how it was seen last: mdns, host, dialed
+    asks: bool  # it dialed this node, and was told to wait
+    first_ms: int  # when it was seen, by this node's wall clock
+    last_ms: int
