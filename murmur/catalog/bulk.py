@@ -2,16 +2,16 @@
 
     plan = load_plan(statement, table)          None: rows of this table go one by one (insert_row)
     encoder = RowEncoder(plan); ...             of Python values or Arrow columns
-    load_block(tx, table, plan, encoder.finish(), checks=checks, statement=statement)
+    load_blocks(tx, table, plan, [encoder.finish()], checks=checks, statement=statement)
 
 What insert_row makes sure of for each row holds for the block: types and NOT NULL as values come
 in (RowSource.convert is the catalog's own check), then keys, CHECKs, unique values and foreign
-keys, against the snapshot, against other blocks of the transaction, and within the block. Records,
-cells and entries are the same, byte for byte.
+keys, against the snapshot, against other blocks of the transaction, and within the block. Cells and
+entries are the same, byte for byte.
 
 A block does not know what else the transaction has done to its table. Where it has done anything
-but load blocks, rows go one by one; so they do where entries are made of more than columns, and
-where a foreign key refers to a column of another type.
+but make the table and load blocks, rows go one by one; so they do where entries are made of more
+than columns, and where a foreign key refers to a column of another type.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 import msgpack
 
 from murmur.catalog import keyspace
+from murmur.catalog.catalog import Catalog
 from murmur.catalog.constraints import (
     RowCheck,
     StatementChecks,
@@ -53,7 +54,7 @@ __all__ = [
     "columns_of",
     "constant_source",
     "is_loadable",
-    "load_block",
+    "load_blocks",
     "load_plan",
     "value_source",
 ]
@@ -88,7 +89,7 @@ def load_plan(statement: StatementChecks, table: Table) -> BlockPlan | None:
     """How the table's rows are encoded now; None if they have to go one by one."""
     tx = statement.tx
     rows = prefix_range(keyspace.row_prefix(table.id))
-    if not is_loadable(table) or tx.changes_between(*rows):
+    if not is_loadable(table) or tx.changes_between(*rows) or not _is_settled(tx, table, rows):
         return None
     parents = []
     for foreign_key in table.foreign_keys:
@@ -100,6 +101,19 @@ def load_plan(statement: StatementChecks, table: Table) -> BlockPlan | None:
     if plan is None:
         plan = table.compiled[BlockPlan] = _plan(table)
     return plan._replace(entries=plan.entries + tuple(parents)) if parents else plan
+
+
+def _is_settled(tx: Transaction, table: Table, rows: tuple[bytes, bytes]) -> bool:
+    """Whether the snapshot knows the table as it is now, or has nothing of it.
+
+    Entries that the transaction has made for rows of the snapshot are not where blocks look.
+    """
+    settled = tx.snapshot.state
+    assert isinstance(settled, Catalog)
+    known = settled.table_by_id(table.id)
+    if known is not None:
+        return known is table
+    return next(iter(tx.snapshot.scan(*rows)), None) is None
 
 
 def value_source(
@@ -130,43 +144,44 @@ def constant_source(table: Table, column: Column, atom: Atom) -> RowSource:
     return RowSource(field_of(column), -1, lambda value: atom, constant=packed)
 
 
-def load_block(
+def load_blocks(
     tx: Transaction,
     table: Table,
     plan: BlockPlan,
-    block: RowBlock,
+    blocks: Sequence[RowBlock],
     *,
     checks: Sequence[RowCheck] = (),
     statement: StatementChecks,
 ) -> None:
-    """Insert the rows of a block. Raises ConstraintViolation, and then nothing is inserted."""
-    if not block.count:
-        return
+    """Insert the rows of blocks, in their order.
+
+    Raises ConstraintViolation; then some may be inserted, and the caller rolls back.
+    """
     layout = layout_of(table)
-    others = [other for other in tx.blocks if other.key(0).startswith(plan.prefix)]
-    taken = _taken(block, None, block.repeated, tx.snapshot, others)
-    if taken is not None:
-        raise unique_violation(table, None, _fields(block, taken))
-    if table.checks:
-        assert len(checks) == len(table.checks)
-        for row in range(block.count):
-            cell = block.cell(row, _TEST_STAMP, _TEST_REPLICA, _TEST_SEQ)
-            check_row(table, checks, layout.read(cell))
-    tx.guard(layout.digest_key)
-    for at, index in enumerate(table.indexes):
-        if index.unique:
+    blocks = [block for block in blocks if block.count]
+    unique = [(at, index) for at, index in enumerate(table.indexes) if index.unique]
+    if blocks:
+        tx.guard(layout.digest_key)
+    for block in blocks:
+        others = [other for other in tx.blocks if other.prefix == plan.prefix]
+        taken = _taken(block, None, block.repeated, tx.snapshot, others)
+        if taken is not None:
+            raise unique_violation(table, None, _fields(block, taken))
+        if table.checks:
+            assert len(checks) == len(table.checks)
+            for row in range(block.count):
+                cell = block.cell(row, _TEST_STAMP, _TEST_REPLICA, _TEST_SEQ)
+                check_row(table, checks, layout.read(cell))
+        for at, index in unique:
             taken = _taken(block, at, block.reclaimed(at), tx.snapshot, others)
             if taken is not None:
                 raise unique_violation(table, index, _fields(block, taken))
+        tx.load(block)
+    # Rows may refer to one another, and to rows of other blocks.
     first_parent = len(plan.entries) - len(table.foreign_keys)
-    parents = list(enumerate(table.foreign_keys, first_parent))
-    own = [each for each in parents if each[1].parent_table_id == table.id]
-    for at, foreign_key in parents:
-        if (at, foreign_key) not in own:
+    for at, foreign_key in enumerate(table.foreign_keys, first_parent):
+        for block in blocks:
             _verify_parents(tx, block, at, foreign_key, statement)
-    tx.load(block)
-    for at, foreign_key in own:  # rows of the block may refer to one another
-        _verify_parents(tx, block, at, foreign_key, statement)
 
 
 # Plans ---------------------------------------------------------------------

@@ -18,6 +18,7 @@ from murmur.kvcore.cell import Author, apply
 from murmur.kvcore.derivation import CellChange, Derivation
 from murmur.kvcore.kernel.blocks import RowBlock
 from murmur.kvcore.loads import Loaded
+from murmur.kvcore.long_record import Record
 from murmur.kvcore.mark import Tip
 from murmur.kvcore.record import COUNT, PUT, Operation, Transaction, deletes, digest
 from murmur.kvcore.view import View
@@ -41,7 +42,7 @@ class Group:
         self.vector: Mapping[bytes, int] = vector
         self.tips: dict[bytes, Tip] = {}
         self.stamp = 0
-        self.records: list[bytes] = []
+        self.records: list[Record] = []
         self.park: list[bytes] = []
         self.deleting = True  # it does nothing else
         self.bytes = 0
@@ -49,7 +50,7 @@ class Group:
 
     def admit(
         self,
-        record: bytes,
+        record: Record,
         decoded: Transaction,
         vector: Mapping[bytes, int],
         blocks: Sequence[RowBlock] = (),
@@ -88,19 +89,19 @@ class Group:
         batch = list(after.items())
         if derivation is None:
             return batch, state
-        for block, stamp, replica, seq in self.loads:
-            # It has its entries; of what has changed, one row tells the state.
-            born = CellChange(block.key(0), None, block.cell(0, stamp, replica, seq))
-            _, state = derivation.derive(state, [born], latest)
         changes = [
             CellChange(key, before[key], after[key])
             for key in sorted(after)
             if key[0] == 2 and before[key] != after[key]
         ]
-        if not changes:
-            return batch, state
-        entries, state = derivation.derive(state, changes, latest)
-        batch += entries
+        if changes:
+            entries, state = derivation.derive(state, changes, latest)
+            batch += entries
+        for block, stamp, replica, seq in {load.block.prefix: load for load in self.loads}.values():
+            # They have their entries, made by the definitions that are among the changes; one row
+            # of each table tells the state what has changed.
+            born = CellChange(block.key(0), None, block.cell(0, stamp, replica, seq))
+            _, state = derivation.derive(state, [born], latest)
         return batch, state
 
 

@@ -3,6 +3,7 @@
     tx.load(block)              rows that nobody has looked at since stay encoded
     replica.commit(tx)          their operations stand in the record as they are
     tree.write(BlockBatch)      cells and entries enter the memtable in one call of the kernel
+    tree.load(BlockBatch, log)  or become tables at once, past the memtable
 
 A BlockBatch is a batch like others: whoever does not know it iterates over its entries.
 """
@@ -10,12 +11,12 @@ A BlockBatch is a batch like others: whoever does not know it iterates over its 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, overload
+from typing import Any, NamedTuple, overload
 
 import msgpack
 
 from murmur.kvcore.kernel import Entry, Memtable
-from murmur.kvcore.kernel.blocks import RowBlock, apply_blocks
+from murmur.kvcore.kernel.blocks import RowBlock, apply_blocks, runs_of
 from murmur.kvcore.record import Insertion
 
 
@@ -50,6 +51,15 @@ class BlockBatch(Sequence[Entry]):
     def __getitem__(self, at: slice) -> Sequence[Entry]: ...
     def __getitem__(self, at: int | slice) -> Entry | Sequence[Entry]:
         return list(self)[at]
+
+    def sources(self, sequence: int) -> tuple[list[Memtable], list[Any]]:
+        """What to make tables of: the entries, and the blocks in disjoint runs."""
+        memtables = []
+        if self._entries:
+            memtables.append(Memtable(sequence - 1))
+            memtables[0].apply(sequence, self._entries, ())
+            memtables[0].freeze(sequence)
+        return memtables, list(runs_of(self._loads))
 
     def apply(self, memtable: Memtable, sequence: int, pinned: Sequence[int]) -> None:
         """Write all of it to a memtable, as Memtable.apply does."""

@@ -48,6 +48,7 @@ from murmur.kvcore.floor import Floor
 from murmur.kvcore.frame import ADMITTED, BATCH, FRAME_SIZE, PARKED, scan
 from murmur.kvcore.kernel import Appender
 from murmur.kvcore.log_recovery import TornTail, full_path, recover
+from murmur.kvcore.long_record import Record
 from murmur.kvcore.record import origin
 from murmur.kvcore.reserve import RESERVE, Reserve
 from murmur.kvcore.segment import (
@@ -164,11 +165,11 @@ class Log:
 
     # -- writing
 
-    def append(self, kind: int, records: Sequence[bytes], *, deleting: bool = False) -> int:
+    def append(self, kind: int, records: Sequence[Record], *, deleting: bool = False) -> int:
         """Hand records to the operating system in one write; returns the new end.
 
-        After an OSError (a full disk) nothing was appended, and the log stays usable. What only
-        deletes may use the room that is held in reserve.
+        A LongRecord comes alone. After an OSError (a full disk) nothing was appended, and the log
+        stays usable. What only deletes may use the room that is held in reserve.
         """
         if not records:
             return self.end
@@ -413,7 +414,7 @@ class Log:
                 return
             time.sleep(0)
 
-    def _append(self, kind: int, records: Sequence[bytes], *, deleting: bool) -> int:
+    def _append(self, kind: int, records: Sequence[Record], *, deleting: bool) -> int:
         end = self._try_append(kind, records)
         if end < 0:
             if not deleting and not self._hold_reserve():
@@ -428,7 +429,7 @@ class Log:
         self._reserve.hold(min(RESERVED_BYTES, self._segment_bytes))
         return not self._reserve.spent
 
-    def _try_append(self, kind: int, records: Sequence[bytes]) -> int:
+    def _try_append(self, kind: int, records: Sequence[Record]) -> int:
         try:
             return self._state[1].append(kind, records)
         except OSError:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from murmur.kvcore.backend import KeyTree
 from murmur.kvcore.causality import VersionVector
 from murmur.kvcore.clock import stamp_ms
+from murmur.kvcore.long_record import Record
 from murmur.kvcore.record import LOCAL, Transaction, origin, stamp_of
 
 PARKED_PREFIX = LOCAL + b"\x01"
@@ -56,7 +57,7 @@ class Parking:
         return len(self._records)
 
     def entries(
-        self, parked: Sequence[bytes], admitted: Sequence[bytes]
+        self, parked: Sequence[bytes], admitted: Sequence[Record]
     ) -> list[tuple[bytes, bytes | None]]:
         """What the tree writes when records are parked, and when others are admitted at last."""
         if not parked and not self._records:
@@ -79,7 +80,7 @@ class Parking:
         """Remember it."""
         self._records[origin(record)] = record
 
-    def discard(self, record: bytes) -> None:
+    def discard(self, record: Record) -> None:
         """It was admitted."""
         if self._records:
             self._records.pop(origin(record), None)
@@ -170,5 +171,5 @@ class Waiting:
             del self._by_peer[arrived.peer]
 
 
-def _key(record: bytes) -> bytes:
-    return PARKED_PREFIX + record[1:17]
+def _key(record: Record) -> bytes:
+    return PARKED_PREFIX + (record if isinstance(record, bytes) else record.head)[1:17]

@@ -19,11 +19,15 @@ admission has.
     4 INSERT        record    msgpack [fields] or [fields, counters], each {field id: atom}
     5 EDIT          record    msgpack {field id: atom}
     6 COUNT         record    msgpack [adds, resets]
+    7 ROWS          record    as many INSERTs as it has rows; its key is what their keys begin with
     adds   := [[field, life replica, life seq, amount]*]
     resets := [[field, value, life replica, life seq, [[life replica, life seq, totals]*]]*]
     totals := [[replica, plus, minus]*]
+    rows   := [field id*] | [counter id*] | number of rows | row*      msgpack, one after the other
+    row    := atom* of the fields | first value* of the counters | bytes: the rest of the key
 
-Operations on one key apply in their order. A kind that this release does not know is kept and
+Operations on one key apply in their order. ROWS counts as so many operations as it has rows, which
+`decode` gives. A kind that this release does not know is kept and
 forwarded, and changes nothing here (DESIGN section 4, rule 8).
 
 Invariant: decode never allocates more than the bytes it was given call for, and raises Malformed
@@ -35,15 +39,18 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from typing import Any, NamedTuple
 
 import msgpack
 
 from murmur.kvcore.causality import REPLICA_ID_BYTES, VersionVector
+from murmur.kvcore.long_record import Record
 from murmur.kvcore.varint import TooLong, read_varint, varint
 
 VERSION = 1  # on disk and on the wire
-PUT, DELETE, REMOVE, INSERT, EDIT, COUNT = 1, 2, 3, 4, 5, 6  # on disk: never renumber, never reuse
+# On disk: never renumber, never reuse.
+PUT, DELETE, REMOVE, INSERT, EDIT, COUNT, ROWS = 1, 2, 3, 4, 5, 6, 7
 
 REGISTER = b"\x01"
 RECORD = b"\x02"
@@ -145,6 +152,22 @@ def encode(
 
     `encoded` are more operations: how many, and their bytes.
     """
+    more = sum(count for count, _ in encoded)
+    head = encode_head(replica, seq, stamp, previous, vector, predecessor, operations, more)
+    return b"".join((head, *(some for _, some in encoded)))
+
+
+def encode_head(
+    replica: bytes,
+    seq: int,
+    stamp: int,
+    previous: bytes,
+    vector: VersionVector,
+    predecessor: VersionVector,
+    operations: Sequence[Operation],
+    more: int,
+) -> bytes:
+    """The record's bytes up to so many more operations."""
     changed = [
         (other, seen)
         for other, seen in vector.items()
@@ -157,11 +180,10 @@ def encode(
     parts = [_HEADER.pack(VERSION, replica, seq, stamp, previous), varint(len(changed))]
     for other, seen in changed:
         parts += (other, varint(seen))
-    parts.append(varint(len(operations) + sum(count for count, _ in encoded)))
+    parts.append(varint(len(operations) + more))
     for kind, key, body in operations:
         payload = _encode_body(kind, body)
         parts += (_KIND_BYTES[kind], varint(len(key)), key, varint(len(payload)), payload)
-    parts += (some for _, some in encoded)
     return b"".join(parts)
 
 
@@ -184,8 +206,10 @@ def decode(record: bytes) -> Transaction:
         raise Malformed(error.at, "a number is longer than 64 bits") from None
 
 
-def origin(record: bytes) -> tuple[bytes, int]:
+def origin(record: Record) -> tuple[bytes, int]:
     """The dot of a record, from its first bytes."""
+    if not isinstance(record, bytes):
+        record = record.head
     return record[1:9], int.from_bytes(record[9:17])
 
 
@@ -194,9 +218,14 @@ def stamp_of(record: bytes) -> int:
     return int.from_bytes(record[17:25])
 
 
-def digest(record: bytes) -> bytes:
+def digest(record: Record) -> bytes:
     """The record's hash, which its author's next record carries (BLAKE2b, 16 bytes)."""
-    return hashlib.blake2b(record, digest_size=HASH_BYTES).digest()
+    if isinstance(record, bytes):
+        return hashlib.blake2b(record, digest_size=HASH_BYTES).digest()
+    hashed = hashlib.blake2b(digest_size=HASH_BYTES)
+    for piece in record.pieces:
+        hashed.update(piece)
+    return hashed.digest()
 
 
 def deletes(operations: Sequence[Operation]) -> bool:
@@ -235,7 +264,7 @@ def _decode_body(
     changed, at = _read_changed(record, replica, seq)
     count, at = read_varint(record, at, NUMBER_BYTES)
     operations: list[Operation] = []
-    for _ in range(count):
+    while count:
         place = at
         kind = record[at]
         # Lengths below 128 are one byte: the common case is inlined.
@@ -253,7 +282,15 @@ def _decode_body(
         at += length
         if at > end:
             raise Malformed(place, "an operation reaches beyond the record")
+        if kind == ROWS:
+            before = len(operations)
+            _decode_rows(key, payload, place, operations)
+            count -= len(operations) - before
+            if count < 0:
+                raise Malformed(place, "it has more rows than the record has operations")
+            continue
         operations.append(Operation(kind, key, _decode_payload(kind, key, payload, place)))
+        count -= 1
     if at != end:
         raise Malformed(at, f"{end - at} bytes left over")
     return Transaction(replica, seq, stamp, previous, changed, operations)
@@ -325,6 +362,56 @@ def _decode_payload(kind: int, key: bytes, payload: bytes, place: int) -> object
             raise Malformed(place, "a counter begins with an integer of 64 bits")
         return Insertion(fields, counters)  # type: ignore[arg-type]
     return _counts(body, place)
+
+
+def _decode_rows(prefix: bytes, payload: bytes, place: int, operations: list[Operation]) -> None:
+    """Append the INSERT of each row."""
+    if prefix[:1] != RECORD:
+        raise Malformed(place, "rows do not go with a key of another cell type than records")
+    unpacker = msgpack.Unpacker(
+        BytesIO(payload), strict_map_key=False, max_array_len=MAX_FIELDS, max_ext_len=0
+    )
+    read = unpacker.unpack
+    try:
+        fields, counters, count = read(), read(), read()
+        _check_ids(fields, place)
+        _check_ids(counters, place)
+        if type(count) is not int or not 0 < count <= len(payload):
+            raise Malformed(place, "so many rows cannot be in an operation")
+        for _ in range(count):
+            atoms = {field: _atom(read(), place) for field in fields}
+            firsts: dict[int, int] = {}
+            for field in counters:
+                firsts[field] = first = read()
+                if type(first) is not int or first > INT64_MAX:
+                    raise Malformed(place, "a counter begins with an integer of 64 bits")
+            rest = read()
+            if type(rest) is not bytes or len(prefix) + len(rest) > MAX_KEY_BYTES:
+                raise Malformed(place, "the rest of a key is not bytes, or too long")
+            operations.append(Operation(INSERT, prefix + rest, Insertion(atoms, firsts)))
+    except Malformed:
+        raise
+    except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
+        raise Malformed(place, f"rows are not msgpack: {error!r}") from None
+    if unpacker.tell() != len(payload):
+        raise Malformed(place, "bytes are left over behind the rows")
+
+
+def _check_ids(ids: object, place: int) -> None:
+    if type(ids) is not list or len(set(ids)) != len(ids):
+        raise Malformed(place, "field ids are not a list of different ones")
+    if not all(type(field) is int and 0 <= field < 1 << 32 for field in ids):
+        raise Malformed(place, "a field id is a number of 32 bits")
+
+
+def _atom(value: Any, place: int) -> Atom:
+    kind = type(value)
+    if kind is int:
+        if value > INT64_MAX:
+            raise Malformed(place, "an integer exceeds 64 bits")
+    elif kind not in _ATOMS:
+        raise Malformed(place, f"a field holds a {kind.__name__}")
+    return value  # type: ignore[no-any-return]
 
 
 def _fields(body: object, place: int) -> dict[int, Atom]:

@@ -61,8 +61,9 @@ from murmur.kvcore.join import KINDS
 from murmur.kvcore.kernel import Entry
 from murmur.kvcore.kernel.blocks import RowBlock
 from murmur.kvcore.lineage import close_lineage, open_lineage
-from murmur.kvcore.loads import with_blocks
+from murmur.kvcore.loads import BlockBatch, with_blocks
 from murmur.kvcore.log import ADMITTED, FULL, PARKED, Log, TornTail
+from murmur.kvcore.long_record import LongRecord, Record
 from murmur.kvcore.mark import NO_TIP, Mark, Tip, decode_mark, encode_mark
 from murmur.kvcore.parking import Arrived, ParkedRecord, Parking, Waiting
 from murmur.kvcore.recent import Recent
@@ -76,7 +77,7 @@ from murmur.kvcore.record import (
     decode_head,
     deletes,
     digest,
-    encode,
+    encode_head,
     origin,
     stamp_of,
 )
@@ -856,8 +857,11 @@ class Replica:
     ) -> tuple[int, tuple[bytes, int]]:
         tip = self._tips.get(self.id, NO_TIP)
         seq, stamp = tip.seq + 1, self._hlc.tick()
-        encoded = [(block.count, block.operations()) for block in blocks]
-        record = encode(self.id, seq, stamp, tip.hash, vector, tip.vector, operations, encoded)
+        more = sum(block.count for block in blocks)
+        head = encode_head(self.id, seq, stamp, tip.hash, vector, tip.vector, operations, more)
+        record: Record = head
+        if blocks:
+            record = LongRecord((head, *(piece for block in blocks for piece in block.pieces())))
         if len(record) > MAX_RECORD_BYTES:
             raise InvalidInput(
                 f"a transaction of {len(record):,} bytes is larger than {MAX_RECORD_BYTES:,}; "
@@ -919,12 +923,42 @@ class Replica:
         entries, state = group.batch(self.derivation, published.state, _Latest(self._tree))
         batch = with_blocks(entries + self.parking.entries(group.park, group.records), group.loads)
         self._in_flight = self.log.end, batch
+        if isinstance(batch, BlockBatch) and self._takes_tables(batch):
+            self._load(group, batch, state)
+            self._in_flight = None
+            return
         if group.records:
             self._append(group)
         if group.park:
             self.log.append(PARKED, group.park)
         self._publish(group, batch, state, self.log.end)
         self._in_flight = None
+
+    def _takes_tables(self, batch: BlockBatch) -> bool:
+        return isinstance(self._tree, Tree) and self._tree.takes_tables(batch)
+
+    def _load(self, group: Group, batch: BlockBatch, state: object) -> None:
+        """Write the group to the log, and beside it into tables, past the memtable."""
+        assert isinstance(self._tree, Tree)
+        logged = False
+
+        def log() -> tuple[object, bytes]:
+            nonlocal logged
+            self._append(group)
+            logged = True
+            published = Published(group.vector, state, self.log.end)
+            tips = {**self._tips, **group.tips}
+            return published, encode_mark(Mark(self.log.end, self._hlc.last, tips))
+
+        try:
+            sequence = self._tree.load(batch, self._mark(), log)
+        except (OSError, MemoryError):
+            if not logged:
+                raise
+            # There is no room for tables now; what is in memory is flushed when there is some.
+            self._publish(group, batch, state, self.log.end)
+        else:
+            self._note_published(group, batch, sequence, self.log.end)
 
     def _append(self, group: Group) -> None:
         """Write the group to the log. Deletions make the room that they lack."""
@@ -944,10 +978,15 @@ class Replica:
         position: int,
     ) -> None:
         sequence = self._tree.write(batch, Published(group.vector, state, position))
+        self._note_published(group, batch, sequence, position)
+
+    def _note_published(
+        self, group: Group, batch: Sequence[Entry], sequence: int, position: int
+    ) -> None:
         self._tips.update(group.tips)
         self._hlc.observe(group.stamp)
-        for record in group.park:
-            self.parking.add(record)
+        for parked in group.park:
+            self.parking.add(parked)
         for record in group.records:
             self.parking.discard(record)
         self._recent.note(sequence, (key for key, _ in batch))
@@ -961,6 +1000,8 @@ class Replica:
                 self._joined(joining)
         if self._in_flight is None:
             return
+        if isinstance(self._tree, Tree):
+            self._tree.wait()
         start, batch = self._in_flight
         if self.log.end == start:
             self.log.rewind(start)

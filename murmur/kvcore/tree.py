@@ -303,6 +303,26 @@ class Tree:
             partial(self._work.adopt, prepared.files, prepared.infos, above, mark, attachment)
         )
 
+    def takes_tables(self, batch: BlockBatch) -> bool:
+        """Whether a batch is large enough to be made tables of at once (`load`)."""
+        return batch.size >= self.options.memtable_bytes // LARGE
+
+    def load(self, batch: BlockBatch, mark: bytes, log: Callable[[], tuple[object, bytes]]) -> int:
+        """Make tables of a batch, past the memtable, while `log` writes it down; its sequence.
+
+        What is in memory is flushed first, with the mark. `log` gives the attachment, and the mark
+        of the tree with the batch. An OSError or MemoryError after it has returned: the tree does
+        not hold the batch, and `write` may have it. After any other exception `wait` comes first.
+        """
+        self._usable()
+        if not self._is_flushed():
+            self.flush(mark)
+        return self._upkeep.load(batch, log)
+
+    def wait(self) -> None:
+        """Return when no load is under way that an exception has left to itself."""
+        self._usable()
+
     def full(self) -> bool:
         """Whether the memtable has reached its budget and should be rotated."""
         state = self._head.state

@@ -41,6 +41,7 @@ from typing import TypeVar
 from murmur.errors import Closed, Corruption, Poisoned
 from murmur.kvcore.compaction import Plan, clearing, everything, pick
 from murmur.kvcore.kernel import eager
+from murmur.kvcore.loads import BlockBatch
 from murmur.kvcore.options import Options
 from murmur.kvcore.pressure import STOP, Pace
 from murmur.kvcore.state import Frozen, Head
@@ -68,6 +69,21 @@ class _Ingesting:
     error: BaseException | None = None
 
 
+class _GivenUp(Exception):
+    """A batch was not logged, so that it is not loaded."""
+
+
+@dataclass(slots=True, eq=False)
+class _Loading:
+    """A batch on its way into tables, and what became of it."""
+
+    batch: BlockBatch
+    logged: tuple[object, bytes] | None = None  # the attachment, and the mark
+    given_up: bool = False
+    sequence: int = 0
+    error: BaseException | None = None
+
+
 class Upkeep:
     """The background work of one tree."""
 
@@ -83,7 +99,7 @@ class Upkeep:
         self._running: list[Plan] = []
         self._alone = False  # one plan is installed, and no other may begin: levels are renumbered
         self._exclusive = False  # everything is being merged
-        self._ingesting: _Ingesting | None = None
+        self._ingesting: _Ingesting | _Loading | None = None
         self._sweeping = False
         self._dropping = False  # hidden tables are looked for, and no plan may begin
         self._examined = -1  # the edition without hidden tables, but for what was being merged
@@ -192,6 +208,35 @@ class Upkeep:
             raise ingesting.error
         self._start(MERGE)
         return ingesting.sequence
+
+    def load(self, batch: BlockBatch, log: Callable[[], tuple[object, bytes]]) -> int:
+        """Make tables of a batch while it is being logged; the sequence they are published at.
+
+        `log` writes it down, and gives the attachment and the mark to publish. If that raises,
+        nothing is loaded. If the tables cannot be written (OSError, MemoryError), the batch is in
+        the log and not in the tree. Once it is logged an interrupt changes nothing: no other write
+        goes before, and `usable` waits.
+        """
+        loading = _Loading(batch)
+        try:
+            with self._head.lock:
+                self._ingesting, self.clear = loading, False
+                self._head.notify()
+            self._start(FLUSH)
+            logged = log()
+            with self._head.lock:
+                loading.logged = logged
+                self._head.notify()
+            self._until(lambda: self._ingesting is not loading or None)
+        except BaseException:
+            with self._head.lock:
+                loading.given_up = True
+                self._head.notify()
+            raise
+        if loading.error is not None:
+            raise loading.error
+        self._start(MERGE)
+        return loading.sequence
 
     def released(self) -> None:
         """A snapshot was closed: perhaps nobody needs some files any more."""
@@ -310,6 +355,8 @@ class Upkeep:
                     self._flushes += 1
                     return partial(self._flush, frozen[-1], self._flushes)
                 if self._ingesting is not None and not frozen:
+                    if isinstance(self._ingesting, _Loading):
+                        return partial(self._load, self._ingesting)
                     return partial(self._ingest, self._ingesting)
                 waiter = self._head.waiter()
             waiter.acquire()
@@ -350,6 +397,37 @@ class Upkeep:
             if not _passing(error):
                 raise
             ingesting.error = _bare(error)
+        with self._head.lock:
+            self._ingesting, self.clear = None, True
+            self._head.notify()
+
+    def _load(self, loading: _Loading) -> None:
+        def logged() -> tuple[object, bytes]:
+            while True:
+                with self._head.lock:
+                    if loading.logged is not None:
+                        return loading.logged
+                    if loading.given_up:
+                        raise _GivenUp
+                    self._leave_off()
+                    waiter = self._head.waiter()
+                waiter.acquire()
+
+        def leave_off() -> None:
+            self._leave_off()
+            if loading.given_up and loading.logged is None:
+                raise _GivenUp
+
+        try:
+            loading.sequence = self._work.load(
+                loading.batch, logged, lambda: self._running, leave_off
+            )
+        except _GivenUp:
+            pass  # who gave up knows
+        except (OSError, MemoryError) as error:
+            if not _passing(error):
+                raise
+            loading.error = _bare(error)
         with self._head.lock:
             self._ingesting, self.clear = None, True
             self._head.notify()

@@ -5,6 +5,7 @@
     drop       the manifest alone, without tables that range tombstones hide
     ingest     likewise, with files that were written elsewhere
     adopt      before_install(mark) -> manifest with the mark -> readers; the files are prepared
+    load       files -> before_install(mark) -> manifest with the mark -> readers
 
 Who does it and when is the affair of upkeep.py; here it is done, in whatever thread. Files are
 written beside each other; versions change one after the other, under `installing`, each made of
@@ -23,6 +24,7 @@ from murmur.kvcore.compaction import Plan, arranged, hidden, pressing
 from murmur.kvcore.figures import Figures
 from murmur.kvcore.ingest import Source, copy_table, place
 from murmur.kvcore.kernel import Entry, Memtable, Output, Table, TableInfo, ValueFile, write_tables
+from murmur.kvcore.loads import BlockBatch
 from murmur.kvcore.options import Options
 from murmur.kvcore.prepared import Prepared
 from murmur.kvcore.pressure import LEVEL0, NAP_S, UNFLUSHED, Brake, Bucket, Pace
@@ -242,6 +244,53 @@ class Work:
         self.install(edit, sequence=sequence, attachment=attachment)
         self.figures.counts.ingested += len(tables) + len(newest)
         self.figures.counts.bytes_ingested += size_of([*tables, *newest])
+        return sequence
+
+    def load(
+        self,
+        batch: BlockBatch,
+        logged: Callable[[], tuple[object, bytes]],
+        running: Callable[[], Collection[Plan]],
+        leave_off: Callable[[], None],
+    ) -> int:
+        """Make tables of a batch, and publish them above all there is; at which sequence.
+
+        Meanwhile the batch is being logged: `logged` waits for it, and gives the attachment and the
+        mark, or raises to give up. Nothing is being written, and memtables are empty.
+        """
+        sequence = self._head.state.sequence + 1
+        started = self._pace.now_ns()
+        with self._store.writing() as writing:
+            memtables, runs = batch.sources(sequence)
+            values: list[ValueFile] = []
+            made: list[list[Table]] = []
+            for level, sources in ((0, memtables), (self._head.state.version.deepest, runs)):
+                tables: list[Table] = []
+                for source in sources:
+                    output = self._output(writing, level, sequence, leave_off, urgent=True)
+                    some, files = self._open(write_tables([source], output), output)
+                    tables += some
+                    values += files
+                made.append(tables)
+            attachment, mark = logged()
+            self._before_install(mark)
+
+            def edit(version: Version) -> Version:
+                plans, (flushed, loaded) = running(), made
+                placed = [
+                    (place(version, table.info.first, table.info.last, plans), table)
+                    for table in loaded
+                ]
+                # What came beside the rows may lie around them, and is of other keys.
+                placed += [(0, table) for table in flushed]
+                return version.ingested(placed, sequence, mark, values)
+
+            self.install(edit, sequence=sequence, attachment=attachment)
+        counts = self.figures.counts
+        counts.flushes += 1
+        counts.bytes_flushed += sum(map(size_of, made)) + _sizes(values)
+        counts.value_bytes_written += _sizes(values)
+        self.figures.flushes.record(self._pace.now_ns() - started)
         return sequence
 
     def install(

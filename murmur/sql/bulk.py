@@ -22,7 +22,7 @@ from murmur.catalog.bulk import (
     columns_of,
     constant_source,
     is_loadable,
-    load_block,
+    load_blocks,
     load_plan,
     value_source,
 )
@@ -38,7 +38,7 @@ from murmur.kvcore.kernel.block_plan import (
     ColumnSource,
     RowSource,
 )
-from murmur.kvcore.kernel.blocks import RowEncoder
+from murmur.kvcore.kernel.blocks import RowBlock, RowEncoder
 from murmur.kvcore.loads import insertion_of
 from murmur.kvcore.record import MAX_RECORD_BYTES
 from murmur.kvcore.transaction import Transaction
@@ -52,7 +52,8 @@ from murmur.sql.parameters import Parameters
 from murmur.sql.plan import Insert
 
 PIECE_ROWS = 512  # Python rows encoded before the statement asks whether it is to stop
-PART_BYTES = 4 << 20  # of a load that may be several transactions: what each of them takes
+PART_BYTES = 32 << 20  # of a load that may be several transactions: what each of them takes
+BLOCK_BYTES = 4 << 20  # of rows that are encoded, sorted and checked together
 ATOMS_WIDTH = 4
 
 Given = Sequence[Any] | Mapping[str, Any] | None
@@ -114,11 +115,14 @@ class Loading:
         self._sources = load.sources(context)
         self._encoder = RowEncoder(plan)
         self._encoder.bind(self._sources, len(load.parameters.names))
+        self._blocks: list[RowBlock] = []  # of the rows before those in the encoder
+        self._count = self._bytes = 0  # of these blocks
+        self._last_body = b""
 
     @property
     def size(self) -> int:
         """What the rows take in the record, in bytes."""
-        return self._encoder.size
+        return self._bytes + self._encoder.size
 
     def add_rows(self, rows: Iterable[Given]) -> None:
         """Add rows of parameters."""
@@ -129,7 +133,7 @@ class Loading:
         while piece := list(islice(source, PIECE_ROWS)):
             self._context.halt.check()
             encoder.add_rows([arrange(row) for row in piece] if named else piece, arrange, make_id)
-            self._check_size("commit it in parts")
+            self._added("commit it in parts")
 
     def add_batch(self, batch: Batch) -> None:
         """Add a batch: what the kernel cannot take as it is goes through Python's checks."""
@@ -161,30 +165,46 @@ class Loading:
                 # Python says what is wrong, or takes it nevertheless.
                 columns[bad.column] = _converted(source, batch)
                 first = bad.row
-        self._check_size("pass atomic=False (COPY: ATOMIC false) to load them in several")
+        self._added("pass atomic=False (COPY: ATOMIC false) to load them in several")
 
     def finish(self, written: Written) -> None:
         """Check the rows as a whole, and load them into the transaction."""
-        load, count = self._load, self._encoder.count
-        if not count:
+        self._close_block()
+        if not self._count:
             return
-        body = self._encoder.last_body()
-        block, table = self._encoder.finish(), load.table
-        tx = self._statement.tx
-        load_block(tx, table, self._plan, block, checks=checks_of(table), statement=self._statement)
-        written.count += count
+        load, table = self._load, self._load.table
+        load_blocks(
+            self._statement.tx,
+            table,
+            self._plan,
+            self._blocks,
+            checks=checks_of(table),
+            statement=self._statement,
+        )
+        written.count += self._count
         if load.key is not None:
-            written.last_key = insertion_of(body).fields[load.columns[load.key].id]  # type: ignore[assignment]
+            last = insertion_of(self._last_body).fields
+            written.last_key = last[load.columns[load.key].id]  # type: ignore[assignment]
 
     def _make_id(self) -> bytes:
         return self._context.uuid7().bytes
 
-    def _check_size(self, advice: str) -> None:
-        if self._encoder.size > MAX_RECORD_BYTES:
+    def _added(self, advice: str) -> None:
+        if self.size > MAX_RECORD_BYTES:
             raise InvalidInput(
-                f"{self._encoder.count:,} rows take more than the {MAX_RECORD_BYTES:,} bytes that "
-                f"one transaction holds; {advice}"
+                f"{self._count + self._encoder.count:,} rows take more than the "
+                f"{MAX_RECORD_BYTES:,} bytes that one transaction holds; {advice}"
             )
+        if self._encoder.size >= BLOCK_BYTES:
+            self._close_block()
+
+    def _close_block(self) -> None:
+        encoder = self._encoder
+        if encoder.count:
+            self._last_body = encoder.last_body()
+            self._count += encoder.count
+            self._bytes += encoder.size
+            self._blocks.append(encoder.finish())
 
 
 def compile_load(plan: Insert, parameters: Parameters, as_given: frozenset[int]) -> Load | None:

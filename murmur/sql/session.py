@@ -364,7 +364,7 @@ class Session:
         prepared = statement.prepared(catalog, self._system)
         context = self._context(prepared, None, arranged=())
         loading = None
-        if prepared.load is not None and _is_settled(transaction, catalog):
+        if prepared.load is not None:
             loading = prepared.load.begin(transaction, context)
         more = True
         if loading is not None:
@@ -520,7 +520,7 @@ class Session:
             written = Written()
             context = self._context(prepared, None, arranged=())
             loading = None
-            if many and prepared.load is not None and _is_settled(transaction, catalog):
+            if many and prepared.load is not None:
                 loading = prepared.load.begin(transaction, context)
             if loading is not None:
                 loading.add_rows(rows)
@@ -634,11 +634,6 @@ def _catalog(view: Any) -> Catalog:
     catalog = view.state
     assert isinstance(catalog, Catalog)
     return catalog
-
-
-def _is_settled(transaction: Transaction, catalog: Catalog) -> bool:
-    """Whether the transaction has changed no definition: only then entries can be made ahead."""
-    return catalog.version == _catalog(transaction.snapshot).version
 
 
 def _released(rows: Iterable[Row], snapshot: Snapshot) -> Iterator[Row]:

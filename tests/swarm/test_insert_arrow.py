@@ -26,6 +26,7 @@ from murmur import (
     Swarm,
     TypeMismatch,
 )
+from murmur.kvcore import tree
 from murmur.olap import intake
 from murmur.sql import bulk, session
 
@@ -276,7 +277,7 @@ def test_arrow_and_rows_make_the_same_table(swarm: Swarm, seed: int) -> None:
 
 
 def test_a_load_of_many_transactions(swarm: Swarm, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "PART_BYTES", 20_000)
+    monkeypatch.setattr(session, "PART_BYTES", 10_000)
     before = sum(swarm.version_vector.values())
     table = pa.table({"id": range(4000), "s": ["text"] * 4000})
     assert swarm.insert_arrow("t", table.to_reader(100), atomic=False).rowcount == 4000
@@ -318,3 +319,58 @@ def test_more_than_a_transaction_holds_is_refused(
         swarm.insert_arrow("t", table)
     assert swarm.insert_arrow("t", table, atomic=False).rowcount == 70
     assert swarm.sql("SELECT count(*) FROM t").fetchall() == [(70,)]
+
+
+def test_a_large_load_becomes_tables_with_all_its_entries(
+    swarm: Swarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tree, "LARGE", 1 << 30)  # every load is large
+    monkeypatch.setattr(bulk, "BLOCK_BYTES", 3000)  # of several blocks
+    swarm.sql("CREATE TABLE p (id INTEGER PRIMARY KEY, name TEXT UNIQUE, up INTEGER REFERENCES p)")
+    swarm.sql("CREATE INDEX p_up ON p (up DESC, name)")
+    ids = [n * 7919 % 1009 for n in range(1000)]
+    data = pa.table({"id": ids, "name": [f"n{n}" for n in ids], "up": [*ids[1:], None]})
+    assert swarm.insert_arrow("p", data.to_reader(100)).rowcount == 1000
+    assert list(swarm.replica.check()) == []
+    assert swarm.sql("SELECT id FROM p WHERE name = 'n42'").fetchall() == [(42,)]
+    for wrong in ({"id": [2000, 42]}, {"id": [2000], "name": ["n7"]}, {"id": [2000], "up": [3000]}):
+        with pytest.raises(ConstraintViolation):
+            swarm.insert_arrow("p", pa.table(wrong))
+    again = pa.table({"id": [*range(2000, 2900), 2000]})
+    with pytest.raises(ConstraintViolation, match="2000"):  # in another block
+        swarm.insert_arrow("p", again.to_reader(100))
+    assert swarm.sql("SELECT count(*) FROM p").fetchall() == [(1000,)]
+    swarm.sql("UPDATE p SET up = NULL")
+    swarm.sql("DELETE FROM p WHERE id < 500")
+    assert list(swarm.replica.check()) == []
+
+
+@pytest.mark.parametrize("engine", ["row", "columnar"])
+def test_a_table_made_in_the_transaction_is_loaded_and_seen(swarm: Swarm, engine: str) -> None:
+    with murmur.connect(swarm) as connection:
+        connection.execute("CREATE TABLE own (id INTEGER PRIMARY KEY, s TEXT UNIQUE)")
+        assert connection.insert_arrow("own", pa.table({"id": [1, 2], "s": ["a", "b"]})) == 2
+        assert len(connection._session.transaction.blocks) == 1
+        connection.execute(f"SET engine = {engine}")
+        assert connection.execute("SELECT sum(id) FROM own").fetchall() == [(3,)]
+        connection.execute("SET engine = auto")
+        connection.executemany("INSERT INTO own VALUES (?, ?)", [(3, "c"), (4, None)])
+        with pytest.raises(murmur.IntegrityError):
+            connection.insert_arrow("own", pa.table({"id": [9], "s": ["a"]}))
+        connection.execute("CREATE INDEX own_s ON own (s DESC)")
+        assert connection.execute("SELECT id FROM own WHERE s = 'c'").fetchall() == [(3,)]
+        connection.commit()
+    assert swarm.sql("SELECT count(*), max(s) FROM own").fetchall() == [(4, "c")]
+    assert list(swarm.replica.check()) == []
+
+
+def test_an_index_made_in_the_transaction_sees_what_a_load_repeats(swarm: Swarm) -> None:
+    swarm.sql("CREATE TABLE old (id INTEGER PRIMARY KEY, s TEXT)")
+    swarm.sql("INSERT INTO old VALUES (1, 'a')")
+    with murmur.connect(swarm) as connection:
+        connection.execute("CREATE UNIQUE INDEX old_s ON old (s)")
+        with pytest.raises(murmur.IntegrityError):
+            connection.insert_arrow("old", pa.table({"id": [2], "s": ["a"]}))
+        connection.insert_arrow("old", pa.table({"id": [3], "s": ["b"]}))
+        connection.commit()
+    assert list(swarm.replica.check()) == []

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 from murmur.kvcore.kernel import NATIVE
 
 if TYPE_CHECKING or not NATIVE:
-    from murmur.kvcore.kernel.pure.row_block import RowBlock, RowEncoder, apply_blocks
+    from murmur.kvcore.kernel.pure.row_block import RowBlock, RowEncoder, apply_blocks, runs_of
 else:
     from murmur.kvcore.kernel import _native
 
     RowBlock = _native.RowBlock
     RowEncoder = _native.RowEncoder
     apply_blocks = _native.apply_blocks
+    runs_of = _native.runs_of
 
-__all__ = ["RowBlock", "RowEncoder", "apply_blocks"]
+__all__ = ["RowBlock", "RowEncoder", "apply_blocks", "runs_of"]

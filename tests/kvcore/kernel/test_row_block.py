@@ -106,6 +106,8 @@ def encoded(kernel: Any, given_rows: list[Any], plan: BlockPlan = PLAN) -> Any:
 
 def all_of(block: Any, plans: int = 4) -> list[Any]:
     told = [block.count, block.size, block.repeated, block.operations(), block.pairs(*AUTHOR)]
+    assert b"".join(block.pieces()) == block.operations()
+    told.append(block.prefix)
     for row in range(block.count):
         key = block.key(row)
         told.append((key, block.body(row), block.place(row), block.cell(row, *AUTHOR)))

@@ -15,19 +15,24 @@ namespace {
 constexpr uint8_t MARKER[4] = {0xf5, 0x1a, 'L', 'g'};
 constexpr size_t CHECKED_AT = 8;
 constexpr size_t KEEP_SCRATCH = 1 << 20;  // what a large batch took is given back
+constexpr size_t PART = 64 << 10;         // of a long record, stored at once
 constexpr uint64_t MUCH = 256 << 10;      // to be appended between two syncs
 
 bool before(const Origin& origin, const uint8_t* replica) {
   return std::memcmp(origin.replica, replica, sizeof origin.replica) < 0;
 }
 
-}  // namespace
-
-void seal_frame(uint8_t* frame, uint8_t kind, uint64_t durable, uint64_t position, size_t length) {
+void begin_frame(uint8_t* frame, uint8_t kind, uint64_t durable, size_t length) {
   std::memcpy(frame, MARKER, sizeof MARKER);
   store_big_u32(frame + 8, static_cast<uint32_t>(length));
   frame[12] = kind;
   store_big_u64(frame + 13, durable);
+}
+
+}  // namespace
+
+void seal_frame(uint8_t* frame, uint8_t kind, uint64_t durable, uint64_t position, size_t length) {
+  begin_frame(frame, kind, durable, length);
   const uint32_t crc = crc32(static_cast<uint32_t>(position), frame + CHECKED_AT,
                              FRAME_SIZE - CHECKED_AT + length);
   store_big_u32(frame + 4, crc);
@@ -122,8 +127,38 @@ bool Appender::store() noexcept {
   return true;
 }
 
-void Appender::commit() noexcept {
-  end += scratch_.size();
+bool Appender::store_pieces(uint8_t kind, const std::vector<Slice>& pieces) noexcept {
+  uint8_t frame[FRAME_SIZE];
+  size_t length = 0;
+  for (const Slice piece : pieces) length += piece.size;
+  begin_frame(frame, kind, durable_, length);
+  const uint64_t offset = end + static_cast<uint64_t>(shift_);
+  uint64_t at = offset + FRAME_SIZE;
+  uint32_t crc = crc32(static_cast<uint32_t>(end), frame + CHECKED_AT, FRAME_SIZE - CHECKED_AT);
+  bool stored = mapping_ != nullptr;
+  if (stored && !streaming_ && length >= MUCH) {
+    streaming_ = true;
+    mapping_->stream(true);
+  }
+  for (const Slice piece : pieces) {
+    // Both passes over a part while it is in the processor's cache.
+    for (size_t start = 0; stored && start < piece.size; start += PART) {
+      const Slice part = piece.after(start).first(std::min(PART, piece.size - start));
+      crc = crc32(crc, part.data, part.size);
+      stored = mapping_->store(at, part);
+      at += part.size;
+    }
+  }
+  store_big_u32(frame + 4, crc);
+  stored = stored && mapping_->store(offset, {frame, FRAME_SIZE});
+  if (!stored) limit = 0;  // nothing is to be stored here any more
+  return stored;
+}
+
+void Appender::commit() noexcept { moved(scratch_.size()); }
+
+void Appender::moved(size_t size) noexcept {
+  end += size;
   if (!streaming_ && mapping_ && end - durable_ >= MUCH) {
     streaming_ = true;
     mapping_->stream(true);

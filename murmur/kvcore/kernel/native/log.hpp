@@ -116,6 +116,10 @@ class Appender {
 
   /* Stores the frames into the mapping, and moves the end. False if the file was cut. */
   bool store() noexcept;
+  /* Stores one frame of a record in pieces into the mapping, and nothing else. `moved` is to be
+   * called when it may be seen. False as above. */
+  bool store_pieces(uint8_t kind, const std::vector<Slice>& pieces) noexcept;
+  void moved(size_t size) noexcept;
   /* Moves the end behind the frames, which the caller has written. */
   void commit() noexcept;
   /* Closes the block at hand if it is long enough, and there is memory for that. */

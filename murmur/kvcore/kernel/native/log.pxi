@@ -11,6 +11,7 @@ from libcpp.vector cimport vector
 import errno as _errno
 import os as _os
 
+from murmur.kvcore.long_record import LongRecord as _LongRecord
 from murmur.kvcore.segment import Block as _Block, Segment as _Segment
 
 
@@ -55,12 +56,17 @@ cdef extern from "log.hpp" namespace "murmur" nogil:
         void seal_one(uint8_t) noexcept
         LogSlice frames()
         cbool store() noexcept
+        cbool store_pieces(uint8_t, const vector[LogSlice]&) noexcept
+        void moved(size_t) noexcept
         void commit() noexcept
         void close_block() noexcept
 
     enum: LOG_FRAME_SIZE "murmur::FRAME_SIZE"
     enum: LOG_MAX_RECORD "murmur::MAX_RECORD"
     enum: LOG_ADMITTED "murmur::ADMITTED"
+
+
+cdef class RowsBytes  # rows.pxi
 
 
 cdef class Appender:
@@ -140,9 +146,13 @@ cdef class Appender:
         cdef uint64_t size = 0
         cdef Py_ssize_t length
         cdef size_t count = 0
+        if len(records) == 1 and type(records[0]) is _LongRecord:
+            if core.mapped():
+                return self._append_long(kind, records[0])
+            records = [bytes(records[0])]
         for record in records:
             if not PyBytes_Check(record):
-                raise TypeError("records are bytes")
+                raise TypeError("records are bytes, or one LongRecord alone")
             length = PyBytes_GET_SIZE(record)
             assert <uint64_t>length <= LOG_MAX_RECORD, length
             assert length >= 17 or kind != LOG_ADMITTED, length
@@ -168,6 +178,34 @@ cdef class Appender:
         if kind == LOG_ADMITTED:
             for record in records:
                 core.coverage.add(<const uint8_t*>PyBytes_AS_STRING(record))
+        core.close_block()
+        return core.end
+
+    cdef object _append_long(self, int kind, record):
+        """Store a record from its pieces, while other threads run: nobody else appends."""
+        cdef LogAppender* core = self.core.get()
+        cdef vector[LogSlice] pieces
+        cdef uint64_t size = len(record)
+        cdef RowsBytes held
+        cdef cbool stored
+        cdef bytes head = record.head
+        assert size <= LOG_MAX_RECORD, size
+        if not core.has_room(LOG_FRAME_SIZE + size):
+            return -1
+        kept = []
+        for piece in record.pieces:
+            held = RowsBytes(piece)
+            kept.append(held)
+            pieces.push_back(LogSlice(<const uint8_t*>held.data, held.size))
+        if kind == LOG_ADMITTED:
+            core.coverage.reserve(1)
+        with nogil:
+            stored = core.store_pieces(kind, pieces)
+        if not stored:
+            raise OSError(_errno.EIO, "the file was cut while it was mapped", self.file.name)
+        core.moved(LOG_FRAME_SIZE + size)
+        if kind == LOG_ADMITTED:
+            core.coverage.add(<const uint8_t*>PyBytes_AS_STRING(head))
         core.close_block()
         return core.end
 

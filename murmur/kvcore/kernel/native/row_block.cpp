@@ -12,7 +12,7 @@ namespace murmur {
 
 namespace {
 
-constexpr uint8_t INSERT = 4;                  // record.py
+constexpr uint8_t ROWS = 7;                    // record.py
 constexpr size_t LONGEST_KEY = 64 << 10;       // of a record's operations
 constexpr size_t LONGEST_BODY = UINT32_MAX / 2;
 constexpr size_t MOST_ROWS = size_t{1} << 31;
@@ -58,6 +58,56 @@ void append_integer(ByteString& out, uint64_t value) {
   out.append(bytes, static_cast<size_t>(put_unsigned(bytes, value) - bytes));
 }
 
+size_t binary_head(size_t size) { return size < 0x100 ? 2 : size < 0x10000 ? 3 : 5; }
+
+uint8_t* put_binary_head(uint8_t* to, size_t size) {
+  if (size < 0x100) return put_number(to, 0xc4, static_cast<uint8_t>(size));
+  if (size < 0x10000) return put_number(to, 0xc5, static_cast<uint16_t>(size));
+  return put_number(to, 0xc6, static_cast<uint32_t>(size));
+}
+
+void append_ids(ByteString& out, const std::vector<uint32_t>& ids) {
+  if (ids.size() < 16) *out.grow(1) = static_cast<uint8_t>(0x90 | ids.size());
+  else if (ids.size() < 0x10000) put_number(out.grow(3), 0xdc, static_cast<uint16_t>(ids.size()));
+  else put_number(out.grow(5), 0xdd, static_cast<uint32_t>(ids.size()));
+  for (const uint32_t id : ids) append_integer(out, id);
+}
+
+std::shared_ptr<const RowShape> shape_of(const BlockPlan& plan) {
+  const size_t fields = plan.fields.size(), counters = plan.counters.size();
+  auto shape = std::make_shared<RowShape>();
+  shape->prefix = plan.prefix;
+  ByteString head, ids;
+  *head.grow(1) = counters ? 0x92 : 0x91;
+  append_map(head, fields);
+  shape->head = head.slice().string();
+  shape->common = head.size();
+  for (size_t at = 0; at < fields + counters; ++at) {
+    ByteString lead;
+    if (at == fields) append_map(lead, counters);
+    append_integer(lead, at < fields ? plan.fields[at] : plan.counters[at - fields]);
+    shape->leads.push_back(lead.slice().string());
+    shape->common += lead.size();
+  }
+  append_ids(ids, plan.fields);
+  append_ids(ids, plan.counters);
+  shape->fields = ids.slice().string();
+  return shape;
+}
+
+/* A body but for its first bytes: each atom behind what precedes it. */
+uint8_t* put_fields(uint8_t* to, const RowShape& shape, Slice atoms) {
+  const uint8_t* from = atoms.data;
+  const uint8_t* const end = atoms.data + atoms.size;
+  for (const std::string& lead : shape.leads) {
+    const uint8_t* const next = msgpack::skip(from, end);
+    to = put_bytes(to, lead);
+    to = put_bytes(to, {from, static_cast<size_t>(next - from)});
+    from = next;
+  }
+  return to;
+}
+
 bool by_bytes(Slice left, Slice right) { return left.compare(right) < 0; }
 
 /* Walks ascending probes along a range of the tree; the first that some key there begins with. */
@@ -100,29 +150,44 @@ void append_map(ByteString& out, size_t count) {
 
 // RowBlock ------------------------------------------------------------------
 
-Slice RowBlock::key(size_t row) const {
+Slice RowBlock::rest(size_t row) const {
   const Row& one = rows_[row];
-  return {bytes_.data() + one.start + one.key_at, one.key_size};
+  return {bytes_.data() + one.start + one.size - one.rest, one.rest};
 }
 
-Slice RowBlock::body(size_t row) const {
+Slice RowBlock::atoms(size_t row) const {
   const Row& one = rows_[row];
-  return {bytes_.data() + one.start + one.body_at, one.body_size};
+  return {bytes_.data() + one.start, one.size - one.rest - binary_head(one.rest)};
+}
+
+void RowBlock::key(size_t row, ByteString& out) const {
+  out.append(shape_->prefix);
+  out.append(rest(row));
+}
+
+void RowBlock::body(size_t row, ByteString& out) const {
+  const Slice own = atoms(row);
+  uint8_t* to = out.grow(shape_->common + own.size);
+  put_fields(put_bytes(to, shape_->head), *shape_, own);
 }
 
 size_t RowBlock::lower_bound(Slice wanted) const {
+  const Slice prefix = shape_->prefix;
+  if (!wanted.starts_with(prefix)) return wanted < prefix ? 0 : count();
+  wanted = wanted.after(prefix.size);
   size_t low = 0, high = count();
   while (low < high) {
     const size_t middle = low + (high - low) / 2;
-    if (key(middle) < wanted) low = middle + 1;
+    if (rest(middle) < wanted) low = middle + 1;
     else high = middle;
   }
   return low;
 }
 
 size_t RowBlock::find(Slice wanted) const {
-  const size_t row = lower_bound(wanted);
-  return row < count() && key(row) == wanted ? row : NO_ROW;
+  const size_t row = lower_bound(wanted), prefix = shape_->prefix.size();
+  const bool found = row < count() && wanted.starts_with(shape_->prefix);
+  return found && rest(row) == wanted.after(prefix) ? row : NO_ROW;
 }
 
 bool RowBlock::touches(Slice start, Slice stop, bool bounded) const {
@@ -136,20 +201,21 @@ bool RowBlock::touches(Slice start, Slice stop, bool bounded) const {
   return false;
 }
 
-void RowBlock::operations(ByteString& out) const {
-  if (order_.empty()) {
-    out.append(bytes_.slice());
-    return;
-  }
-  uint8_t* to = out.grow(bytes_.size());
-  for (const Row& row : rows_) {
-    to = put_bytes(to, {bytes_.data() + row.start, size_t{row.body_at} + row.body_size});
-  }
+void RowBlock::operation_head(ByteString& out) const {
+  if (!count()) return;
+  ByteString number;
+  append_integer(number, count());
+  const std::string& prefix = shape_->prefix;
+  const size_t payload = shape_->fields.size() + number.size() + bytes_.size();
+  uint8_t* to = out.grow(1 + varint_size(prefix.size()) + prefix.size() + varint_size(payload));
+  *to++ = ROWS;
+  to = put_bytes(put_varint(to, prefix.size()), prefix);
+  put_varint(to, payload);
+  out.append(shape_->fields);
+  out.append(number.slice());
 }
 
-void RowBlock::cell(size_t row, const RowAuthor& author, ByteString& out) const {
-  const Slice own = body(row);
-  *out.grow(1) = static_cast<uint8_t>(own[0] + 4);  // an array of so many more
+void append_author(ByteString& out, const RowAuthor& author) {
   *out.grow(1) = 1;
   append_integer(out, author.stamp);
   uint8_t* replica = out.grow(2 + sizeof author.replica);
@@ -157,20 +223,26 @@ void RowBlock::cell(size_t row, const RowAuthor& author, ByteString& out) const 
   replica[1] = sizeof author.replica;
   std::memcpy(replica + 2, author.replica, sizeof author.replica);
   append_integer(out, author.seq);
-  out.append(own.after(1));
+}
+
+void RowBlock::cell(size_t row, const RowAuthor& author, ByteString& out) const {
+  *out.grow(1) = static_cast<uint8_t>(shape_->head[0] + 4);  // an array of so many more
+  append_author(out, author);
+  const Slice own = atoms(row), head = Slice(shape_->head).after(1);
+  uint8_t* to = out.grow(shape_->common - 1 + own.size);
+  put_fields(put_bytes(to, head), *shape_, own);
 }
 
 void RowBlock::writes(const RowAuthor& author, ByteString& cells, Vector<Operation>& out) const {
-  // What stands in every cell, but for the first byte.
-  ByteString head;
-  head.append("\0\1", 2);
-  append_integer(head, author.stamp);
-  head.append("\xc4\x08", 2);
-  head.append(author.replica, sizeof author.replica);
-  append_integer(head, author.seq);
+  ByteString head;  // of every cell
+  *head.grow(1) = static_cast<uint8_t>(shape_->head[0] + 4);
+  append_author(head, author);
+  head.append(Slice(shape_->head).after(1));
 
+  const Slice prefix = shape_->prefix;
   size_t size = 0, writes = count();
-  for (size_t row = 0; row < count(); ++row) size += head.size() + rows_[row].body_size - 1;
+  const size_t common = prefix.size + head.size() + shape_->common - shape_->head.size();
+  for (const Row& row : rows_) size += common + row.size - binary_head(row.rest);
   for (size_t plan = 0; plan < plans(); ++plan) {
     if (kinds_[plan] != EntryKind::Parent) {
       size += 2 * entries_[plan].keys.size();
@@ -180,12 +252,12 @@ void RowBlock::writes(const RowAuthor& author, ByteString& cells, Vector<Operati
   out.reserve(out.size() + writes);
   uint8_t* to = cells.grow(size);  // at once: the slices must not move
   for (size_t row = 0; row < count(); ++row) {
-    const Slice own = body(row), under = key(row);
     uint8_t* const start = to;
-    to = put_bytes(to, head.slice());
-    start[0] = static_cast<uint8_t>(own[0] + 4);
-    to = put_bytes(to, own.after(1));
-    out.push_back({under, {start, static_cast<size_t>(to - start)}, crc32(under), false});
+    to = put_bytes(put_bytes(to, prefix), rest(row));
+    const Slice under{start, static_cast<size_t>(to - start)};
+    uint8_t* const cell = to;
+    to = put_fields(put_bytes(to, head.slice()), *shape_, atoms(row));
+    out.push_back({under, {cell, static_cast<size_t>(to - cell)}, crc32(under), false});
   }
   for (size_t plan = 0; plan < plans(); ++plan) {
     if (kinds_[plan] == EntryKind::Parent) continue;
@@ -213,7 +285,12 @@ size_t RowBlock::claim_of(size_t plan, Slice key) const {
 }
 
 size_t RowBlock::present_key(const Reads& reads, uint64_t sequence) const {
-  return first_present(reads, sequence, count(), [&](size_t at) { return key(at); });
+  ByteString probe;
+  return first_present(reads, sequence, count(), [&](size_t at) {
+    probe.clear();
+    key(at, probe);
+    return probe.slice();
+  });
 }
 
 size_t RowBlock::present_claim(size_t plan, const Reads& reads, uint64_t sequence) const {
@@ -221,19 +298,20 @@ size_t RowBlock::present_claim(size_t plan, const Reads& reads, uint64_t sequenc
 }
 
 size_t RowBlock::shared_key(const RowBlock& other) const {
-  if (!count() || !other.count() || other.key(other.count() - 1) < key(0) ||
-      key(count() - 1) < other.key(0)) {
-    return NO_ROW;
-  }
-  for (size_t row = 0; row < count(); ++row) {
-    if (other.find(key(row)) != NO_ROW) return row;
+  if (!count() || !other.count() || other.rest(other.count() - 1) < rest(0)) return NO_ROW;
+  for (size_t own = 0, its = 0; own < count() && its < other.count();) {
+    const int order = rest(own).compare(other.rest(its));
+    if (!order) return own;
+    ++(order < 0 ? own : its);
   }
   return NO_ROW;
 }
 
 size_t RowBlock::shared_claim(size_t plan, const RowBlock& other) const {
-  for (size_t at = 0; at < asked_count(plan); ++at) {
-    if (other.claim_of(plan, asked(plan, at)) != NO_ROW) return at;
+  for (size_t own = 0, its = 0; own < asked_count(plan) && its < other.asked_count(plan);) {
+    const int order = asked(plan, own).compare(other.asked(plan, its));
+    if (!order) return own;
+    ++(order < 0 ? own : its);
   }
   return NO_ROW;
 }
@@ -241,44 +319,31 @@ size_t RowBlock::shared_claim(size_t plan, const RowBlock& other) const {
 // RowEncoder ----------------------------------------------------------------
 
 RowEncoder::RowEncoder(BlockPlan plan)
-    : plan_(std::move(plan)), key_(plan_.keys), block_(std::make_unique<RowBlock>()) {
-  const size_t fields = plan_.fields.size(), counters = plan_.counters.size();
-  const size_t columns = fields + counters;
+    : plan_(std::move(plan)), shape_(shape_of(plan_)), key_(plan_.keys),
+      block_(std::make_unique<RowBlock>()) {
+  const size_t columns = shape_->leads.size();
   bool sound = plan_.keys.size() == plan_.key_columns.size();
   for (const size_t column : plan_.key_columns) sound = sound && column < columns;
-  ByteString head;
-  *head.grow(1) = counters ? 0x92 : 0x91;
-  append_map(head, fields);
-  head_ = head.slice().string();
-  for (size_t at = 0; at < columns; ++at) {
-    ByteString lead;
-    if (at == fields) append_map(lead, counters);
-    append_integer(lead, at < fields ? plan_.fields[at] : plan_.counters[at - fields]);
-    leads_.push_back(lead.slice().string());
-  }
   for (const EntryPlan& entry : plan_.entries) {
     sound = sound && !entry.keys.empty() && entry.keys.size() == entry.columns.size();
     for (const size_t column : entry.columns) sound = sound && column < columns;
     writers_.emplace_back(entry.keys);
   }
   if (!sound) throw InvalidArgument("the plan of a block speaks of columns that it does not have");
-  slots_.reserve(columns);
-  begin();
+  slots_.resize(columns);
+  block_->shape_ = shape_;
+  block_->entries_.resize(plan_.entries.size());
 }
 
 void RowEncoder::begin() {
-  body_.clear();
-  body_.append(head_.data(), head_.size());
-  slots_.clear();
+  if (block_->bytes_.size() > ended_) block_->bytes_.truncate(ended_);
+  at_ = 0;
 }
 
 void RowEncoder::drop() {
   begin();
   const size_t rows = count();
-  RowBlock& block = *block_;
-  const size_t bytes = rows ? block.rows_.back().start + block.rows_.back().body_at + block.rows_.back().body_size : 0;
-  if (block.bytes_.size() > bytes) block.bytes_.truncate(bytes);
-  for (EncodedKeys& entries : block.entries_) {
+  for (EncodedKeys& entries : block_->entries_) {
     while (!entries.keys.empty() && entries.keys.back().row >= rows) entries.keys.pop_back();
     const size_t end = entries.keys.empty() ? 0 : entries.keys.back().start + entries.keys.back().size;
     if (entries.bytes.size() > end) entries.bytes.truncate(end);
@@ -286,12 +351,17 @@ void RowEncoder::drop() {
 }
 
 uint8_t* RowEncoder::next(size_t size) {
-  if (slots_.size() == leads_.size()) throw InvalidArgument("a row has more values than columns");
-  const std::string& lead = leads_[slots_.size()];
-  uint8_t* to = body_.grow(lead.size() + size);
-  std::memcpy(to, lead.data(), lead.size());
-  slots_.push_back(static_cast<uint32_t>(body_.size() - size));
-  return to + lead.size();
+  if (at_ == slots_.size()) throw InvalidArgument("a row has more values than columns");
+  ByteString& bytes = block_->bytes_;
+  const size_t start = bytes.size();
+  uint8_t* to = bytes.grow(size);
+  slots_[at_++] = static_cast<uint32_t>(start - ended_);
+  return to;
+}
+
+void RowEncoder::check_size(size_t more) const {
+  if (block_->bytes_.size() - ended_ + more > LONGEST_BODY)
+    throw InvalidArgument("a row is longer than 2 GiB");
 }
 
 void RowEncoder::null() { *next(1) = 0xc0; }
@@ -308,7 +378,7 @@ void RowEncoder::floating(double value) {
 }
 
 void RowEncoder::text(Slice value) {
-  if (body_.size() + value.size > LONGEST_BODY) throw InvalidArgument("a row is longer than 2 GiB");
+  check_size(value.size);
   uint8_t* to;
   if (value.size < 32) {
     to = next(1 + value.size);
@@ -324,22 +394,14 @@ void RowEncoder::text(Slice value) {
 }
 
 void RowEncoder::binary(Slice value) {
-  if (body_.size() + value.size > LONGEST_BODY) throw InvalidArgument("a row is longer than 2 GiB");
-  uint8_t* to;
-  if (value.size < 0x100) {
-    to = put_number(next(2 + value.size), 0xc4, static_cast<uint8_t>(value.size));
-  } else if (value.size < 0x10000) {
-    to = put_number(next(3 + value.size), 0xc5, static_cast<uint16_t>(value.size));
-  } else {
-    to = put_number(next(5 + value.size), 0xc6, static_cast<uint32_t>(value.size));
-  }
-  put_bytes(to, value);
+  check_size(value.size);
+  put_bytes(put_binary_head(next(binary_head(value.size) + value.size), value.size), value);
 }
 
 bool RowEncoder::atom(Slice packed) {
   if (packed.empty() || msgpack::skip(packed.data, packed.data + packed.size) != packed.data + packed.size)
     return false;
-  if (body_.size() + packed.size > LONGEST_BODY) throw InvalidArgument("a row is longer than 2 GiB");
+  check_size(packed.size);
   put_bytes(next(packed.size), packed);
   return true;
 }
@@ -395,11 +457,11 @@ bool RowEncoder::put(KeyWriter& writer, const KeyColumn& column, const uint8_t* 
 }
 
 bool RowEncoder::write_key(Slice row_id) {
-  key_.begin(plan_.prefix);
+  key_.begin(Slice());
   for (size_t at = 0; at < plan_.keys.size(); ++at) {
-    if (!put(key_, plan_.keys[at], body_.data() + slots_[plan_.key_columns[at]])) return false;
+    if (!put(key_, plan_.keys[at], slot(plan_.key_columns[at]))) return false;
   }
-  const size_t size = key_.slice().size + row_id.size;
+  const size_t size = plan_.prefix.size() + key_.slice().size + row_id.size;
   if (size > LONGEST_KEY) {
     throw InvalidArgument("a key of " + std::to_string(size) + " bytes is longer than 65,536");
   }
@@ -412,7 +474,7 @@ bool RowEncoder::write_entry(size_t at, Slice primary_key) {
   bool whole = true;
   writer.begin(plan.prefix);
   for (size_t each = 0; each < plan.keys.size(); ++each) {
-    const uint8_t* atom = body_.data() + slots_[plan.columns[each]];
+    const uint8_t* atom = slot(plan.columns[each]);
     whole = whole && *atom != 0xc0;
     if (!put(writer, plan.keys[each], atom)) return false;
   }
@@ -429,43 +491,38 @@ bool RowEncoder::write_entry(size_t at, Slice primary_key) {
 }
 
 bool RowEncoder::end(Slice row_id) {
-  if (slots_.size() != leads_.size()) throw InvalidArgument("a row has fewer values than columns");
+  if (at_ != slots_.size()) throw InvalidArgument("a row has fewer values than columns");
   if (plan_.keys.empty() != !row_id.empty()) throw InvalidArgument("a row has a key, or an id");
-  RowBlock& block = *block_;
-  if (block.entries_.size() != plan_.entries.size()) block.entries_.resize(plan_.entries.size());
   if (count() >= MOST_ROWS) throw InvalidArgument("a block has too many rows");
   if (!write_key(row_id)) return false;
-  const Slice key = key_.slice(), body = body_.slice();
+  RowBlock& block = *block_;
+  const Slice key = key_.slice();
+  const size_t rest = key.size + row_id.size;
+  check_size(rest);
+  uint8_t* to = put_binary_head(block.bytes_.grow(binary_head(rest) + rest), rest);
+  put_bytes(put_bytes(to, key), row_id);
   RowBlock::Row row;
-  row.start = block.bytes_.size();
-  row.key_size = static_cast<uint32_t>(key.size + row_id.size);
-  row.key_at = static_cast<uint32_t>(1 + varint_size(row.key_size));
-  row.body_size = static_cast<uint32_t>(body.size);
-  row.body_at = static_cast<uint32_t>(row.key_at + row.key_size + varint_size(body.size));
-  uint8_t* to = block.bytes_.grow(size_t{row.body_at} + body.size);
-  *to++ = INSERT;
-  to = put_varint(to, row.key_size);
-  const uint8_t* const written = to;
-  to = put_bytes(put_bytes(to, key), row_id);
-  put_bytes(put_varint(to, body.size), body);
-  const Slice primary_key{written + plan_.prefix.size(), row.key_size - plan_.prefix.size()};
+  row.start = ended_;
+  row.size = static_cast<uint32_t>(block.bytes_.size() - ended_);
+  row.rest = static_cast<uint32_t>(rest);
   for (size_t at = 0; at < plan_.entries.size(); ++at) {
+    const Slice primary_key = block.bytes_.slice().after(block.bytes_.size() - rest);
     if (!write_entry(at, primary_key)) return false;
   }
   block.rows_.push_back(row);
-  begin();
+  ended_ = block.bytes_.size();
+  at_ = 0;
   return true;
 }
 
-Slice RowEncoder::last_body() const {
-  const RowBlock::Row& row = block_->rows_.back();
-  return {block_->bytes_.data() + row.start + row.body_at, row.body_size};
-}
+void RowEncoder::last_body(ByteString& out) const { block_->body(count() - 1, out); }
 
 std::unique_ptr<RowBlock> RowEncoder::finish() {
+  auto next = std::make_unique<RowBlock>();
+  next->shape_ = shape_;
+  next->entries_.resize(plan_.entries.size());
   begin();
   RowBlock& block = *block_;
-  block.entries_.resize(plan_.entries.size());
   block.asked_.resize(plan_.entries.size());
   block.reclaimed_.assign(plan_.entries.size(), NO_ROW);
   for (const EntryPlan& entry : plan_.entries) {
@@ -474,16 +531,17 @@ std::unique_ptr<RowBlock> RowEncoder::finish() {
   }
   for (size_t plan = 0; plan < plan_.entries.size(); ++plan) sort_asked(plan);
   sort_rows();
-  auto next = std::make_unique<RowBlock>();
+  ended_ = 0;
   std::swap(next, block_);
   return next;
 }
 
+/* The rows, and their bytes, in the order of their keys. */
 void RowEncoder::sort_rows() {
   RowBlock& block = *block_;
   bool ascending = true;
   for (size_t row = 1; row < block.count() && ascending; ++row) {
-    ascending = block.key(row - 1) < block.key(row);
+    ascending = block.rest(row - 1) < block.rest(row);
   }
   if (ascending) return;
   struct Ranked {
@@ -491,26 +549,30 @@ void RowEncoder::sort_rows() {
     uint32_t row;
   };
   Vector<Ranked> ranked(block.count());
-  const size_t shared = plan_.prefix.size();
   for (size_t row = 0; row < block.count(); ++row) {
-    ranked[row] = {head_of(block.key(row).after(shared)), static_cast<uint32_t>(row)};
+    ranked[row] = {head_of(block.rest(row)), static_cast<uint32_t>(row)};
   }
   std::sort(ranked.begin(), ranked.end(), [&](const Ranked& left, const Ranked& right) {
     if (left.head != right.head) return left.head < right.head;
-    const int order = block.key(left.row).compare(block.key(right.row));
+    const int order = block.rest(left.row).compare(block.rest(right.row));
     return order ? order < 0 : left.row < right.row;
   });
   Vector<uint32_t> order(block.count());
   Vector<RowBlock::Row> rows(block.count());
+  ByteString sorted;
+  uint8_t* to = sorted.grow(block.bytes_.size());
   for (size_t at = 0; at < ranked.size(); ++at) {
+    const RowBlock::Row& row = block.rows_[ranked[at].row];
     order[at] = ranked[at].row;
-    rows[at] = block.rows_[ranked[at].row];
-    if (at && block.key(ranked[at - 1].row) == block.key(ranked[at].row)) {
+    rows[at] = {static_cast<uint64_t>(to - sorted.data()), row.size, row.rest};
+    to = put_bytes(to, {block.bytes_.data() + row.start, row.size});
+    if (at && block.rest(ranked[at - 1].row) == block.rest(ranked[at].row)) {
       block.repeated_ = std::min(block.repeated_, size_t{ranked[at].row});
     }
   }
   block.rows_.swap(rows);
   block.order_.swap(order);
+  std::swap(block.bytes_, sorted);
 }
 
 void RowEncoder::sort_asked(size_t plan) {

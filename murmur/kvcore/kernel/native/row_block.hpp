@@ -4,16 +4,19 @@
  *     encoder.integer(7); encoder.text({"a", 1}); encoder.end({});      one row, column by column
  *     std::unique_ptr<RowBlock> block = encoder.finish();               in the order of their keys
  *
- * A row is encoded once, as the operation of a record (record.py), and all else is made of that:
+ * A row is encoded once, as it stands in the operation of a record (record.py), and all else is
+ * made of that:
  *
- *     operation := 04 | length varint | key | length varint | body      INSERT
+ *     operation := 07 | length varint | prefix | length varint | payload     ROWS
+ *     payload   := msgpack: [field*], [counter*], count | row*
+ *     row       := msgpack: atom* | the key without the prefix
  *     body      := msgpack [{field: atom}] or [{field: atom}, {field: counter}]
  *     cell      := msgpack [1, stamp, replica, seq, as in the body]     cell.py, what the tree holds
  *     entry     := prefix | columns | primary key -> its length, u16    of an index or foreign key
  *     claim     := the part of a unique entry that no other row may have; none if a column is NULL
  *     parent    := prefix | columns                                     a key that a row refers to
  *
- * Columns come in the order in which the body has them: fields by id, then counters by id. Nothing
+ * Columns come in the order in which a body has them: fields by id, then counters by id. Nothing
  * here knows of tables. pure/row_block.py is the specification.
  *
  * Invariants: what a slot points to is a whole atom; a row that was not ended leaves nothing; a
@@ -84,15 +87,29 @@ struct EncodedKeys {
   Slice values(size_t at) const { return {bytes.data() + keys[at].start, keys[at].values}; }
 };
 
+/* What all rows of a plan have in common. */
+struct RowShape {
+  std::string prefix;              // of every key
+  std::string head;                // how a body begins,
+  std::vector<std::string> leads;  // and what precedes each of its atoms
+  std::string fields;              // how the payload of an operation begins, before the count
+  size_t common = 0;               // the size of all that is not an atom in a body
+};
+
 class RowBlock {
  public:
   size_t count() const { return rows_.size(); }
-  /* Of the operations. */
+  const std::string& prefix() const { return shape_->prefix; }
+  /* Of all rows. */
   size_t bytes() const { return bytes_.size(); }
 
   // Rows by number: in the order of their keys.
-  Slice key(size_t row) const;
-  Slice body(size_t row) const;
+  /* The key without the prefix. */
+  Slice rest(size_t row) const;
+  /* The atoms, one after the other. */
+  Slice atoms(size_t row) const;
+  void key(size_t row, ByteString& out) const;
+  void body(size_t row, ByteString& out) const;
   /* Which row it was as they came. */
   size_t place(size_t row) const { return order_.empty() ? row : order_[row]; }
   /* The row with this key, NO_ROW if there is none. */
@@ -104,15 +121,17 @@ class RowBlock {
   /* The first row, as they came, that has the key of one before it; NO_ROW: none. */
   size_t repeated() const { return repeated_; }
 
-  /* All operations, in key order. */
-  void operations(ByteString& out) const;
+  /* The operation: its head, and then all rows in key order. Without rows there is none. */
+  void operation_head(ByteString& out) const;
+  Slice rows() const { return bytes_.slice(); }
   void cell(size_t row, const RowAuthor& author, ByteString& out) const;
-  /* Cells and entries, as a memtable takes them; the cells are put into `cells`. */
+  /* Cells and entries, as a memtable takes them; keys and cells are put into `cells`. */
   void writes(const RowAuthor& author, ByteString& cells, Vector<Operation>& out) const;
 
   size_t plans() const { return entries_.size(); }
   EntryKind kind(size_t plan) const { return kinds_[plan]; }
   const EncodedKeys& entries(size_t plan) const { return entries_[plan]; }
+  const std::string& entry_prefix(size_t plan) const { return prefixes_[plan]; }
 
   /* Claims of one plan, ascending; and likewise the parents of one, each once. */
   size_t asked_count(size_t plan) const { return asked_[plan].size(); }
@@ -134,11 +153,13 @@ class RowBlock {
   friend class RowEncoder;
 
   struct Row {
-    uint64_t start;  // of its operation
-    uint32_t key_at, key_size, body_at, body_size;
+    uint64_t start;
+    uint32_t size;
+    uint32_t rest;  // the size of the key without the prefix, which the row ends with
   };
 
-  ByteString bytes_;
+  std::shared_ptr<const RowShape> shape_;
+  ByteString bytes_;         // the rows, one after the other
   Vector<Row> rows_;         // by key
   Vector<uint32_t> order_;   // by key, how they came; empty if they came by key
   size_t repeated_ = NO_ROW;
@@ -148,6 +169,9 @@ class RowBlock {
   std::vector<Vector<uint32_t>> asked_;
   std::vector<size_t> reclaimed_;
 };
+
+/* What stands in every cell of one author, but for its first byte. */
+void append_author(ByteString& out, const RowAuthor& author);
 
 /* Encodes rows; for one thread at a time. After an exception a row has to be dropped. */
 class RowEncoder {
@@ -171,18 +195,20 @@ class RowEncoder {
   /* Forget the columns since the last `end`. */
   void drop();
 
-  size_t columns() const { return leads_.size(); }
-  size_t at() const { return slots_.size(); }  // the next column
+  size_t columns() const { return slots_.size(); }
+  size_t at() const { return at_; }  // the next column
   size_t count() const { return block_->rows_.size(); }
-  size_t bytes() const { return block_->bytes_.size(); }
-  /* The body of the row that was ended last. */
-  Slice last_body() const;
+  size_t bytes() const { return ended_; }
+  /* The row that was ended last, as `RowBlock::body` gives it. */
+  void last_body(ByteString& out) const;
   /* What the encoder has of rows, in key order; it goes on with nothing. */
   std::unique_ptr<RowBlock> finish();
 
  private:
   void begin();
   uint8_t* next(size_t size);
+  void check_size(size_t more) const;
+  const uint8_t* slot(size_t column) const { return block_->bytes_.data() + ended_ + slots_[column]; }
   bool put(KeyWriter& writer, const KeyColumn& column, const uint8_t* atom) const;
   bool write_key(Slice row_id);
   bool write_entry(size_t plan, Slice primary_key);
@@ -190,16 +216,16 @@ class RowEncoder {
   void sort_asked(size_t plan);
 
   BlockPlan plan_;
-  std::string head_;
-  std::vector<std::string> leads_;  // what precedes each atom
+  std::shared_ptr<const RowShape> shape_;
   KeyWriter key_;
   std::vector<KeyWriter> writers_;  // of the entries
-  ByteString body_;
-  Vector<uint32_t> slots_;  // where each atom of the row begins in the body
+  Vector<uint32_t> slots_;  // where each atom of the row begins, from the row's beginning on
+  size_t at_ = 0;           // of the columns
+  size_t ended_ = 0;        // the size of all rows that were ended
   std::unique_ptr<RowBlock> block_;
 };
 
-/* msgpack's head of a map or an array. */
+/* msgpack's head of a map. */
 void append_map(ByteString& out, size_t count);
 
 }  // namespace murmur

@@ -4,6 +4,7 @@
 # never changes, so that any number of threads may read it.
 
 from cpython.bool cimport PyBool_Check
+from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_CheckExact
 from cpython.list cimport PyList_CheckExact
 from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZE
@@ -40,10 +41,13 @@ cdef extern from "row_block.hpp" namespace "murmur" nogil:
     cdef cppclass BlockString "murmur::ByteString":
         BlockString()
         Slice slice()
+    cdef cppclass BlockKeys "murmur::Vector<murmur::EncodedKeys::Key>":
+        size_t size()
     cdef cppclass EncodedKeys:
         cppclass Key:
             uint32_t size
             uint32_t values
+        BlockKeys keys
         Slice key(size_t)
     cdef cppclass BlockOperations "murmur::Vector<murmur::Operation>":
         BlockOperations()
@@ -55,17 +59,20 @@ cdef extern from "row_block.hpp" namespace "murmur" nogil:
     cdef cppclass CRowBlock "murmur::RowBlock":
         size_t count()
         size_t bytes()
-        Slice key(size_t)
-        Slice body(size_t)
+        const string& prefix()
+        void key(size_t, BlockString&) except +translate_error
+        void body(size_t, BlockString&) except +translate_error
         size_t place(size_t)
         size_t find(Slice)
         cbool touches(Slice, Slice, cbool)
         size_t repeated()
-        void operations(BlockString&) except +translate_error
+        void operation_head(BlockString&) except +translate_error
+        Slice rows()
         void cell(size_t, const RowAuthor&, BlockString&) except +translate_error
         void writes(const RowAuthor&, BlockString&, BlockOperations&) except +translate_error
         size_t plans()
         EntryKind kind(size_t)
+        const EncodedKeys& entries(size_t)
         size_t asked_count(size_t)
         Slice asked(size_t, size_t)
         size_t asked_row(size_t, size_t)
@@ -90,8 +97,18 @@ cdef extern from "row_block.hpp" namespace "murmur" nogil:
         size_t columns()
         size_t count()
         size_t bytes()
-        Slice last_body()
+        void last_body(BlockString&) except +translate_error
         unique_ptr[CRowBlock] finish() except +translate_error
+
+
+cdef extern from "row_run.hpp" namespace "murmur" nogil:
+    cdef cppclass LoadedBlocks:
+        LoadedBlocks()
+        void add "emplace_back"(const CRowBlock*, RowAuthor) except +
+    cdef cppclass CRowRun "murmur::RowRun"(CEntrySource):
+        CRowRun(LoadedBlocks) except +
+    cdef cppclass CEntryRun "murmur::EntryRun"(CEntrySource):
+        CEntryRun(LoadedBlocks, size_t) except +
 
 
 cdef extern from "row_columns.hpp" namespace "murmur" nogil:
@@ -213,7 +230,7 @@ cdef class RowEncoder:
 
     @property
     def size(self):
-        """What their operations take."""
+        """What they take in an operation."""
         return self.core.get().bytes()
 
     def bind(self, sources, Py_ssize_t width):
@@ -317,9 +334,11 @@ cdef class RowEncoder:
 
     def last_body(self):
         """The body of the row that was added last."""
+        cdef BlockString out
         if self.core.get().count() == 0:
             raise IndexError("there is no row")
-        return block_object(self.core.get().last_body())
+        self.core.get().last_body(out)
+        return block_object(out.slice())
 
     def finish(self):
         """The rows that were added; the encoder goes on with none."""
@@ -445,16 +464,25 @@ cdef class RowBlock:
 
     @property
     def size(self):
-        """What their operations take."""
+        """What they take in an operation."""
         return self.core.get().bytes()
+
+    @property
+    def prefix(self):
+        """What all keys begin with."""
+        return self.core.get().prefix()
 
     def key(self, size_t row):
         """The key of a row."""
-        return block_object(self.core.get().key(self.checked(row)))
+        cdef BlockString out
+        self.core.get().key(self.checked(row), out)
+        return block_object(out.slice())
 
     def body(self, size_t row):
-        """The body of its operation."""
-        return block_object(self.core.get().body(self.checked(row)))
+        """What the row's own INSERT would hold."""
+        cdef BlockString out
+        self.core.get().body(self.checked(row), out)
+        return block_object(out.slice())
 
     def place(self, size_t row):
         """Which row it was as they came."""
@@ -484,10 +512,18 @@ cdef class RowBlock:
         return self.core.get().touches(block_bytes(start), last, stop is not None)
 
     def operations(self):
-        """All operations, in key order."""
+        """The operation that inserts all rows; nothing if there is none."""
+        return b"".join(self.pieces())
+
+    def pieces(self):
+        """The operation, in pieces that are not copied."""
         cdef BlockString out
-        self.core.get().operations(out)
-        return block_object(out.slice())
+        self.core.get().operation_head(out)
+        return (block_object(out.slice()), memoryview(self)) if out.slice().size else ()
+
+    def __getbuffer__(self, Py_buffer* buffer, int flags):
+        cdef Slice rows = self.core.get().rows()
+        PyBuffer_FillInfo(buffer, self, <void*>rows.data, <Py_ssize_t>rows.size, 1, flags)
 
     def cell(self, size_t row, uint64_t stamp, bytes replica not None, uint64_t seq):
         """What the tree holds of a row once it is committed with this stamp and dot."""
@@ -578,6 +614,56 @@ cdef class RowBlock:
         if plan >= self.core.get().plans():
             raise IndexError(f"there is no entry {plan}")
         return 0
+
+
+cdef class Run(Source):
+    """Loaded blocks of one plan as a source of tables: cells, or the entries of one plan."""
+
+    cdef unique_ptr[CEntrySource] core
+    cdef tuple kept
+
+    def __cinit__(self, loads, plan=None):
+        cdef LoadedBlocks blocks
+        cdef RowBlock block
+        self.kept = tuple(loads)
+        for given, stamp, replica, seq in self.kept:
+            block = given
+            if plan is not None:
+                block.planned(plan)
+            blocks.add(block.core.get(), block_author(stamp, replica, seq))
+        if plan is None:
+            self.core.reset(new CRowRun(blocks))
+        else:
+            self.core.reset(new CEntryRun(blocks, plan))
+
+    cdef const CEntrySource* entry_source(self) except NULL:
+        return self.core.get()
+
+
+def runs_of(loads):
+    """What loaded blocks, each with stamp, replica and seq, bring into the tree, as sources of
+    tables: disjoint, and none of them empty."""
+    cdef RowBlock block
+    cdef size_t plan
+    tables = {}
+    for load in loads:
+        block = load[0]
+        if block.core.get().count():
+            tables.setdefault(block.prefix, []).append(load)
+    runs = []
+    for some in tables.values():
+        runs.append(Run(some))
+        block = some[0][0]
+        for plan in range(block.core.get().plans()):
+            if block.core.get().kind(plan) == EntryKind.Parent:
+                continue
+            if any([has_entries(load[0], plan) for load in some]):
+                runs.append(Run(some, plan))
+    return runs
+
+
+cdef bint has_entries(RowBlock block, size_t plan) except -1:
+    return block.core.get().entries(plan).keys.size() > 0
 
 
 def apply_blocks(Memtable memtable not None, uint64_t sequence, entries, blocks, pinned=()):

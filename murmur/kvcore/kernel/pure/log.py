@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from murmur.kvcore.frame import ADMITTED, FRAME_SIZE, MAX_RECORD, encode
+from murmur.kvcore.long_record import Record
 from murmur.kvcore.segment import SMALLEST_RECORD, Segment, ranges_of
 from murmur.kvcore.storage import AppendFile
 
@@ -46,9 +47,13 @@ class Appender:
         """Store into so many bytes of the file from now on, which are there; False: cannot."""
         return False
 
-    def append(self, kind: int, records: Sequence[bytes]) -> int:
-        """Append the records; the new end, or -1 when the owner has to make room first."""
+    def append(self, kind: int, given: Sequence[Record]) -> int:
+        """Append the records; the new end, or -1 when the owner has to make room first.
+
+        A LongRecord comes alone.
+        """
         segment = self.segment
+        records = list(map(bytes, given))
         lengths = list(map(len, records))
         assert max(lengths) <= MAX_RECORD, max(lengths)
         assert kind != ADMITTED or min(lengths) >= SMALLEST_RECORD, min(lengths)

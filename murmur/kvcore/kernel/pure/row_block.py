@@ -50,7 +50,7 @@ from murmur.kvcore.kernel.fields import BINARY, BOOLEAN, FLOAT, INTEGER, TEXT
 from murmur.kvcore.kernel.pure.keycode import KeyCodec
 from murmur.kvcore.kernel.pure.memtable import Memtable
 from murmur.kvcore.kernel.pure.reads import Reads
-from murmur.kvcore.record import INSERT, MAX_KEY_BYTES, Atom
+from murmur.kvcore.record import MAX_KEY_BYTES, ROWS, Atom
 from murmur.kvcore.varint import varint
 
 Pair = tuple[bytes, bytes]
@@ -78,7 +78,7 @@ class RowEncoder:
         self._columns = columns
         self._sources: Sequence[RowSource] = ()
         self._width = 0
-        self._rows: list[Pair] = []  # key and body, as they came
+        self._rows: list[Pair] = []  # key and atoms, as they came
         self._entries: list[list[tuple[bytes, int, int, bool]]] = [[] for _ in plan.entries]
         self._size = 0
 
@@ -89,7 +89,7 @@ class RowEncoder:
 
     @property
     def size(self) -> int:
-        """What their operations take."""
+        """What they take in an operation."""
         return self._size
 
     def bind(self, sources: Sequence[RowSource], width: int) -> None:
@@ -142,7 +142,7 @@ class RowEncoder:
 
     def last_body(self) -> bytes:
         """The body of the row that was added last."""
-        return self._rows[-1][1]
+        return _body(self._plan, self._rows[-1][1])
 
     def finish(self) -> RowBlock:
         """The rows that were added; the encoder goes on with none."""
@@ -174,11 +174,7 @@ class RowEncoder:
         key = self._key.encode([atoms[part.column] for part in plan.parts], plan.prefix) + row_id
         if len(key) > MAX_KEY_BYTES:
             raise InvalidInput(f"a key of {len(key)} bytes is longer than {MAX_KEY_BYTES:,}")
-        fields = dict(zip(plan.fields, atoms, strict=False))
-        form: list[object] = [fields]
-        if plan.counters:
-            form.append(dict(zip(plan.counters, atoms[len(plan.fields) :], strict=True)))
-        body: bytes = _pack(form)
+        packed = b"".join(map(_pack, atoms))
         made = []
         for entry, codec in zip(plan.entries, self._codecs, strict=True):
             given = [atoms[part.column] for part in entry.parts]
@@ -190,8 +186,8 @@ class RowEncoder:
             if whole or kind < CHILD:
                 own = b"" if kind == PARENT else key[len(plan.prefix) :]
                 self._entries[at].append((values + own, len(values), place, whole))
-        self._rows.append((key, body))
-        self._size += len(_operation(key, body))
+        self._rows.append((key, packed))
+        self._size += len(_row(key[len(plan.prefix) :], packed))
 
 
 class RowBlock:
@@ -203,10 +199,11 @@ class RowBlock:
         rows: Sequence[Pair],
         entries: Sequence[list[tuple[bytes, int, int, bool]]],
     ) -> None:
+        self._plan = plan
         order = sorted(range(len(rows)), key=lambda place: rows[place][0])
         self._places = order
         self._keys = [rows[place][0] for place in order]
-        self._bodies = [rows[place][1] for place in order]
+        self._atoms = [rows[place][1] for place in order]
         self._kinds = [entry.kind for entry in plan.entries]
         self._prefixes = [entry.prefix for entry in plan.entries]
         self._entries = entries
@@ -237,16 +234,29 @@ class RowBlock:
 
     @property
     def size(self) -> int:
-        """What their operations take."""
-        return len(self.operations())
+        """What they take in an operation."""
+        cut = len(self._plan.prefix)
+        return sum(
+            len(_row(key[cut:], own)) for key, own in zip(self._keys, self._atoms, strict=True)
+        )
+
+    @property
+    def prefix(self) -> bytes:
+        """What all keys begin with."""
+        return self._plan.prefix
+
+    @property
+    def entry_prefixes(self) -> list[bytes]:
+        """What the entries of each plan begin with."""
+        return self._prefixes
 
     def key(self, row: int) -> bytes:
         """The key of a row."""
         return self._keys[row]
 
     def body(self, row: int) -> bytes:
-        """The body of its operation."""
-        return self._bodies[row]
+        """What the row's own INSERT would hold."""
+        return _body(self._plan, self._atoms[row])
 
     def place(self, row: int) -> int:
         """Which row it was as they came."""
@@ -273,18 +283,29 @@ class RowBlock:
         )
 
     def operations(self) -> bytes:
-        """All operations, in key order."""
-        return b"".join(map(_operation, self._keys, self._bodies))
+        """The operation that inserts all rows; nothing if there is none."""
+        return b"".join(self.pieces())
+
+    def pieces(self) -> Sequence[bytes | memoryview]:
+        """The operation, in pieces that are not copied."""
+        plan, cut = self._plan, len(self._plan.prefix)
+        if not self._keys:
+            return ()
+        head: bytes = _pack(plan.fields) + _pack(plan.counters) + _pack(len(self._keys))
+        rows = b"".join(
+            _row(key[cut:], atoms) for key, atoms in zip(self._keys, self._atoms, strict=True)
+        )
+        size = varint(len(head) + len(rows))
+        return bytes([ROWS]) + varint(cut) + plan.prefix + size + head, memoryview(rows)
 
     def cell(self, row: int, stamp: int, replica: bytes, seq: int) -> bytes:
         """What the tree holds of a row once it is committed with this stamp and dot."""
-        return _cell(self._bodies[row], stamp, replica, seq)
+        return _cell(self.body(row), stamp, replica, seq)
 
     def pairs(self, stamp: int, replica: bytes, seq: int) -> list[Pair]:
         """Cells in key order, and then the entries."""
         pairs = [
-            (key, _cell(body, stamp, replica, seq))
-            for key, body in zip(self._keys, self._bodies, strict=True)
+            (key, _cell(self.body(row), stamp, replica, seq)) for row, key in enumerate(self._keys)
         ]
         for kind, made in zip(self._kinds, self._entries, strict=True):
             if kind != PARENT:
@@ -349,6 +370,24 @@ def apply_blocks(
     for block, stamp, replica, seq in blocks:
         batch += block.pairs(stamp, replica, seq)
     memtable.apply(sequence, batch, pinned)
+
+
+def runs_of(loads: Sequence[tuple[RowBlock, int, bytes, int]]) -> list[Memtable]:
+    """What loaded blocks, each with stamp, replica and seq, bring into the tree, as sources of
+    tables: disjoint, and none of them empty."""
+    runs: dict[bytes, list[tuple[bytes, bytes | None]]] = {}
+    for block, stamp, replica, seq in loads:
+        prefixes = [block.prefix, *block.entry_prefixes]
+        for pair in block.pairs(stamp, replica, seq):
+            prefix = next(each for each in prefixes if pair[0].startswith(each))
+            runs.setdefault(prefix, []).append(pair)
+    memtables = []
+    for pairs in runs.values():
+        memtable = Memtable(0)
+        memtable.apply(1, pairs, ())
+        memtable.freeze(1)
+        memtables.append(memtable)
+    return memtables
 
 
 def first_present(
@@ -535,8 +574,21 @@ _SHOWN: dict[int, Callable[[bytes, ColumnSource], Atom]] = {
 # Bytes ---------------------------------------------------------------------
 
 
-def _operation(key: bytes, body: bytes) -> bytes:
-    return bytes([INSERT]) + varint(len(key)) + key + varint(len(body)) + body
+def _row(rest: bytes, atoms: bytes) -> bytes:
+    own: bytes = _pack(rest)
+    return atoms + own
+
+
+def _body(plan: BlockPlan, packed: bytes) -> bytes:
+    """Of the atoms: [fields] or [fields, counters]."""
+    unpacker = msgpack.Unpacker()
+    unpacker.feed(packed)
+    atoms = list(unpacker)
+    form: list[object] = [dict(zip(plan.fields, atoms, strict=False))]
+    if plan.counters:
+        form.append(dict(zip(plan.counters, atoms[len(plan.fields) :], strict=True)))
+    body: bytes = _pack(form)
+    return body
 
 
 def _cell(body: bytes, stamp: int, replica: bytes, seq: int) -> bytes:

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "row_columns.hpp"
+#include "row_run.hpp"
 #include "standalone.hpp"
 
 using namespace murmur;
@@ -82,15 +83,23 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   const std::unique_ptr<RowBlock> block = encoder.finish();
   const RowAuthor author{1, {}, 1};
-  ByteString cells, operations;
+  ByteString cells, operation, key;
   Vector<Operation> writes;
   block->writes(author, cells, writes);
-  block->operations(operations);
-  if (operations.size() != block->bytes()) std::abort();
+  block->operation_head(operation);
+  if (operation.empty() != !block->count()) std::abort();
   for (size_t row = 0; row < block->count(); ++row) {
-    const size_t found = block->find(block->key(row));
-    if (found == NO_ROW || block->key(found) != block->key(row)) std::abort();
+    key.clear();
+    block->key(row, key);
+    const size_t found = block->find(key.slice());
+    if (found == NO_ROW || block->rest(found) != block->rest(row)) std::abort();
   }
+  const LoadedBlocks loaded{{block.get(), author}};
+  const RowRun source(loaded);
+  const std::unique_ptr<EntryIterator> run = source.entries();
+  size_t count = 0;
+  for (run->seek_first(); run->valid(); run->next()) count++;
+  if (count != block->count()) std::abort();
   for (size_t at = 0; at < block->asked_count(0); ++at) {
     if (block->kind(0) == EntryKind::Claim && block->claim_of(0, block->asked(0, at)) == NO_ROW)
       std::abort();
