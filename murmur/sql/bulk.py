@@ -1,4 +1,4 @@
-"""INSERT of many rows: one VALUES of parameters, run once for all of them.
+"""INSERT of many rows, encoded together: parameters of executemany, Arrow, those of one statement.
 
     load = compile_load(plan, parameters, ...)       None: a row at a time (dml.py)
     loading = load.begin(tx, context)                None: this transaction needs that too
@@ -27,7 +27,7 @@ from murmur.catalog.bulk import (
     value_source,
 )
 from murmur.catalog.constraints import StatementChecks
-from murmur.catalog.schema import Column
+from murmur.catalog.schema import Column, Table
 from murmur.errors import DataError, InvalidInput
 from murmur.kvcore import Atom
 from murmur.kvcore.kernel.block_plan import (
@@ -220,6 +220,45 @@ def compile_load(plan: Insert, parameters: Parameters, as_given: frozenset[int])
         elif expr is not None and not isinstance(expr, Literal):
             return None
     return Load(plan, parameters)
+
+
+def load_rows(
+    table: Table,
+    columns: Sequence[Column],
+    rows: Iterable[Sequence[Any]],
+    tx: Transaction,
+    context: Context,
+    written: Written,
+) -> bool:
+    """Insert rows of values for these columns together; False: they have to go one by one."""
+    if not is_loadable(table):
+        return False
+    values = tuple(Parameter(at, None) for at in range(len(columns)))
+    plan = Insert(table, tuple(columns), (values,), None, (), None, None, None)
+    load = Load(plan, Parameters("?", tuple(range(len(columns)))))
+    loading = load.begin(tx, context)
+    if loading is None:
+        return False
+    loading.add_rows(rows)
+    loading.finish(written)
+    return True
+
+
+def load_values(
+    table: Table,
+    rows: Sequence[Mapping[int, Any]],
+    tx: Transaction,
+    context: Context,
+    written: Written,
+) -> bool:
+    """The same, of values by column id: all rows have to name the same columns."""
+    given = rows[0].keys()
+    if not given or any(values.keys() != given for values in rows):
+        return False
+    names = list(given)
+    columns = [table.column_by_id(name) for name in names]
+    tuples = ([values[name] for name in names] for values in rows)
+    return load_rows(table, columns, tuples, tx, context, written)
 
 
 def insertion_text(table: str, columns: Sequence[str]) -> str:

@@ -23,6 +23,8 @@ from murmur.errors import BindError
 from murmur.kvcore.transaction import Transaction
 from murmur.sql.binder import Binding
 from murmur.sql.binder_names import named_before_as, only, unsupported
+from murmur.sql.bulk import load_rows
+from murmur.sql.dml import Written
 from murmur.sql.engines import plan_found
 from murmur.sql.execution import Context
 from murmur.sql.found import compile_found
@@ -69,12 +71,13 @@ def create_as(plan: CreateAs, tx: Transaction, context: Context) -> int:
     ddl.create_table(tx, TableDefinition(name=plan.name, columns=columns))
     table = _catalog(tx).table(plan.name)
     assert table is not None
-    ids = [column.id for column in table.columns]
-    count = 0
-    for row in rows:
-        insert_row(tx, table, dict(zip(ids, row, strict=True)), row_id=context.uuid7().bytes)
-        count += 1
-    return count
+    written = Written()
+    if plan.filled and not load_rows(table, table.columns, rows, tx, context, written):
+        ids = [column.id for column in table.columns]
+        for row in rows:
+            insert_row(tx, table, dict(zip(ids, row, strict=True)), row_id=context.uuid7().bytes)
+            written.count += 1
+    return written.count
 
 
 def _columns(

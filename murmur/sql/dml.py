@@ -1,6 +1,6 @@
 """Writing rows: INSERT, UPDATE and DELETE, compiled once and run for each execution.
 
-    program = compile_insert(plan)
+    program = compile_insert(plan, load_values)
     written = program(tx, context)      ->  Written(count=2, rows=[...] if RETURNING, last_key=17)
 
 A program reads all that it needs before it writes, so that a statement does not meet its own rows.
@@ -10,7 +10,7 @@ back to a savepoint.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -58,15 +58,22 @@ class Written:
     last_key: int | None = None
 
 
+MANY = 32  # rows of one statement that are worth being loaded together
+
 Program: TypeAlias = Callable[[Transaction, Context, Written], None]
 
 
 # INSERT ------------------------------------------------------------------------------------------
 
 
-def compile_insert(plan: Insert) -> Program:
-    """The function that inserts the plan's rows."""
+# Inserts rows together; False: nothing is done, and they have to go one by one.
+Loader: TypeAlias = Callable[[Table, Sequence[Values], Transaction, Context, Written], bool]
+
+
+def compile_insert(plan: Insert, load: Loader) -> Program:
+    """The function that inserts the plan's rows, by `load` where that can be."""
     table = plan.table
+    loads = plan.conflict is None and plan.returning is None
     read = _row_source(plan)
     insert = inserter(plan)
     single = plan.query is None and len(plan.rows) == 1
@@ -76,9 +83,12 @@ def compile_insert(plan: Insert) -> Program:
     key_id = integer_key(table)
 
     def run(tx: Transaction, context: Context, written: Written) -> None:
+        rows = read(tx, context)
+        if loads and len(rows) >= MANY and load(table, rows, tx, context, written):
+            return
         statement = StatementChecks(tx, checks_of) if needs_checks else None
         touched: set[bytes] | None = None if single or on_conflict is None else set()
-        for values in read(tx, context):
+        for values in rows:
             key = None
             if on_conflict is not None:
                 assert statement is not None
@@ -108,7 +118,7 @@ def integer_key(table: Table) -> int | None:
     return column_id if table.column_by_id(column_id).type.is_integer else None
 
 
-RowSource: TypeAlias = Callable[[Transaction, Context], Iterable[Values]]
+RowSource: TypeAlias = Callable[[Transaction, Context], Sequence[Values]]
 
 
 def _row_source(plan: Insert) -> RowSource:

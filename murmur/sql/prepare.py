@@ -21,7 +21,7 @@ from murmur.sql.binder import Binding
 from murmur.sql.binder_ddl import bind_ddl
 from murmur.sql.binder_merge import bind_merge
 from murmur.sql.binder_writes import bind_delete, bind_insert, bind_update
-from murmur.sql.bulk import Load, compile_load
+from murmur.sql.bulk import Load, compile_load, load_values
 from murmur.sql.create_as import bind_create_as
 from murmur.sql.ddl import Step
 from murmur.sql.dml import Program, compile_delete, compile_insert, compile_update
@@ -160,7 +160,7 @@ def _prepare(parsed: Parsed, catalog: Catalog, system: System, facts: Facts) -> 
                 prepared.reaches = None if path is None else access_reaches(path)
         case "insert":
             prepared.plan = insert = bind_insert(tree, binding)
-            prepared.write = compile_insert(insert)
+            prepared.write = compile_insert(insert, load_values)
             prepared._as_given = _as_given(insert, binding.types)
             prepared.load = compile_load(insert, parsed.parameters, prepared._as_given)
         case "update":
