@@ -14,6 +14,12 @@ Settings for PostgreSQL's semantics: `/` of integers truncates, NULLS LAST for A
 DESC, the logarithm of -1 is an error, UTC. They are global: a cursor does not inherit its
 connection's own.
 
+One of its optimizer's rules gives wrong answers and is off: rows with a NULL go missing where two
+scalar subqueries depend on one column of the query around them (DuckDB 2.0).
+
+Whoever makes the engine may hand it functions in Python, and macros that call them: its own
+database's functions for what SQL cannot say.
+
 DuckDB's HUGEINT (the sum of BIGINTs) comes back as BIGINT when all values fit, else as
 DECIMAL(38,0).
 """
@@ -23,6 +29,7 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -30,6 +37,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from murmur import errors
 from murmur.catalog.schema import Column, Table
 from murmur.catalog.types import (
     BIGINT,
@@ -93,6 +101,8 @@ _SETTINGS = (
     "SET enable_external_access = false",
     "SET lock_configuration = true",
 )
+
+_WRONG_RULES = {"projection_pullup"}
 
 # What HUGEINT becomes depends on its values; types that are absent here have no SQL type in Murmur.
 _TYPES: Mapping[str, SqlType] = {
@@ -162,6 +172,30 @@ class Relation(Protocol):
         ...
 
 
+class ForeignFunction(Protocol):
+    """A function in Python, which gets None for NULL and raises errors of Murmur's."""
+
+    @property
+    def name(self) -> str:
+        """What the text calls it."""
+        ...
+
+    @property
+    def call(self) -> Callable[..., Any]:
+        """The function."""
+        ...
+
+    @property
+    def parameters(self) -> Sequence[str] | None:
+        """The types of the arguments, by DuckDB's names; None: any number of any type."""
+        ...
+
+    @property
+    def result(self) -> str:
+        """The type of the result."""
+        ...
+
+
 class DuckEngine:
     """Runs SELECTs over relations. Safe to use from many threads; starts with the first one."""
 
@@ -169,8 +203,12 @@ class DuckEngine:
         self,
         *,
         history: Callable[[Table, View], pa.Table] | None = None,
+        functions: Sequence[ForeignFunction] = (),
+        macros: Sequence[str] = (),
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
+        self._functions = functions
+        self._macros = macros
         self._history = history
         self._cache = ColumnCache(cache_bytes)
         self._idle = threading.Condition()
@@ -239,7 +277,9 @@ class DuckEngine:
             if self._closed:
                 raise Closed("the swarm is closed")
             if self._connection is None:
-                self._connection = _connect()
+                self._connection = _connect(self._functions, self._macros)
+                # An interpreter that ends with functions of its own in there complains of leaks.
+                weakref.finalize(self, self._connection.close)
             cursor = self._connection.cursor()
             self._running.add(cursor)
         try:
@@ -305,10 +345,20 @@ def _columns(relation: Relation, table: Table) -> Sequence[Column]:
     return [column for column in table.columns if column.name in relation.wanted]
 
 
-def _connect() -> duckdb.DuckDBPyConnection:
+def _connect(
+    functions: Sequence[ForeignFunction] = (), macros: Sequence[str] = ()
+) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(":memory:")
-    for macro in MACROS:
+    for function in functions:
+        parameters = None if function.parameters is None else list(function.parameters)
+        connection.create_function(
+            function.name, function.call, parameters, function.result, null_handling="special"
+        )
+    for macro in (*MACROS, *macros):
         connection.execute(f"CREATE MACRO {macro}")
+    rules = {name for (name,) in connection.execute("FROM duckdb_optimizers()").fetchall()}
+    wrong = ", ".join(sorted(rules & _WRONG_RULES))
+    connection.execute(f"SET GLOBAL disabled_optimizers = '{wrong}'")
     for setting in _SETTINGS:
         connection.execute(setting)
     return connection
@@ -447,6 +497,7 @@ _ADVICE = re.compile(
     r"(?:\s*Use TRY\(|\s*Use \"?SET |\n\nLINE \d+:|\n\s*Candidate |\nDid you mean ).*", re.DOTALL
 )
 _REFUSED = re.compile(r"Could not convert string 'murmur: (.*)' to \w+.*", re.DOTALL)  # macros.py
+_FOREIGN = re.compile(r".*executing the UDF: (\w+): (.*)", re.DOTALL)  # name and text of an error
 _DIVISION = re.compile(r"Division by zero in expression.*", re.DOTALL)
 
 
@@ -458,6 +509,10 @@ def _translate(error: Exception, relations: Mapping[str, Relation]) -> MurmurErr
     for name, relation in relations.items():
         if relation.table is not None:
             text = re.sub(rf"\b{re.escape(name)}\b", relation.table.name, text)
+    if (foreign := _FOREIGN.fullmatch(text)) is not None:
+        kind = getattr(errors, foreign[1], None)
+        ours = kind if isinstance(kind, type) and issubclass(kind, MurmurError) else DataError
+        return ours(foreign[2])
     if isinstance(error, duckdb.InvalidInputException) and _DATA.search(text):
         return DataError(text)
     for kind, ours in _ERRORS:

@@ -9,6 +9,8 @@ sqlglot ends at the binder. What other floors supply enters through two Protocol
 (relation.py) and SystemRelations (system.py).
 """
 
+from murmur.sql.borrowed import FUNCTIONS as BORROWED_FUNCTIONS
+from murmur.sql.borrowed import MACROS as BORROWED_MACROS
 from murmur.sql.cache import Shared, shared_of
 from murmur.sql.files import Files
 from murmur.sql.parser import split_script
@@ -18,6 +20,8 @@ from murmur.sql.session import Outcome, Session, point_answer
 from murmur.sql.system import SystemRelations
 
 __all__ = [
+    "BORROWED_FUNCTIONS",
+    "BORROWED_MACROS",
     "ColumnarEngine",
     "Files",
     "Outcome",

@@ -18,6 +18,7 @@ from sqlglot import exp
 
 from murmur.catalog.types import BIGINT, COUNTER, SqlType
 from murmur.sql.binder_names import fold, only, unbound, unsupported
+from murmur.sql.borrowed import CALLED
 from murmur.sql.columnar_rewrites import KIND
 
 Tree: TypeAlias = Any  # sqlglot's
@@ -31,7 +32,16 @@ _KNOWN = """
     json_valid last_day lcm list_contains make_date make_time make_timestamp median octet_length
     pi position regexp_extract regexp_full_match regr_avgx regr_avgy regr_count regr_intercept
     regr_r2 regr_slope regr_sxx regr_sxy regr_syy sha256 starts_with string_to_array timezone
-    to_char trunc unicode uuidv4 uuidv7 var_pop
+    trunc unicode uuidv4 uuidv7 var_pop array_append array_cat array_prepend array_to_json
+    jaro_winkler_similarity levenshtein
+"""
+# Those that olap/macros.py has under a name of its own.
+_TAUGHT = """
+    array_fill array_length array_lower array_ndims array_positions array_remove array_replace
+    array_upper date_bin generate_subscripts json_array_elements json_array_elements_text json_each
+    json_each_text json_object_keys justify_days justify_hours justify_interval min_scale
+    quote_nullable regexp_count regexp_instr regexp_like regexp_split_to_table regexp_substr scale
+    pg_typeof sha256 string_to_table trim_scale
 """
 _FUNCTIONS = {name: name for name in _KNOWN.split()} | {
     "every": "bool_and",
@@ -43,6 +53,22 @@ _FUNCTIONS = {name: name for name in _KNOWN.split()} | {
     "bit_length": "murmur_bit_length",
     "quote_literal": "murmur_quote_literal",
     "quote_ident": "murmur_quote_ident",
+    **CALLED,
+    **{name: f"murmur_{name}" for name in _TAUGHT.split()},
+    "jsonb_array_elements": "murmur_json_array_elements",
+    "jsonb_array_elements_text": "murmur_json_array_elements_text",
+    "jsonb_object_keys": "murmur_json_object_keys",
+    "json_list": "to_json",
+    "json_group_object": "json_group_object",
+    "json_build_object": "json_object",
+    "jsonb_build_object": "json_object",
+    "json_build_array": "json_array",
+    "jsonb_build_array": "json_array",
+    "regexp_split_to_array": "string_split_regex",
+    "regexp_match": "regexp_match",
+    "regexp_matches": "regexp_matches",
+    "format": "murmur_py_format",
+    "clock_timestamp": "now",
     "all": "all",
     "uuid7": "uuidv7",
 }
@@ -160,6 +186,9 @@ class Expressions:
                     node.set("table", exp.to_identifier(found[0], quoted=True))
                 return
             if scope.open and name.startswith("_"):
+                return
+            if name in scope.relations and isinstance(node.parent, exp.Anonymous):
+                scope.read(name)  # row_to_json(t): a row as one value
                 return
         message = f'there is no column "{name}"'
         if name in scopes[0].aliases:

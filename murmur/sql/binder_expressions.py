@@ -29,6 +29,7 @@ from murmur.catalog.types import (
     DOUBLE,
     INTEGER,
     INTERVAL,
+    JSON,
     REAL,
     TEXT,
     TIMESTAMP,
@@ -40,7 +41,7 @@ from murmur.errors import BindError, DataError, InvalidInput, TypeMismatch, Unsu
 from murmur.sql import operators
 from murmur.sql.binder_names import fold as fold_name
 from murmur.sql.binder_names import start_of
-from murmur.sql.binder_scope import Bind, Binder, Scope, Tree, binds
+from murmur.sql.binder_scope import Bind, Binder, Scope, Tree, binds, json_operation
 from murmur.sql.binder_subqueries import bind_membership, bind_quantified
 from murmur.sql.casts import can_cast, cast_value
 from murmur.sql.expressions import (
@@ -476,6 +477,10 @@ def _text_operand(binder: Binder, node: Tree, word: str) -> Expr:
 def _arithmetic(op: Operation) -> Bind:
     def bind(binder: Binder, node: Tree) -> Expr:
         left, right = binder.bind(node.this), binder.bind(node.expression)
+        if op == "-" and (found := json_operation(binder, node, "jsonb_delete", (left, right))):
+            return found
+        if op == "%" and TEXT in (left.type, right.type):
+            return binder.call(node, "similarity_op", [node.this, node.expression])
         with binder.at(node):
             result = operators.arithmetic(op, left, right)
         for operand in _operands(result):
@@ -516,6 +521,13 @@ def _negation(binder: Binder, node: Tree) -> Expr:
 @binds(exp.DPipe, "this", "expression")
 def _concatenation(binder: Binder, node: Tree) -> Expr:
     operands = [binder.bind(operand) for operand in _flattened(node, exp.DPipe)]
+    if any(operand.type == JSON for operand in operands) and all(
+        operand.type in (None, JSON) for operand in operands
+    ):
+        sides = (binder.bind(node.this), binder.bind(node.expression))
+        joined = json_operation(binder, node, "jsonb_concat", sides)
+        assert joined is not None
+        return joined
     with binder.at(node):
         result = operators.concatenate(operands)
     assert isinstance(result, Concat)

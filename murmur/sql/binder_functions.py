@@ -13,10 +13,12 @@ from __future__ import annotations
 from sqlglot import exp
 
 from murmur.catalog.types import DATE, INTEGER, JSON, TEXT, TIMESTAMP, TIMESTAMPTZ
+from murmur.errors import TypeMismatch
 from murmur.sql import operators
-from murmur.sql.binder_scope import Bind, Binder, Tree, binds
+from murmur.sql.binder_scope import Bind, Binder, Tree, binds, json_operation
 from murmur.sql.expressions import Call, Expr, Literal
 from murmur.sql.functions import extract_function, resolve, truncate_function
+from murmur.sql.functions_json import ARRAY, OBJECT, to_json
 
 _PLAIN: dict[type, tuple[str, ...]] = {
     exp.Lower: ("lower", "this"),
@@ -67,6 +69,12 @@ _PLAIN: dict[type, tuple[str, ...]] = {
     exp.Uuid: ("gen_random_uuid",),
     exp.TimestampFromParts: ("make_timestamp", "year", "month", "day", "hour", "min", "sec"),
     exp.UnixToTime: ("to_timestamp", "this"),
+    exp.Overlay: ("overlay", "this", "expression", "from_", "for_"),
+    exp.WidthBucket: ("width_bucket", "this", "min_value", "max_value", "num_buckets"),
+    exp.BitwiseAnd: ("bitand", "this", "expression"),
+    exp.BitwiseOr: ("bitor", "this", "expression"),
+    exp.BitwiseXor: ("bitxor", "this", "expression"),
+    exp.BitwiseNot: ("bitnot", "this"),
 }
 
 
@@ -114,9 +122,61 @@ def _anonymous(binder: Binder, node: Tree) -> Expr:
     name = node.name.lower()
     if name in ("typeof", "pg_typeof") and len(node.expressions) == 1:
         return _type_name(binder, node.expressions[0], postgres=name == "pg_typeof")
+    special = _SPECIAL.get(name)
+    if special is not None:
+        return special(binder, node)
     if any(isinstance(n, exp.Kwarg | exp.Variadic | exp.Distinct) for n in node.expressions):
         raise binder.columnar(node, f"function {name} with such arguments")
     return binder.call(node, name, node.expressions)
+
+
+def _formatted(binder: Binder, node: Tree) -> Expr:
+    """format() takes values of every type, as text."""
+    exprs = [binder.convert(each, binder.bind(each), TEXT) for each in node.expressions]
+    with binder.at(node):
+        function = resolve("format", [TEXT] * len(exprs))
+    return Call(function, tuple(exprs), function.result)
+
+
+def _as_json(binder: Binder, node: Tree) -> Expr:
+    """Any value as JSON; an untyped literal is a text."""
+    expr = operators.as_text_if_untyped(binder.bind(node))
+    if expr.type is None:
+        return Literal(None, JSON)
+    function = to_json(expr.type)
+    return Call(function, (binder.convert(node, expr, function.parameters[0]),), JSON)
+
+
+def _to_json(binder: Binder, node: Tree) -> Expr:
+    if len(node.expressions) != 1:
+        raise binder.columnar(node, "to_json of several values")
+    return _as_json(binder, node.expressions[0])
+
+
+def _json_object(binder: Binder, node: Tree) -> Expr:
+    if len(node.expressions) % 2:
+        message = "json_build_object takes names and values by turns"
+        raise binder.failure(node, TypeMismatch, message)
+    exprs = []
+    for i, each in enumerate(node.expressions):
+        name = i % 2 == 0
+        exprs.append(
+            binder.convert(each, binder.bind(each), TEXT) if name else _as_json(binder, each)
+        )
+    return Call(OBJECT, tuple(exprs), JSON)
+
+
+def _json_array(binder: Binder, node: Tree) -> Expr:
+    return Call(ARRAY, tuple(_as_json(binder, each) for each in node.expressions), JSON)
+
+
+_SPECIAL: dict[str, Bind] = {
+    "format": _formatted,
+    "to_json": _to_json,
+    "to_jsonb": _to_json,
+    **dict.fromkeys(("json_build_object", "jsonb_build_object"), _json_object),
+    **dict.fromkeys(("json_build_array", "jsonb_build_array"), _json_array),
+}
 
 
 @binds(exp.Typeof, "this")
@@ -268,3 +328,46 @@ def _json_key(binder: Binder, node: Tree) -> Expr:
         case [exp.JSONPathSubscript()] if isinstance(steps[0].this, int):
             return Literal(steps[0].this, INTEGER)
     raise binder.columnar(node, "a JSON path")
+
+
+@binds(exp.Normalize, "this", "form")
+def _normalized(binder: Binder, node: Tree) -> Expr:
+    form = node.args.get("form")
+    arguments = [node.this]
+    if form:
+        arguments.append(exp.Literal.string(form.name))
+    return binder.call(node, "normalize", arguments)
+
+
+@binds(exp.MakeInterval, "year", "month", "week", "day", "hour", "minute", "second")
+def _make_interval(binder: Binder, node: Tree) -> Expr:
+    zero = exp.Literal.number(0)
+    parts = [node.args.get(part) or zero for part in exp.MakeInterval.arg_types]
+    values = [each.expression if isinstance(each, exp.Kwarg) else each for each in parts]
+    return binder.call(node, "make_interval", values)
+
+
+def _json_operator(name: str, reason: str) -> Bind:
+    """An operator that is JSON's where one side is JSON, and an array's otherwise."""
+
+    def bind(binder: Binder, node: Tree) -> Expr:
+        exprs = [binder.bind(node.this), binder.bind(node.expression)]
+        found = json_operation(binder, node, name, exprs)
+        if found is None:
+            raise binder.columnar(node, reason)
+        return found
+
+    return bind
+
+
+binds(exp.ArrayContainsAll, "this", "expression")(_json_operator("jsonb_contains", "arrays"))
+binds(exp.ArrayContainedBy, "this", "expression")(_json_operator("jsonb_contained", "arrays"))
+
+
+def _path_operator(name: str) -> Bind:
+    return lambda binder, node: binder.call(node, name, [node.this, node.expression])
+
+
+binds(exp.JSONBExtract, "this", "expression")(_path_operator("json_path_get"))
+binds(exp.JSONBExtractScalar, "this", "expression")(_path_operator("json_path_get_text"))
+binds(exp.JSONBDeleteAtPath, "this", "expression")(_path_operator("jsonb_delete_path"))

@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeAlias
 
 from sqlglot import exp
 
-from murmur.catalog.types import BIGINT, BOOLEAN, SqlType
+from murmur.catalog.types import BIGINT, BOOLEAN, JSON, SqlType
 from murmur.errors import DatabaseError, DataError, TypeMismatch
 from murmur.sql import operators
 from murmur.sql.binder_names import pointing
@@ -152,6 +152,15 @@ class Binder:
             for position, (argument, expr) in enumerate(zip(arguments, exprs, strict=True))
         ]
         return Call(function, tuple(converted), function.result)
+
+
+def json_operation(binder: Binder, node: Tree, name: str, exprs: Sequence[Expr]) -> Call | None:
+    """The function of this name over JSON operands; None if neither of them is JSON."""
+    if not any(expr.type == JSON for expr in exprs):
+        return None
+    with binder.at(node):
+        function = resolve(name, [expr.type for expr in exprs])
+    return binder.applied(function, [node.this, node.expression], exprs)
 
 
 def read_type(expr: Expr) -> SqlType | None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from functools import reduce
 from typing import Any, TypeAlias
 
 from sqlglot import exp
@@ -27,7 +28,7 @@ Tree: TypeAlias = Any  # sqlglot's
 KIND = "murmur kind"  # in a column's meta: the name of its SQL type
 
 _MAX_DIGITS = 38
-_TEXTS = (exp.DPipe, exp.Lower, exp.Upper, exp.Trim, exp.Substring, exp.Concat, exp.Left, exp.Right)
+_TEXTS = (exp.Lower, exp.Upper, exp.Trim, exp.Substring, exp.Concat, exp.Left, exp.Right)
 _FLOATS = (exp.Avg, exp.Sqrt, exp.Cbrt, exp.Ln, exp.Exp, exp.Stddev, exp.Variance)
 
 
@@ -42,9 +43,19 @@ def kind_of(node: Tree) -> str:
             return "TEXT" if node.is_string else "" if node.is_int else "DECIMAL"
         case exp.Cast():
             return _CAST_KINDS.get(node.args["to"].this, "")
+        case exp.Interval():
+            return "INTERVAL"
         case exp.Add() | exp.Sub() | exp.Mul() | exp.Div():
             sides = {kind_of(node.this), kind_of(node.expression)}
             return "DOUBLE" if sides & {"DOUBLE", "REAL"} else ""
+        case exp.JSONExtract() | exp.JSONBExtract():
+            return "JSON"
+        case exp.JSONExtractScalar() | exp.JSONBExtractScalar():
+            return "TEXT"
+        case exp.Anonymous():
+            return _CALL_KINDS.get(str(node.this).lower(), "")
+        case exp.DPipe():
+            return "JSON" if "JSON" in (kind_of(node.this), kind_of(node.expression)) else "TEXT"
         case exp.Min() | exp.Max() | exp.Nullif():
             return kind_of(node.this)
         case exp.Sum():
@@ -64,7 +75,30 @@ _CAST_KINDS: Mapping[Any, str] = {
     exp.DType.FLOAT: "REAL",
     exp.DType.TEXT: "TEXT",
     exp.DType.VARCHAR: "TEXT",
+    exp.DType.JSON: "JSON",
+    exp.DType.JSONB: "JSON",
+    exp.DType.DATE: "DATE",
+    exp.DType.TIMESTAMP: "TIMESTAMP",
+    exp.DType.TIMESTAMPTZ: "TIMESTAMPTZ",
+    exp.DType.INTERVAL: "INTERVAL",
+    exp.DType.TIME: "TIME",
+    exp.DType.SMALLINT: "SMALLINT",
 }
+# By what the binder calls them: olap/macros.py, borrowed.py.
+_CALL_KINDS: Mapping[str, str] = {
+    **dict.fromkeys(
+        (
+            "to_json", "json_object", "json_array", "murmur_to_json", "murmur_jsonb_set",
+            "murmur_jsonb_insert", "murmur_jsonb_strip_nulls", "murmur_jsonb_concat",
+            "murmur_jsonb_delete", "murmur_jsonb_delete_path", "murmur_json_path_get",
+            "json_group_object", "murmur_json_array_elements", "murmur_json_each",
+        ),
+        "JSON",
+    ),
+    **dict.fromkeys(
+        ("murmur_to_char", "murmur_json_array_elements_text", "murmur_py_format"), "TEXT"
+    ),
+}  # fmt: skip
 
 
 def rewrite(query: Tree) -> None:
@@ -130,42 +164,10 @@ def _decode(node: Tree) -> None:
             raise Unsupported(f"decode() knows 'hex' and 'base64' here, not '{other}'")
 
 
-_PLACEHOLDER = re.compile(r"%(?:(\d+)\$)?([sLI%])")
-
-
 def _format(node: Tree) -> None:
-    """format() as a concatenation of its parts."""
-    if not node.this.is_string:
-        raise Unsupported("format() needs its format as a literal here")
-    text, arguments = node.this.this, node.expressions
-    parts: list[Tree] = [exp.Literal.string("")]
-    at = used = 0
-    for found in _PLACEHOLDER.finditer(text):
-        if "%" in (between := text[at : found.start()]):
-            break
-        parts.append(exp.Literal.string(between))
-        at = found.end()
-        if found[2] == "%":
-            parts.append(exp.Literal.string("%"))
-            continue
-        used = int(found[1]) if found[1] else used + 1
-        if not 1 <= used <= len(arguments):
-            raise Unsupported("format(): too few arguments")
-        parts.append(_formatted(arguments[used - 1].copy(), found[2]))
-    if "%" in text[at:]:
-        raise Unsupported("format() knows %s, %L, %I and %% here")
-    parts.append(exp.Literal.string(text[at:]))
-    node.replace(exp.Anonymous(this="concat", expressions=parts))
-
-
-def _formatted(value: Tree, how: str) -> Tree:
-    text = exp.cast(value, "TEXT")
-    if how == "I":
-        return _call("quote_ident", text)
-    if how == "L":
-        quoted = _call("quote_literal", text)
-        return exp.Coalesce(this=quoted, expressions=[exp.Literal.string("NULL")])
-    return text
+    """The arguments of format() as texts; the row engine's own function puts them in."""
+    for value in node.expressions[1:]:
+        value.replace(exp.cast(value.copy(), "TEXT"))
 
 
 # Numbers -----------------------------------------------------------------------------------------
@@ -192,6 +194,37 @@ def _div(node: Tree) -> None:
     node.replace(exp.Div(this=whole, expression=right.copy(), typed=True))
 
 
+def _widened(node: Tree) -> None:
+    """An operand beside a literal: a REAL counts as a DOUBLE, a SMALLINT as an INTEGER."""
+    for side, other in ((node.this, node.expression), (node.expression, node.this)):
+        while isinstance(other, exp.Neg | exp.Paren):
+            other = other.this
+        if isinstance(other, exp.Literal) and other.is_number:
+            kind = kind_of(side)
+            if kind == "REAL":
+                side.replace(exp.cast(side.copy(), "DOUBLE"))
+            elif kind == "SMALLINT" and other.is_int:
+                side.replace(exp.cast(side.copy(), "INT"))
+
+
+def _minus(node: Tree) -> None:
+    """JSON without a member; the span between two times of day."""
+    kinds = (kind_of(node.this), kind_of(node.expression))
+    if "JSON" in kinds:
+        _instead(node, "jsonb_delete", "this", "expression")
+    elif kinds == ("TIME", "TIME"):
+        _instead(node, "time_between", "this", "expression")
+    else:
+        _widened(node)
+
+
+def _quotient(node: Tree) -> None:
+    if kind_of(node.this) == "INTERVAL":
+        _instead(node, "divide_span", "this", "expression")
+    else:
+        _widened(node)
+
+
 def _literal(node: Tree) -> None:
     """1e5 is exact and not an integer; DuckDB takes it for a DOUBLE."""
     text = node.this
@@ -213,6 +246,8 @@ def _cast(node: Tree) -> None:
     kind, into = kind_of(value), target.this
     if into in _INTEGERS and kind in ("TEXT", "VARCHAR"):
         node.set("this", _call("integer", value))
+    elif into is exp.DType.TIME and kind == "TIMESTAMPTZ":
+        node.set("this", exp.cast(value.copy(), "TIMESTAMP"))
     elif into is exp.DType.BOOLEAN and kind in ("TEXT", "VARCHAR"):
         node.set("this", _call("boolean", value))
     elif into in _BINARY and value.is_string and value.this.startswith("\\x"):
@@ -256,6 +291,8 @@ _FRACTIONS = {"SECOND": "0.000001", "SECONDS": "0.000001", "MILLISECOND": "0.001
 def _extract(node: Tree) -> None:
     """Seconds have their fraction, and so has the epoch; every field is a DECIMAL."""
     field = str(node.this.name).upper()
+    if kind_of(node.expression) == "TIMESTAMPTZ":  # the session's zone is UTC
+        node.set("expression", exp.cast(node.expression.copy(), "TIMESTAMP"))
     factor = _FRACTIONS.get("MILLISECOND" if field == "MILLISECONDS" else field)
     if factor is not None:
         node.set("this", exp.var("MICROSECOND"))
@@ -280,14 +317,15 @@ def _product(left: Tree, factor: str) -> Tree:
 
 
 def _to_char(node: Tree) -> None:
+    """strftime of a moment where it knows all of the format: elsewhere the row engine's own."""
     value, form = node.expressions
-    if not form.is_string:
-        raise Unsupported("to_char() needs its format as a literal here")
-    parts = [_part(value.copy(), *part) for part in to_char_parts(form.this)]
-    if len(parts) == 1:
-        node.replace(parts[0])
-    else:
-        node.replace(exp.Anonymous(this="concat", expressions=parts))
+    if kind_of(value) not in ("DATE", "TIMESTAMP", "TIMESTAMPTZ") or not form.is_string:
+        return
+    try:
+        parts = [_part(value.copy(), *part) for part in to_char_parts(form.this)]
+    except Unsupported:
+        return
+    node.replace(reduce(lambda left, right: exp.DPipe(this=left, expression=right), parts))
 
 
 def _part(value: Tree, how: str, form: str) -> Tree:
@@ -317,6 +355,7 @@ def _part(value: Tree, how: str, form: str) -> Tree:
 def _comparison(node: Tree) -> None:
     """Rows are compared column by column; an array under ALL is a query."""
     left, right = node.this.unnest(), node.expression.unnest()
+    _widened(node)
     if isinstance(right, exp.Anonymous) and right.this.lower() == "all":
         unnested = exp.Select(expressions=[exp.Explode(this=right.expressions[0])])
         node.set("expression", exp.All(this=exp.Subquery(this=unnested)))
@@ -343,8 +382,10 @@ def _by_column(node: Tree, pairs: list[tuple[Tree, Tree]]) -> Tree:
 def _json_path(node: Tree) -> None:
     """#> and #>>: '{a,b,1}' is /a/b/1 of JSON Pointer."""
     path = node.expression
-    if not path.is_string or not re.fullmatch(r"\{[^{}\"]*\}", path.this):
-        raise Unsupported("the path of #> and #>> is a literal such as '{a,b}' here")
+    if not path.is_string or not re.fullmatch(r"\{[^{}\"]*\}", path.this) or "-" in path.this:
+        kind = "_text" if isinstance(node, exp.JSONBExtractScalar) else ""
+        _instead(node, f"json_path_get{kind}", "this", "expression")
+        return
     steps = [step.strip() for step in path.this[1:-1].split(",") if step.strip()]
     pointer = "".join("/" + step.replace("~", "~0").replace("/", "~1") for step in steps)
     text = isinstance(node, exp.JSONBExtractScalar)
@@ -353,8 +394,87 @@ def _json_path(node: Tree) -> None:
 
 
 def _named(node: Tree) -> None:
-    if str(node.this).lower() == "to_char":
-        _to_char(node)
+    known = _NAMED.get(str(node.this).lower())
+    if known is not None:
+        known(node)
+
+
+def _json_built(node: Tree) -> None:
+    """The values of an object or array, each as JSON; the names of members are texts."""
+    name = str(node.this).lower()
+    arguments = [
+        _call("to_json", each.copy())
+        if name == "json_array" or i % 2
+        else exp.cast(each.copy(), "TEXT")
+        for i, each in enumerate(node.expressions)
+    ]
+    if arguments:
+        node.replace(exp.cast(_call(f"py_{name}", *arguments), "JSON"))
+
+
+def _regexp_match(node: Tree) -> None:
+    """The groups of the first match, or of all; without groups the whole."""
+    text, pattern, *flags = node.expressions
+    if not pattern.is_string or not all(flag.is_string for flag in flags):
+        raise Unsupported("the pattern of regexp_match is a literal here")
+    said = "".join(flag.this for flag in flags)
+    try:
+        groups = re.compile(pattern.this).groups
+    except re.error as error:
+        raise Unsupported(f"the pattern of regexp_match: {error}") from None
+    every = "g" in said and str(node.this).lower() == "regexp_matches"
+    options = exp.Literal.string(said.replace("g", ""))
+    name = "regexp_extract_all" if every else "regexp_extract"
+    found = [
+        exp.Anonymous(
+            this=name,
+            expressions=[text.copy(), pattern.copy(), exp.Literal.number(group), options.copy()],
+        )
+        for group in (range(1, groups + 1) if groups else (0,))
+    ]
+    if every:
+        node.replace(_call(f"regexp_zipped_{len(found)}" if len(found) < 5 else "", *found))
+        return
+    matched = exp.Anonymous(
+        this="regexp_matches", expressions=[text.copy(), pattern.copy(), options.copy()]
+    )
+    groups_found = exp.Array(expressions=found)
+    case = exp.Case(ifs=[exp.If(this=matched, true=groups_found)])
+    if str(node.this).lower() == "regexp_matches":
+        case = _call("only_row", case)
+    node.replace(case)
+
+
+_NAMED: Mapping[str, Callable[[Tree], None]] = {
+    "murmur_to_char": _to_char,
+    "json_object": _json_built,
+    "json_array": _json_built,
+    "murmur_py_format": _format,
+    "regexp_match": _regexp_match,
+    "regexp_matches": _regexp_match,
+}
+
+
+def _json_operator(name: str) -> Callable[[Tree], None]:
+    """An operator of JSON values that DuckDB has not, or has for other types."""
+
+    def said(node: Tree) -> None:
+        if "JSON" in (kind_of(node.this), kind_of(node.expression)):
+            _instead(node, name, "this", "expression")
+
+    return said
+
+
+def _normalize(node: Tree) -> None:
+    """The form is a word, not a column."""
+    form = node.args.get("form")
+    node.replace(_call("normalize", node.this, *([exp.Literal.string(form.name)] if form else [])))
+
+
+def _similar(node: Tree) -> None:
+    """a % b of texts."""
+    if "TEXT" in (kind_of(node.this), kind_of(node.expression)):
+        _instead(node, "similar_op", "this", "expression")
 
 
 _REWRITES: Mapping[type, Callable[[Tree], None]] = {
@@ -371,7 +491,6 @@ _REWRITES: Mapping[type, Callable[[Tree], None]] = {
     exp.SimilarTo: lambda node: _instead(node, "similar", "this", "expression"),
     exp.Encode: _encode,
     exp.Decode: _decode,
-    exp.Format: _format,
     exp.Round: _round,
     exp.IntDiv: _div,
     exp.WidthBucket: lambda node: _instead(
@@ -380,6 +499,18 @@ _REWRITES: Mapping[type, Callable[[Tree], None]] = {
     exp.Extract: _extract,
     exp.TimestampTrunc: _trunc,
     exp.Anonymous: _named,
+    exp.DPipe: _json_operator("jsonb_concat"),
+    exp.Sub: _minus,
+    exp.Add: _widened,
+    exp.Mul: _widened,
+    exp.Div: _quotient,
+    exp.Exp: lambda node: _instead(node, "exp", "this"),
+    exp.Pow: lambda node: _instead(node, "power", "this", "expression"),
+    exp.ArrayContainsAll: _json_operator("jsonb_contains"),
+    exp.ArrayContainedBy: _json_operator("jsonb_contained"),
+    exp.JSONBDeleteAtPath: lambda node: _instead(node, "jsonb_delete_path", "this", "expression"),
+    exp.Mod: _similar,
+    exp.Normalize: _normalize,
     exp.JSONBExtract: _json_path,
     exp.JSONBExtractScalar: _json_path,
     **dict.fromkeys((exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE), _comparison),

@@ -83,7 +83,7 @@ def _score(function: Function, arguments: Sequence[SqlType | None]) -> tuple[int
 FUNCTIONS: dict[str, list[Function]] = {}
 
 
-def _define(
+def define(
     names: str,
     parameters: Sequence[SqlType],
     result: SqlType,
@@ -98,47 +98,49 @@ def _define(
 
 # Text --------------------------------------------------------------------------------------------
 
-_define("lower", [TEXT], TEXT, str.lower)
-_define("upper", [TEXT], TEXT, str.upper)
-_define("initcap", [TEXT], TEXT, texts.initcap)
-_define("length char_length character_length", [TEXT], INTEGER, len)
-_define("length octet_length", [BLOB], INTEGER, len)
-_define("octet_length", [TEXT], INTEGER, texts.octet_length)
-_define("bit_length", [TEXT], INTEGER, lambda text: 8 * texts.octet_length(text))
-_define("bit_length", [BLOB], INTEGER, lambda blob: 8 * len(blob))
+define("lower", [TEXT], TEXT, str.lower)
+define("upper", [TEXT], TEXT, str.upper)
+define("initcap", [TEXT], TEXT, texts.initcap)
+define("length char_length character_length", [TEXT], INTEGER, len)
+define("length octet_length", [BLOB], INTEGER, len)
+define("octet_length", [TEXT], INTEGER, texts.octet_length)
+define("bit_length", [TEXT], INTEGER, lambda text: 8 * texts.octet_length(text))
+define("bit_length", [BLOB], INTEGER, lambda blob: 8 * len(blob))
 for _type in (TEXT, BLOB):
-    _define("substr substring", [_type, BIGINT], _type, texts.substring)
-    _define("substr substring", [_type, BIGINT, BIGINT], _type, texts.substring)
-_define("strpos position", [TEXT, TEXT], INTEGER, lambda text, part: text.find(part) + 1)
-_define("trim btrim", [TEXT], TEXT, lambda text: text.strip(" "))
-_define("ltrim", [TEXT], TEXT, lambda text: text.lstrip(" "))
-_define("rtrim", [TEXT], TEXT, lambda text: text.rstrip(" "))
-_define("trim btrim", [TEXT, TEXT], TEXT, str.strip)
-_define("ltrim", [TEXT, TEXT], TEXT, str.lstrip)
-_define("rtrim", [TEXT, TEXT], TEXT, str.rstrip)
-_define("replace", [TEXT, TEXT, TEXT], TEXT, texts.replace)
-_define("translate", [TEXT, TEXT, TEXT], TEXT, texts.translate)
-_define("left", [TEXT, BIGINT], TEXT, texts.left)
-_define("right", [TEXT, BIGINT], TEXT, texts.right)
-_define("lpad", [TEXT, BIGINT], TEXT, texts.pad_left)
-_define("lpad", [TEXT, BIGINT, TEXT], TEXT, texts.pad_left)
-_define("rpad", [TEXT, BIGINT], TEXT, texts.pad_right)
-_define("rpad", [TEXT, BIGINT, TEXT], TEXT, texts.pad_right)
-_define("repeat", [TEXT, BIGINT], TEXT, texts.repeat)
-_define("reverse", [TEXT], TEXT, lambda text: text[::-1])
-_define("split_part", [TEXT, TEXT, BIGINT], TEXT, texts.split_part)
-_define("starts_with", [TEXT, TEXT], BOOLEAN, str.startswith)
-_define("chr", [BIGINT], TEXT, texts.character)
-_define("ascii", [TEXT], INTEGER, lambda text: ord(text[0]) if text else 0)
-_define("md5", [TEXT], TEXT, lambda text: texts.md5(text.encode()))
-_define("md5", [BLOB], TEXT, texts.md5)
-_define("encode", [BLOB, TEXT], TEXT, texts.encode)
-_define("decode", [TEXT, TEXT], BLOB, texts.decode)
-_define("to_hex", [INTEGER], TEXT, lambda number: f"{number & 0xFFFFFFFF:x}")
-_define("to_hex", [BIGINT], TEXT, lambda number: f"{number & 0xFFFFFFFFFFFFFFFF:x}")
+    define("substr substring", [_type, BIGINT], _type, texts.substring)
+    define("substr substring", [_type, BIGINT, BIGINT], _type, texts.substring)
+define("strpos position", [TEXT, TEXT], INTEGER, lambda text, part: text.find(part) + 1)
+define("trim btrim", [TEXT], TEXT, lambda text: text.strip(" "))
+define("ltrim", [TEXT], TEXT, lambda text: text.lstrip(" "))
+define("rtrim", [TEXT], TEXT, lambda text: text.rstrip(" "))
+define("trim btrim", [TEXT, TEXT], TEXT, str.strip)
+define("ltrim", [TEXT, TEXT], TEXT, str.lstrip)
+define("rtrim", [TEXT, TEXT], TEXT, str.rstrip)
+define("replace", [TEXT, TEXT, TEXT], TEXT, texts.replace)
+define("translate", [TEXT, TEXT, TEXT], TEXT, texts.translate)
+define("left", [TEXT, BIGINT], TEXT, texts.left)
+define("right", [TEXT, BIGINT], TEXT, texts.right)
+define("lpad", [TEXT, BIGINT], TEXT, texts.pad_left)
+define("lpad", [TEXT, BIGINT, TEXT], TEXT, texts.pad_left)
+define("rpad", [TEXT, BIGINT], TEXT, texts.pad_right)
+define("rpad", [TEXT, BIGINT, TEXT], TEXT, texts.pad_right)
+define("repeat", [TEXT, BIGINT], TEXT, texts.repeat)
+define("reverse", [TEXT], TEXT, lambda text: text[::-1])
+define("split_part", [TEXT, TEXT, BIGINT], TEXT, texts.split_part)
+for _size in ("sha224", "sha256", "sha384", "sha512"):
+    define(_size, [BLOB], BLOB, texts.digest(_size))
+define("starts_with", [TEXT, TEXT], BOOLEAN, str.startswith)
+define("chr", [BIGINT], TEXT, texts.character)
+define("ascii", [TEXT], INTEGER, lambda text: ord(text[0]) if text else 0)
+define("md5", [TEXT], TEXT, lambda text: texts.md5(text.encode()))
+define("md5", [BLOB], TEXT, texts.md5)
+define("encode", [BLOB, TEXT], TEXT, texts.encode)
+define("decode", [TEXT, TEXT], BLOB, texts.decode)
+define("to_hex", [INTEGER], TEXT, lambda number: f"{number & 0xFFFFFFFF:x}")
+define("to_hex", [BIGINT], TEXT, lambda number: f"{number & 0xFFFFFFFFFFFFFFFF:x}")
 # The binder casts what these two take to text, so that here a value is text or NULL.
-_define("concat", [TEXT], TEXT, texts.concat, strict=False, variadic=True)
-_define("concat_ws", [TEXT, TEXT], TEXT, texts.concat_ws, strict=False, variadic=True)
+define("concat", [TEXT], TEXT, texts.concat, strict=False, variadic=True)
+define("concat_ws", [TEXT, TEXT], TEXT, texts.concat_ws, strict=False, variadic=True)
 
 
 # Numbers -----------------------------------------------------------------------------------------
@@ -197,44 +199,44 @@ def _least_common_multiple(left: int, right: int) -> int:
 
 
 for _type in (SMALLINT, INTEGER, BIGINT):
-    _define("abs", [_type], _type, _abs_within(_type))
-_define("abs", [DECIMAL], DECIMAL, lambda value: value.copy_abs())
-_define("abs", [REAL], REAL, abs)
-_define("abs", [DOUBLE], DOUBLE, abs)
-_define("ceil ceiling", [DECIMAL], DECIMAL, numbers.ceil_decimal)
-_define("ceil ceiling", [DOUBLE], DOUBLE, _whole(math.ceil))
-_define("floor", [DECIMAL], DECIMAL, numbers.floor_decimal)
-_define("floor", [DOUBLE], DOUBLE, _whole(math.floor))
-_define("round", [DECIMAL], DECIMAL, lambda value: numbers.round_decimal_to(value, 0))
-_define("round", [DOUBLE], DOUBLE, _whole(round))
-_define("round", [DECIMAL, BIGINT], DECIMAL, numbers.round_decimal_to)
-_define("round", [DOUBLE, BIGINT], DOUBLE, numbers.round_float)
-_define("trunc", [DECIMAL], DECIMAL, numbers.truncate_decimal)
-_define("trunc", [DOUBLE], DOUBLE, _whole(math.trunc))
-_define("trunc", [DECIMAL, BIGINT], DECIMAL, numbers.truncate_decimal)
-_define("sign", [DECIMAL], DECIMAL, lambda value: Decimal((value > 0) - (value < 0)))
-_define("sign", [DOUBLE], DOUBLE, _sign)
-_define("div", [DECIMAL, DECIMAL], DECIMAL, numbers.whole_quotient)
-_define("power pow", [DECIMAL, DECIMAL], DECIMAL, numbers.power_decimals)
-_define("power pow", [DOUBLE, DOUBLE], DOUBLE, numbers.power_floats)
-_define("sqrt", [DECIMAL], DECIMAL, numbers.sqrt_decimal)
-_define("sqrt", [DOUBLE], DOUBLE, _sqrt)
-_define("cbrt", [DOUBLE], DOUBLE, numbers.cube_root)
-_define("exp", [DECIMAL], DECIMAL, numbers.exp_decimal)
-_define("exp", [DOUBLE], DOUBLE, _finite(math.exp))
-_define("ln", [DECIMAL], DECIMAL, numbers.ln_decimal)
-_define("ln", [DOUBLE], DOUBLE, _logarithm(math.log))
-_define("log log10", [DECIMAL], DECIMAL, lambda value: numbers.log_decimal(Decimal(10), value))
-_define("log log10", [DOUBLE], DOUBLE, _logarithm(math.log10))
-_define("log", [DECIMAL, DECIMAL], DECIMAL, numbers.log_decimal)
-_define("gcd", [BIGINT, BIGINT], BIGINT, math.gcd)
-_define("lcm", [BIGINT, BIGINT], BIGINT, _least_common_multiple)
-_define("pi", [], DOUBLE, lambda: math.pi)
+    define("abs", [_type], _type, _abs_within(_type))
+define("abs", [DECIMAL], DECIMAL, lambda value: value.copy_abs())
+define("abs", [REAL], REAL, abs)
+define("abs", [DOUBLE], DOUBLE, abs)
+define("ceil ceiling", [DECIMAL], DECIMAL, numbers.ceil_decimal)
+define("ceil ceiling", [DOUBLE], DOUBLE, _whole(math.ceil))
+define("floor", [DECIMAL], DECIMAL, numbers.floor_decimal)
+define("floor", [DOUBLE], DOUBLE, _whole(math.floor))
+define("round", [DECIMAL], DECIMAL, lambda value: numbers.round_decimal_to(value, 0))
+define("round", [DOUBLE], DOUBLE, _whole(round))
+define("round", [DECIMAL, BIGINT], DECIMAL, numbers.round_decimal_to)
+define("round", [DOUBLE, BIGINT], DOUBLE, numbers.round_float)
+define("trunc", [DECIMAL], DECIMAL, numbers.truncate_decimal)
+define("trunc", [DOUBLE], DOUBLE, _whole(math.trunc))
+define("trunc", [DECIMAL, BIGINT], DECIMAL, numbers.truncate_decimal)
+define("sign", [DECIMAL], DECIMAL, lambda value: Decimal((value > 0) - (value < 0)))
+define("sign", [DOUBLE], DOUBLE, _sign)
+define("div", [DECIMAL, DECIMAL], DECIMAL, numbers.whole_quotient)
+define("power pow", [DECIMAL, DECIMAL], DECIMAL, numbers.power_decimals)
+define("power pow", [DOUBLE, DOUBLE], DOUBLE, numbers.power_floats)
+define("sqrt", [DECIMAL], DECIMAL, numbers.sqrt_decimal)
+define("sqrt", [DOUBLE], DOUBLE, _sqrt)
+define("cbrt", [DOUBLE], DOUBLE, numbers.cube_root)
+define("exp", [DECIMAL], DECIMAL, numbers.exp_decimal)
+define("exp", [DOUBLE], DOUBLE, _finite(math.exp))
+define("ln", [DECIMAL], DECIMAL, numbers.ln_decimal)
+define("ln", [DOUBLE], DOUBLE, _logarithm(math.log))
+define("log log10", [DECIMAL], DECIMAL, lambda value: numbers.log_decimal(Decimal(10), value))
+define("log log10", [DOUBLE], DOUBLE, _logarithm(math.log10))
+define("log", [DECIMAL, DECIMAL], DECIMAL, numbers.log_decimal)
+define("gcd", [BIGINT, BIGINT], BIGINT, math.gcd)
+define("lcm", [BIGINT, BIGINT], BIGINT, _least_common_multiple)
+define("pi", [], DOUBLE, lambda: math.pi)
 for _function in (math.sin, math.cos, math.tan, math.asin, math.acos, math.atan):
-    _define(_function.__name__, [DOUBLE], DOUBLE, _finite(_function))
+    define(_function.__name__, [DOUBLE], DOUBLE, _finite(_function))
 for _function in (math.sinh, math.cosh, math.tanh, math.degrees, math.radians):
-    _define(_function.__name__, [DOUBLE], DOUBLE, _finite(_function))
-_define("atan2", [DOUBLE, DOUBLE], DOUBLE, math.atan2)
+    define(_function.__name__, [DOUBLE], DOUBLE, _finite(_function))
+define("atan2", [DOUBLE, DOUBLE], DOUBLE, math.atan2)
 
 
 # Dates and times ---------------------------------------------------------------------------------
@@ -265,23 +267,23 @@ def _from_epoch(seconds: float) -> datetime:
 
 
 _STATEMENT: dict[str, Any] = {"stability": "stable", "takes_context": True}
-_define(
+define(
     "now transaction_timestamp statement_timestamp current_timestamp",
     [],
     TIMESTAMPTZ,
     lambda context: context.now,
     **_STATEMENT,
 )
-_define("current_date", [], DATE, lambda context: context.today, **_STATEMENT)
-_define(
+define("current_date", [], DATE, lambda context: context.today, **_STATEMENT)
+define(
     "localtimestamp", [], TIMESTAMP, lambda context: context.now.replace(tzinfo=None), **_STATEMENT
 )
-_define("localtime", [], TIME, lambda context: context.now.time(), **_STATEMENT)
-_define("make_date", [BIGINT, BIGINT, BIGINT], DATE, _make_date)
-_define("make_timestamp", [BIGINT] * 5 + [DOUBLE], TIMESTAMP, _make_timestamp)
-_define("to_timestamp", [DOUBLE], TIMESTAMPTZ, _from_epoch)
-_define("timezone", [TEXT, TIMESTAMPTZ], TIMESTAMP, lambda z, m: temporal.at_zone(m, z))
-_define("timezone", [TEXT, TIMESTAMP], TIMESTAMPTZ, lambda z, m: temporal.from_zone(m, z))
+define("localtime", [], TIME, lambda context: context.now.time(), **_STATEMENT)
+define("make_date", [BIGINT, BIGINT, BIGINT], DATE, _make_date)
+define("make_timestamp", [BIGINT] * 5 + [DOUBLE], TIMESTAMP, _make_timestamp)
+define("to_timestamp", [DOUBLE], TIMESTAMPTZ, _from_epoch)
+define("timezone", [TEXT, TIMESTAMPTZ], TIMESTAMP, lambda z, m: temporal.at_zone(m, z))
+define("timezone", [TEXT, TIMESTAMP], TIMESTAMPTZ, lambda z, m: temporal.from_zone(m, z))
 
 
 def extract_function(field: str, source: SqlType) -> Function:
@@ -318,12 +320,12 @@ def _random(context: Context) -> float:
 
 
 _CHANCE: dict[str, Any] = {"stability": "volatile", "takes_context": True}
-_define("gen_random_uuid uuid uuidv4", [], UUID, _uuid4, **_CHANCE)
-_define("uuid7 uuidv7", [], UUID, lambda context: context.uuid7(), **_CHANCE)
-_define("random", [], DOUBLE, _random, **_CHANCE)
-_define("json_get", [JSON, TEXT], JSON, json_values.member)
-_define("json_get", [JSON, BIGINT], JSON, json_values.element)
-_define("json_get_text", [JSON, TEXT], TEXT, json_values.member_text)
-_define("json_get_text", [JSON, BIGINT], TEXT, json_values.element_text)
-_define("json_typeof jsonb_typeof", [JSON], TEXT, json_values.type_name)
-_define("json_array_length jsonb_array_length", [JSON], INTEGER, json_values.array_length)
+define("gen_random_uuid uuid uuidv4", [], UUID, _uuid4, **_CHANCE)
+define("uuid7 uuidv7", [], UUID, lambda context: context.uuid7(), **_CHANCE)
+define("random", [], DOUBLE, _random, **_CHANCE)
+define("json_get", [JSON, TEXT], JSON, json_values.member)
+define("json_get", [JSON, BIGINT], JSON, json_values.element)
+define("json_get_text", [JSON, TEXT], TEXT, json_values.member_text)
+define("json_get_text", [JSON, BIGINT], TEXT, json_values.element_text)
+define("json_typeof jsonb_typeof", [JSON], TEXT, json_values.type_name)
+define("json_array_length jsonb_array_length", [JSON], INTEGER, json_values.array_length)

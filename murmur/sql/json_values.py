@@ -41,12 +41,12 @@ def element(text: str, index: int) -> str | None:
 
 def member_text(text: str, key: str) -> str | None:
     """text ->> 'key'."""
-    return _as_text(member(text, key))
+    return as_text(member(text, key))
 
 
 def element_text(text: str, index: int) -> str | None:
     """text ->> index."""
-    return _as_text(element(text, index))
+    return as_text(element(text, index))
 
 
 def type_name(text: str) -> str:
@@ -64,7 +64,8 @@ def array_length(text: str) -> int:
     return sum(1 for _ in _elements(text))
 
 
-def _as_text(value: str | None) -> str | None:
+def as_text(value: str | None) -> str | None:
+    """A value as ->> gives it: text without quotes, null as NULL."""
     if value is None or value == "null":
         return None
     decoded: str = _text(value, 1)[0] if value[0] == '"' else value

@@ -38,6 +38,7 @@ from sqlglot.tokens import TokenType
 from murmur.errors import InvalidInput, ParseError, Unsupported
 from murmur.sql.copy import Copy, read_copy
 from murmur.sql.explain_options import ExplainOptions, read_options
+from murmur.sql.normal_form import CALLED_AS_WRITTEN, to_normal_form
 from murmur.sql.parameters import MAX_PARAMETERS, Parameters
 from murmur.sql.parser_kv import with_kv_prefix
 from murmur.sql.place import place
@@ -405,6 +406,10 @@ class _SyntaxError(SqlglotParseError):  # type: ignore[misc]  # sqlglot is untyp
         self.start = start
 
 
+def _kept(name: str) -> Callable[[list[Tree]], Tree]:
+    return lambda arguments: exp.Anonymous(this=name, expressions=arguments)
+
+
 _TYPED_LITERALS = (TokenType.DATE, TokenType.TIME, TokenType.TIMESTAMP, TokenType.TIMESTAMPTZ)
 
 
@@ -418,10 +423,15 @@ class _Parser(PostgresParser):  # type: ignore[misc]
         TokenType.PARAMETER: lambda self: self.parameter(self._prev, skip=True),
         TokenType.COLON: lambda self: self.parameter(self._prev, skip=True),
     }
-    # sqlglot would translate the format, and lose what it does not know of it.
+    # What sqlglot would translate, and lose a part of.
     FUNCTIONS: ClassVar[dict[str, Callable[..., Any]]] = {
         **PostgresParser.FUNCTIONS,
-        "TO_CHAR": lambda args: exp.Anonymous(this="to_char", expressions=args),
+        **{name.upper(): _kept(name) for name in CALLED_AS_WRITTEN},
+    }
+    FUNCTION_PARSERS: ClassVar[dict[str, Callable[..., Any]]] = {
+        name: parse
+        for name, parse in PostgresParser.FUNCTION_PARSERS.items()
+        if name.lower() not in CALLED_AS_WRITTEN
     }
     # ALTER TABLE ... ADD CHECK (...), which sqlglot reads with CONSTRAINT and a name only.
     ADD_CONSTRAINT_KEYWORDS: ClassVar[set[str]] = {*PostgresParser.ADD_CONSTRAINT_KEYWORDS, "CHECK"}
@@ -525,6 +535,7 @@ def _tree(tokens: Sequence[Token], text: str, kind: Kind, numbers: Mapping[int, 
         raise _error("this is not a statement", text, tokens[0].start)
     _check(trees[0], text, numbers)
     resolve_schemas(trees[0], text)
+    to_normal_form(trees[0])
     return trees[0]
 
 

@@ -31,6 +31,11 @@ _Text = TypeVar("_Text", str, bytes)
 Matcher = Callable[[str], bool]
 
 
+def digest(name: str) -> Callable[[bytes], bytes]:
+    """The function that hashes bytes by an algorithm of hashlib's."""
+    return lambda data: hashlib.new(name, data).digest()
+
+
 def octet_length(text: str) -> int:
     """Its length in UTF-8."""
     return len(text) if text.isascii() else len(text.encode())

@@ -75,8 +75,11 @@ class LazyEngine:
                 raise Closed("the swarm is closed")
             if self._engine is None:
                 from murmur.olap.duck import DuckEngine
+                from murmur.sql import BORROWED_FUNCTIONS, BORROWED_MACROS
 
-                self._engine = DuckEngine(history=self._history)
+                self._engine = DuckEngine(
+                    history=self._history, functions=BORROWED_FUNCTIONS, macros=BORROWED_MACROS
+                )
             return self._engine
 
     def _history(self, table: Table, view: View) -> pyarrow.Table:

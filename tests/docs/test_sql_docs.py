@@ -17,7 +17,11 @@ from murmur.sql.functions import FUNCTIONS
 DOCS = Path(__file__).parents[2] / "docs"
 SQL = (DOCS / "sql.md").read_text()
 
-UNNAMED = {"json_get", "json_get_text"}  # written -> and ->>
+UNNAMED = {  # written as operators
+    *("json_get", "json_get_text", "json_path_get", "json_path_get_text", "jsonb_concat"),
+    *("jsonb_contained", "jsonb_contains", "jsonb_delete", "jsonb_delete_path", "similarity_op"),
+    *("bitand", "bitnot", "bitor", "bitxor"),
+}
 
 
 class Difference(NamedTuple):

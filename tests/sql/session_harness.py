@@ -11,6 +11,7 @@ from murmur.kvcore import ManualClock, MemoryStorage, Replica
 from murmur.olap.duck import DuckEngine
 from murmur.sql import Outcome, Session
 from murmur.sql.binder import Binding
+from murmur.sql.borrowed import FUNCTIONS, MACROS
 from murmur.sql.engines import plan_columnar
 from murmur.sql.parser import parse
 from murmur.sql.plan import ColumnarQuery, RowQuery
@@ -20,7 +21,8 @@ from murmur.sql.system import SystemRelations
 Row = tuple[Any, ...]
 Given = Sequence[Any] | Mapping[str, Any] | None
 
-ENGINE = DuckEngine()  # stateless between queries but for a cache; starting one takes a while
+# Stateless between queries but for a cache; starting one takes a while.
+ENGINE = DuckEngine(functions=FUNCTIONS, macros=MACROS)
 
 
 def open_session(

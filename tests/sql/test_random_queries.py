@@ -9,13 +9,13 @@ WHERE as have a condition that is TRUE.
 from __future__ import annotations
 
 import random
-import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal
 from typing import Any
 
+import apsw
 import duckdb
 import pytest
 
@@ -48,9 +48,10 @@ class Systems:
     """One set of tables in Murmur and in another system."""
 
     def __init__(self, rng: random.Random, *, shared: bool) -> None:
+        # Of SQLite the newest there is: 3.40 loses rows of joins under EXISTS.
         statements, rows = schema(rng, shared=shared)
         self.session = open_session()
-        self.sqlite = sqlite3.connect(":memory:") if shared else None
+        self.sqlite = apsw.Connection(":memory:") if shared else None
         self.duck = duckdb.connect()
         for setting in _DUCK:
             self.duck.execute(setting)
@@ -60,8 +61,8 @@ class Systems:
             self.session.execute(statement)
             if self.sqlite is not None:
                 self.sqlite.execute(statement)
-            if "INDEX" not in statement:
-                self.duck.execute(statement)
+            if "INDEX" not in statement:  # by an index, DuckDB 2.0 finds 3 IN (1, 5, NULL)
+                self.duck.execute(statement.replace(" PRIMARY KEY", ""))
         for name, values in rows.items():
             marks = ", ".join("?" * len(values[0]))
             text = f"INSERT INTO {name} VALUES ({marks})"
@@ -104,6 +105,7 @@ def literal(value: Any) -> str:
 _DUCK = (
     "SET integer_division = true",
     "SET default_null_order = 'nulls_last_on_asc_first_on_desc'",
+    "SET disabled_optimizers = 'projection_pullup'",
 )
 
 

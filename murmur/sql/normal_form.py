@@ -1,0 +1,419 @@
+"""PostgreSQL's forms that mean what another form means, which both engines' binders know.
+
+    a = ANY (ARRAY[1, 2])                    a IN (1, 2)
+    a LIKE ALL (ARRAY['x%', '%y'])           a LIKE 'x%' AND a LIKE '%y'
+    ROW(1, 2), (a, b) IS NULL                (1, 2), a IS NULL AND b IS NULL
+    (a, b) OVERLAPS (c, d)                   comparisons of their ends
+    num_nulls(a, b)                          CASE WHEN a IS NULL THEN 1 ELSE 0 END + ...
+    obj_description('note'::regclass)        (SELECT comment FROM murmur_tables WHERE name = 'note')
+    current_schema, version()                'public', 'Murmur ...'
+    FROM jsonb_each(j) AS e(k, v)            FROM LATERAL (SELECT ... ) AS e(k, v)
+
+The tree is changed as soon as it is parsed, before names are looked up.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
+from typing import Any, TypeAlias
+
+from sqlglot import exp
+
+from murmur.errors import BindError, DataError
+from murmur.sql.functions_json import path_of
+from murmur.sql.information_schema import CATALOG, SCHEMA
+
+Tree: TypeAlias = Any  # sqlglot's
+
+
+# Functions that are read by their names, whatever another dialect takes them for.
+_NAMES = """
+    to_char to_number to_date to_timestamp format sha224 sha256 sha384 sha512 factorial
+    justify_days justify_hours justify_interval date_bin quote_nullable json_object_agg
+    jsonb_object_agg regexp_substr regexp_count regexp_instr regexp_split_to_array
+"""
+CALLED_AS_WRITTEN = tuple(_NAMES.split())
+
+
+def to_normal_form(tree: Tree) -> None:
+    """Change the tree in place, inner expressions before outer ones."""
+    for node in reversed(list(tree.walk())):
+        said = _FORMS.get(type(node))
+        if said is not None:
+            said(node)
+
+
+def _instead(node: Tree, other: Tree) -> None:
+    """Put another expression in the place of a node; errors still point at it."""
+    if "start" not in other.meta:
+        other.meta.update(node.meta)
+    node.replace(other)
+
+
+# Comparisons with arrays -------------------------------------------------------------------------
+
+_COMPARED = (exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE)
+_MATCHED = (exp.Like, exp.ILike, exp.RegexpLike, exp.RegexpILike, exp.SimilarTo)
+
+
+def _quantified(node: Tree) -> None:
+    """ANY and ALL over an array that is written out, as conditions on its elements."""
+    found = _array_of(node.expression)
+    if found is None:
+        return
+    items, every = found
+    left, kind = node.this, type(node)
+    if not items:
+        _instead(node, exp.Boolean(this=every))
+    elif (kind, every) == (exp.EQ, False):
+        _instead(node, exp.In(this=left, expressions=items))
+    elif (kind, every) == (exp.NEQ, True):
+        _instead(node, exp.Not(this=exp.In(this=left, expressions=items)))
+    else:
+        each = [kind(this=left.copy(), expression=item) for item in items]
+        joined = reduce(lambda a, b: (exp.And if every else exp.Or)(this=a, expression=b), each)
+        _instead(node, exp.Paren(this=joined))
+
+
+def _array_of(node: Tree) -> tuple[list[Tree], bool] | None:
+    """The elements of ANY (ARRAY[...]) or ALL (...), and whether it is ALL."""
+    if isinstance(node, exp.Any | exp.All):
+        inner, every = node.this, isinstance(node, exp.All)
+    elif isinstance(node, exp.Anonymous) and node.name.upper() in ("ALL", "SOME"):
+        inner, every = node.expressions[0], node.name.upper() == "ALL"
+    else:
+        return None
+    while isinstance(inner, exp.Paren):
+        inner = inner.this
+    cast = None
+    if isinstance(inner, exp.Cast) and _is_array(inner.args["to"]):
+        cast, inner = inner.args["to"], inner.this
+    if isinstance(inner, exp.Array):
+        items = list(inner.expressions)
+    elif cast is not None and isinstance(inner, exp.Literal) and inner.is_string:
+        items = _elements(inner)
+    else:
+        return None
+    if cast is not None:
+        element = cast.expressions[0] if cast.expressions else None
+        if element is None:
+            return None
+        items = [exp.Cast(this=item, to=element.copy()) for item in items]
+    return items, every
+
+
+def _is_array(to: Tree) -> bool:
+    return isinstance(to, exp.DataType) and to.this is exp.DType.ARRAY
+
+
+def _elements(literal: Tree) -> list[Tree]:
+    """The elements of an array's text, '{1,2,NULL}'."""
+    text = literal.this
+    try:
+        parts = path_of(text)
+    except DataError:
+        raise BindError(f"an array is written '{{1,2}}', not '{text:.60}'") from None
+    quoted = '"' in text
+    return [
+        exp.Null() if part.upper() == "NULL" and not quoted else exp.Literal.string(part)
+        for part in parts
+    ]
+
+
+def _cast(node: Tree) -> None:
+    """'{1,2}'::int[] as an array that is written out; 'note'::regclass as its name."""
+    target = node.args["to"]
+    if isinstance(target, exp.ObjectIdentifier) and node.this.is_string:
+        _instead(node, exp.Literal.string(_plain_name(node.this.this)))
+    elif _is_array(target) and isinstance(node.this, exp.Literal) and node.this.is_string:
+        if isinstance(node.parent, exp.Any | exp.All | exp.Paren):
+            return  # its elements are compared one by one
+        node.set("this", exp.Array(expressions=_elements(node.this)))
+
+
+def _plain_name(text: str) -> str:
+    """The name that regclass reads: a schema left out, folded unless it is quoted."""
+    last = text.rsplit(".", 1)[-1] if '"' not in text else text.split('."')[-1]
+    return last.strip('"') if '"' in text else last.lower()
+
+
+def _concatenation(node: Tree) -> None:
+    """array || element, where one side is an array that is written out."""
+    left, right = node.this, node.expression
+    if isinstance(left, exp.Array) and isinstance(right, exp.Literal):
+        node.set("expression", exp.Array(expressions=[right]))
+    elif isinstance(right, exp.Array) and isinstance(left, exp.Literal):
+        node.set("this", exp.Array(expressions=[left]))
+
+
+# Rows and periods --------------------------------------------------------------------------------
+
+
+def _null_test(node: Tree) -> None:
+    """A row IS NULL when all of its fields are, and IS NOT NULL when none of them is."""
+    row = node.this.unnest()
+    if not (isinstance(row, exp.Tuple) or row.name.upper() == "ROW") or not isinstance(
+        node.expression, exp.Null
+    ):
+        return
+    tests = [
+        exp.Is(this=each.copy(), expression=exp.Null(), negate=node.args.get("negate"))
+        for each in row.expressions
+    ]
+    _instead(node, exp.Paren(this=exp.and_(*tests)))
+
+
+def _overlaps(node: Tree) -> None:
+    """Periods, each a start and an end or a length, that share a moment."""
+    ends = []
+    for side in (node.this.unnest(), node.expression.unnest()):
+        if not isinstance(side, exp.Tuple) or len(side.expressions) != 2:
+            return
+        start, stop = side.expressions
+        span = isinstance(stop, exp.Interval) or (
+            isinstance(stop, exp.Cast) and stop.args["to"].this is exp.DType.INTERVAL
+        )
+        if span:
+            stop = exp.Paren(this=exp.Add(this=start.copy(), expression=stop.copy()))
+        low = exp.Least(this=start.copy(), expressions=[stop.copy()])
+        high = exp.Greatest(this=start.copy(), expressions=[stop.copy()])
+        ends.append((low, high))
+    (a, b), (c, d) = ends
+    same = exp.EQ(this=a.copy(), expression=c.copy())
+    inside = exp.and_(exp.LT(this=a, expression=d), exp.LT(this=c, expression=b))
+    _instead(node, exp.Paren(this=exp.or_(same, inside)))
+
+
+# Functions ---------------------------------------------------------------------------------------
+
+
+def _called(node: Tree) -> None:
+    known = _CALLS.get(node.name.lower())
+    if known is not None and isinstance(node.this, str):
+        known(node)
+
+
+def _row(node: Tree) -> None:
+    _instead(node, exp.Tuple(expressions=node.expressions))
+
+
+def _count_nulls(*, null: bool) -> Callable[[Tree], None]:
+    def count(node: Tree) -> None:
+        counted = []
+        for each in node.expressions:
+            test: Tree = exp.Is(this=exp.Paren(this=each), expression=exp.Null())
+            test = test if null else exp.Not(this=test)
+            branch = exp.If(this=test, true=exp.Literal.number(1))
+            counted.append(exp.Case(ifs=[branch], default=exp.Literal.number(0)))
+        if counted:
+            _instead(node, exp.Paren(this=reduce(operator.add, counted)))
+
+    return count
+
+
+def _path_text(node: Tree) -> None:
+    """ARRAY['a', 'b'] as a path is '{a,b}'."""
+    if len(node.expressions) > 1 and isinstance(node.expressions[1], exp.Array):
+        _as_path(node.expressions[1])
+
+
+def _as_path(array: Tree) -> None:
+    if all(isinstance(each, exp.Literal) for each in array.expressions):
+        steps = ",".join(
+            '"' + each.this.replace("\\", "\\\\").replace('"', '\\"') + '"'
+            for each in array.expressions
+        )
+        _instead(array, exp.Literal.string("{" + steps + "}"))
+
+
+def _path_operator(node: Tree) -> None:
+    if isinstance(node.expression, exp.Array):
+        _as_path(node.expression)
+
+
+def _described(node: Tree) -> None:
+    """obj_description(name [, catalog]) and col_description(table, position)."""
+    name = node.expressions[0] if node.expressions else None
+    if node.name.lower() == "col_description" and len(node.expressions) == 2:
+        position = node.expressions[1]
+        found = _comments("murmur_columns", "table_name", name).where(
+            exp.EQ(this=exp.column("position"), expression=position.copy())
+        )
+    elif node.name.lower() == "obj_description" and len(node.expressions) in (1, 2):
+        found = reduce(
+            lambda left, right: left.union(right, distinct=False),
+            [_comments(f"murmur_{kind}", "name", name) for kind in ("tables", "views", "indexes")],
+        )
+    else:
+        return
+    _instead(node, exp.Subquery(this=found))
+
+
+def _comments(relation: str, column: str, name: Tree) -> Tree:
+    wanted = exp.EQ(this=exp.column(column), expression=name.copy())
+    return exp.Select(
+        expressions=[exp.column("comment")], from_=exp.From(this=exp.to_table(relation))
+    ).where(wanted)
+
+
+def _constant(text: str) -> Callable[[Tree], None]:
+    def constant(node: Tree) -> None:
+        literal = exp.Literal.string(text)
+        if isinstance(node.parent, exp.Select):  # the column keeps its name
+            name = exp.to_identifier(_SAID[type(node)], quoted=True)
+            literal = exp.Alias(this=literal, alias=name)
+        _instead(node, literal)
+
+    return constant
+
+
+def _version(node: Tree) -> None:
+    from murmur import __version__
+
+    _constant(f"Murmur {__version__}, which speaks PostgreSQL 15's SQL")(node)
+
+
+def _json_array(node: Tree) -> None:
+    """json_agg(x ORDER BY y) as json_list(array_agg(to_jsonb(x) ORDER BY y)), FILTER inside."""
+    values = node.expressions if isinstance(node, exp.Anonymous) else [node.this]
+    if len(values) != 1 or isinstance(values[0], exp.Distinct):
+        return
+    value = values[0].copy()
+    item = value.this if isinstance(value, exp.Order) else value
+    as_json = exp.Anonymous(this="to_jsonb", expressions=[item.copy()])
+    if item is value:
+        value = as_json
+    else:
+        value.set("this", as_json)
+    outer: Tree = exp.ArrayAgg(this=value)
+    _instead(node, outer)
+    while isinstance(outer.parent, exp.Filter | exp.Window) and outer.parent.this is outer:
+        outer = outer.parent
+    outer.replace(exp.Anonymous(this="json_list", expressions=[outer.copy()]))
+
+
+def _json_object(node: Tree) -> None:
+    """json_object_agg(key, value)."""
+    pairs = node.expressions
+    if len(pairs) == 2:
+        value = exp.Anonymous(this="to_jsonb", expressions=[pairs[1].copy()])
+        call = exp.Anonymous(this="json_group_object", expressions=[pairs[0].copy(), value])
+        _instead(node, call)
+
+
+# Relations made by functions ---------------------------------------------------------------------
+
+
+def _table(node: Tree) -> None:
+    """FROM function(...) and LATERAL function(...) as a subquery that calls it."""
+    call = node.this
+    if not isinstance(call, exp.Anonymous) or (name := call.name.lower()) not in _RELATIONS:
+        return
+    columns = _RELATIONS[name]
+    alias = node.args.get("alias")
+    names = [each.name for each in columns]
+    if alias is None:
+        alias = exp.TableAlias(this=exp.to_identifier(name, quoted=True))
+    elif len(columns) == 1 and not alias.args.get("columns") and _names_alone(node, alias):
+        names = [alias.this.name]
+    items = [
+        exp.Alias(
+            this=exp.Anonymous(
+                this=each.function, expressions=[argument.copy() for argument in call.expressions]
+            ),
+            alias=exp.to_identifier(said, quoted=True),
+        )
+        for each, said in zip(columns, names, strict=True)
+    ]
+    subquery = exp.Subquery(this=exp.Select(expressions=items))
+    if isinstance(node, exp.Lateral):
+        node.set("this", subquery)
+        node.set("alias", alias)
+    else:
+        _instead(node, exp.Lateral(this=subquery, alias=alias, joins=node.args.get("joins")))
+
+
+def _names_alone(node: Tree, alias: Tree) -> bool:
+    """Whether the statement names the relation's only column by the relation's name."""
+    name = alias.this.name.lower()
+    return any(
+        column.name.lower() == name and column.args.get("table") is None
+        for column in node.root().find_all(exp.Column)
+    )
+
+
+class _Made:
+    """One column of a relation that a function makes, and what computes it."""
+
+    __slots__ = ("function", "name")
+
+    def __init__(self, name: str, function: str) -> None:
+        self.name, self.function = name, function
+
+
+_RELATIONS: Mapping[str, Sequence[_Made]] = {
+    **{
+        f"{prefix}_array_elements{text}": (_Made("value", f"json_array_elements{text}"),)
+        for prefix in ("json", "jsonb")
+        for text in ("", "_text")
+    },
+    **{
+        f"{prefix}_object_keys": (_Made(f"{prefix}_object_keys", "json_object_keys"),)
+        for prefix in ("json", "jsonb")
+    },
+    **{
+        f"{prefix}_each{text}": (
+            _Made("key", "json_object_keys"),
+            _Made("value", f"json_each{text}"),
+        )
+        for prefix in ("json", "jsonb")
+        for text in ("", "_text")
+    },
+    **{
+        name: (_Made(name, name),)
+        for name in (
+            "string_to_table", "regexp_split_to_table", "regexp_matches", "generate_subscripts",
+        )
+    },
+}  # fmt: skip
+
+_CALLS: Mapping[str, Callable[[Tree], None]] = {
+    "row": _row,
+    "num_nulls": _count_nulls(null=True),
+    "num_nonnulls": _count_nulls(null=False),
+    "obj_description": _described,
+    "col_description": _described,
+    **dict.fromkeys(("jsonb_set", "jsonb_insert"), _path_text),
+    "jsonb_agg": _json_array,
+    **dict.fromkeys(("json_object_agg", "jsonb_object_agg"), _json_object),
+}
+_SAID = {
+    exp.CurrentSchema: "current_schema",
+    exp.CurrentDatabase: "current_database",
+    exp.CurrentCatalog: "current_catalog",
+    exp.CurrentUser: "current_user",
+    exp.SessionUser: "session_user",
+    exp.CurrentVersion: "version",
+}
+_FORMS: Mapping[type, Callable[[Tree], None]] = {
+    **dict.fromkeys((*_COMPARED, *_MATCHED), _quantified),
+    exp.Cast: _cast,
+    exp.DPipe: _concatenation,
+    exp.Is: _null_test,
+    exp.Overlaps: _overlaps,
+    exp.Anonymous: _called,
+    exp.Table: _table,
+    exp.Lateral: _table,
+    exp.JSONArrayAgg: _json_array,
+    exp.JSONBExtract: _path_operator,
+    exp.JSONBExtractScalar: _path_operator,
+    exp.JSONBDeleteAtPath: _path_operator,
+    exp.CurrentSchema: _constant(SCHEMA),
+    exp.CurrentDatabase: _constant(CATALOG),
+    exp.CurrentCatalog: _constant(CATALOG),
+    exp.CurrentUser: _constant(CATALOG),
+    exp.SessionUser: _constant(CATALOG),
+    exp.CurrentVersion: _version,
+}
