@@ -58,6 +58,7 @@ from murmur.sql.plan import (
     ResultColumn,
     Rows,
     SetOperation,
+    Shared,
     Sort,
     SortKey,
     SystemScan,
@@ -71,6 +72,7 @@ Ctes: TypeAlias = Mapping[str, "_Cte"]
 MAX_VIEW_DEPTH = 16
 _SELECT = ("with_", "distinct", "expressions", "from_", "joins", "where", "group", "having")
 _ENDS = ("order", "limit", "offset")
+_VOLATILE = (exp.Rand, exp.Uuid, exp.Anonymous)  # it may have another value each time
 _REASONS = {"windows": "window", "laterals": "LATERAL", "qualify": "QUALIFY"}
 
 
@@ -90,11 +92,12 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class _Cte:
-    """A query of WITH, bound anew wherever it is named."""
+    """A query of WITH, bound anew wherever it is named, or once for all `uses` of it."""
 
     tree: Tree
     names: tuple[str, ...]
     ctes: Ctes
+    uses: int = 1
 
 
 class QueryBinder:
@@ -104,6 +107,7 @@ class QueryBinder:
         self.binding = binding
         self.slots = slots or Slots()
         self._depth = depth  # of views within views
+        self._shared: dict[int, Bound] = {}  # queries of WITH that are bound once
         self._text = binding.text
 
     def query(self, node: Tree, ctes: Ctes, boundary: Boundary | None) -> Bound:
@@ -111,12 +115,12 @@ class QueryBinder:
         match node:
             case exp.Subquery():
                 self._only(node, "this", "with_", "order", "limit", "offset", "alias")
-                ctes = self._with(node, ctes)
+                ctes = self._with(node, ctes, boundary)
                 return self._ended(self.query(node.this, ctes, boundary), node, ctes, boundary)
             case exp.Select():
-                return _Select(self, node, self._with(node, ctes), boundary).bind()
+                return _Select(self, node, self._with(node, ctes, boundary), boundary).bind()
             case exp.SetOperation():
-                return self._set_operation(node, self._with(node, ctes), boundary)
+                return self._set_operation(node, self._with(node, ctes, boundary), boundary)
             case exp.Values():
                 self._only(node, "expressions", "alias", "order", "limit", "offset")
                 return self._ended(self._values(node, ctes, boundary), node, ctes, boundary)
@@ -135,7 +139,7 @@ class QueryBinder:
         columns = tuple(ResultColumn(_name_of(c), result_type(c)) for c in source.star_columns())
         return Bound(source.rows, columns)
 
-    def _with(self, node: Tree, ctes: Ctes) -> Ctes:
+    def _with(self, node: Tree, ctes: Ctes, boundary: Boundary | None) -> Ctes:
         clause = node.args.get("with_")
         if clause is None:
             return ctes
@@ -148,12 +152,18 @@ class QueryBinder:
             alias = cte.args["alias"]
             if not isinstance(cte.this, exp.Query):
                 raise NeedsColumnar("WITH")
-            if any(isinstance(n, exp.Rand | exp.Uuid | exp.Anonymous) for n in cte.this.walk()):
-                raise NeedsColumnar("WITH")  # it may have another value each time
             names = tuple(fold(column) for column in alias.args.get("columns") or ())
             name = alias_name(alias, self._text)
             check_reserved(name, alias, self._text)
-            known[name] = _Cte(cte.this, names, dict(known))
+            uses = _uses(node, name) - _uses(cte.this, name)
+            volatile = any(isinstance(n, _VOLATILE) for n in cte.this.walk())
+            if boundary is not None:  # it may read the row around it, and be another for each
+                if volatile and uses > 1:
+                    raise NeedsColumnar("WITH")
+                uses = 1
+            elif cte.args.get("materialized") is False and not volatile:
+                uses = 1
+            known[name] = _Cte(cte.this, names, dict(known), max(uses, 1))
         return known
 
     # Set operations, VALUES ----------------------------------------------------------------------
@@ -274,7 +284,7 @@ class QueryBinder:
     ) -> Source:
         if name in ctes:
             cte = ctes[name]
-            bound = self.query(cte.tree, cte.ctes, boundary)
+            bound = self._cte(name, cte, boundary)
             return Source(bound.rows, _renamed(bound.fields(known_as), cte.names))
         table = self.binding.catalog.table(name)
         if table is not None:
@@ -287,6 +297,16 @@ class QueryBinder:
             raise unbound(f'there is no table "{name}"', node, self._text)
         columns = [(known_as, Column(i, each.name, each.type)) for i, each in enumerate(system)]
         return Source(SystemScan(name, system), columns)
+
+    def _cte(self, name: str, cte: _Cte, boundary: Boundary | None) -> Bound:
+        if cte.uses == 1:
+            return self.query(cte.tree, cte.ctes, boundary)
+        known = self._shared.get(id(cte.tree))
+        if known is None:
+            bound = self.query(cte.tree, cte.ctes, None)
+            rows = Shared(bound.rows, self.slots.take(), name, cte.uses)
+            known = self._shared[id(cte.tree)] = replace(bound, rows=rows)
+        return known
 
     def _view(self, view: Any, known_as: str, node: Tree) -> Source:
         if self._depth == MAX_VIEW_DEPTH:
@@ -512,6 +532,12 @@ def _own(tree: Tree) -> Iterator[Tree]:
             raise NeedsColumnar("window function")
         if not isinstance(node, exp.Query):
             pending += list(node.iter_expressions())
+
+
+def _uses(node: Tree, name: str) -> int:
+    """In how many places a relation is named, and so may be the query of WITH."""
+    tables = node.find_all(exp.Table)
+    return sum(1 for t in tables if isinstance(t.this, exp.Identifier) and fold(t.this) == name)
 
 
 def _position(node: Tree) -> int | None:

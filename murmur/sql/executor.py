@@ -49,6 +49,7 @@ from murmur.sql.plan import (
     Project,
     Rows,
     SetOperation,
+    Shared,
     Sort,
     SortKey,
     SystemScan,
@@ -66,7 +67,9 @@ def compile_query(rows: Rows, watch: Watch | None = None) -> Reader:
     read = compile_rows(rows, watch)
 
     def whole(view: View, context: Context) -> Iterable[Row]:
-        context.view = view
+        # One context serves all rows of parameters of an executemany: nothing is left of the last.
+        context.view, context.answers, context.shared = view, {}, {}
+        context.memory.held_bytes = 0
         return read(view, context)
 
     return whole
@@ -108,6 +111,8 @@ def _compiled(rows: Rows, compiled: Callable[[Rows], Reader]) -> Reader:
             return _sort(compiled(source), keys)
         case Distinct(source):
             return _distinct(compiled(source))
+        case Shared(source, key):
+            return _shared(compiled(source), key)
         case DistinctOn(source, keys):
             return _distinct_on(compiled(source), keys)
         case HashJoin(left=left, right=right):
@@ -209,6 +214,18 @@ def _top(read: Reader, keys: Sequence[SortKey], count: Expr, offset: Expr | None
         return best[start:]
 
     return top
+
+
+def _shared(read: Reader, key: int) -> Reader:
+    """The rows, read by whoever asks first and kept for the others."""
+
+    def shared(view: View, context: Context) -> list[Row]:
+        rows = context.shared.get(key)
+        if rows is None:
+            rows = context.shared[key] = list(context.memory.hold(read(view, context)))
+        return rows
+
+    return shared
 
 
 def _distinct(read: Reader) -> Reader:

@@ -37,6 +37,7 @@ from murmur.sql.plan import (
     Project,
     Rows,
     SetOperation,
+    Shared,
     Sort,
     SortKey,
     Span,
@@ -124,6 +125,8 @@ def _described(rows: Rows) -> tuple[str, str]:
             return "sort by", ", ".join(map(_sort_key, keys))
         case Distinct():
             return "distinct", ""
+        case Shared(_, _, name, uses):
+            return "shared", f"{name}, read once for {uses} uses"
         case DistinctOn(_, keys):
             return "distinct on", _list(keys)
         case Limit(_, count, offset):

@@ -71,7 +71,8 @@ class Context:
         self._random_bytes = random_bytes
         self.outer: Mapping[int, Value] = {}  # by slot: the row around a subquery
         self.view: Any = None  # what subqueries of expressions read
-        self.answers: dict[Any, Any] = {}  # of subqueries, as long as the statement runs
+        self.answers: dict[Any, Any] = {}  # of subqueries, as long as the query runs
+        self.shared: dict[int, list[tuple[Any, ...]]] = {}  # rows of what is named more than once
 
     def inside(self, outer: Mapping[int, Value]) -> Self:
         """The context of a subquery, for one row around it."""

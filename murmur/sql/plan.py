@@ -234,6 +234,19 @@ class DistinctOn:
 
 
 @dataclass(frozen=True, slots=True)
+class Shared:
+    """Rows that are needed in `uses` places, read once for all of them: a query of WITH.
+
+    The places have the same `key`; each has a plan for the rows, of which one is run.
+    """
+
+    source: Rows
+    key: int
+    name: str
+    uses: int
+
+
+@dataclass(frozen=True, slots=True)
 class Values:
     """The rows of VALUES."""
 
@@ -313,6 +326,7 @@ Rows: TypeAlias = (
     | Project
     | Distinct
     | DistinctOn
+    | Shared
     | Limit
     | Aggregate
     | SetOperation

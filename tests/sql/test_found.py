@@ -158,10 +158,22 @@ def test_what_is_found_is_converted_as_any_value_is() -> None:
 def test_rows_are_found_by_key_and_own_writes_are_seen() -> None:
     session = filled(random.Random(1), columnar=False)
     text = "UPDATE t SET b = 1 WHERE id IN (SELECT a FROM u WHERE id = 3)"
-    assert "    key lookup u (id = 3)" in plan_of(session, text)[-1]
+    assert plan_of(session, text)[-1].strip() == "key lookup u (id = 3)"
     session.begin()
     session.execute("INSERT INTO u VALUES (50, 2, 2, 'new')")
     outcome = session.execute("DELETE FROM t WHERE id IN (SELECT a FROM u WHERE s = 'new')")
     assert outcome.rowcount == 1
     session.rollback()
     assert fetch(session, "SELECT count(*) FROM t") == [(14,)]
+
+
+def test_each_row_of_parameters_asks_its_own_subqueries() -> None:
+    session = filled(random.Random(1), columnar=False)
+    session.execute("UPDATE t SET b = 0")
+    text = (
+        "WITH c AS (SELECT a FROM u WHERE id = ?) "
+        "UPDATE t SET b = (SELECT max(id) FROM u WHERE id <= ?) + (SELECT count(*) FROM c) "
+        "FROM c x WHERE t.id = ?"
+    )
+    session.execute_many(text, [(1, 3, 0), (2, 5, 1), (99, 7, 2)])
+    assert fetch(session, "SELECT b FROM t WHERE id < 3 ORDER BY id") == [(4,), (6,), (0,)]

@@ -16,6 +16,7 @@ from murmur.sql.plan import Rows
 from murmur.sql.rules import optimise
 from murmur.sql.rules.choose import choose
 from murmur.sql.rules.estimate import Estimates
+from murmur.sql.rules.flatten import flatten
 from murmur.sql.rules.prune import prune
 from murmur.sql.rules.push_down import push_down
 from murmur.sql.rules.reorder import reorder
@@ -233,6 +234,34 @@ def test_reorder_leaves_outer_joins_alone(session: Session) -> None:
     assert reorder(rows, ESTIMATES) == rows
 
 
+def test_flatten_sees_through_what_only_chooses_columns(session: Session) -> None:
+    check(
+        session,
+        [push_down, flatten],
+        "SELECT c.name, s.k FROM (SELECT likes AS k, author FROM n WHERE id < 3) s "
+        "LEFT JOIN (SELECT name, id FROM a) c ON c.id = s.author",
+        """
+        project name, k
+          left join id = author
+            project likes, author
+              filter id < 3
+                table n
+            project name, id
+              table a
+        """,
+        """
+        project name, likes
+          left join id = author
+            filter id < 3
+              table n
+            table a
+        """,
+    )
+    text = "SELECT 1 FROM (SELECT likes + 1 AS k FROM n) s JOIN a ON k = id"
+    rows = push_down(bound(session, text))
+    assert flatten(rows) == rows
+
+
 def final(session: Session, text: str) -> list[str]:
     return shown(optimise(bound(session, text), ESTIMATES))
 
@@ -267,6 +296,38 @@ def final(session: Session, text: str) -> list[str]:
                 "  group by likes: count(*)",
                 "    covering index range n_author on n (author = 3)",
             ],
+        ),
+        (  # a few values find the rows that have them, each value once
+            "SELECT body FROM n WHERE author IN (SELECT x FROM one) AND likes > 1",
+            [
+                "project body",
+                "  lookup join by index range n_author on n (author = x, likes > 1)",
+                "    distinct",
+                "      project x",
+                "        full scan one",
+            ],
+        ),
+        (  # all of n: its rows are tested against a hash table
+            "SELECT body FROM n WHERE author IN (SELECT id FROM a WHERE born > 1)",
+            ["project body", "  semi hash join author = id", "    full scan n"],
+        ),
+        (  # named twice, run once
+            "WITH c AS (SELECT author, count(*) AS k FROM n GROUP BY author) "
+            "SELECT x.k FROM c x JOIN c y ON x.author = y.k",
+            ["project k", "  hash join author = k", "    shared c, read once for 2 uses"],
+        ),
+        (
+            "WITH c AS NOT MATERIALIZED (SELECT * FROM n) "
+            "SELECT x.body FROM c x JOIN c y ON x.id = y.author WHERE y.id = 5",
+            [
+                "project body",
+                "  lookup join by key lookup n (id = author)",
+                "    key lookup n (id = 5)",
+            ],
+        ),
+        (  # the table of the name inside of it is no use of it
+            "WITH one AS (SELECT x FROM one WHERE x > 1) SELECT x FROM one WHERE x < 9",
+            ["project x", "  key range one (x > 1, x < 9)"],
         ),
         (  # the order of the left side is that of the join
             "SELECT n.id, name FROM n LEFT JOIN a ON a.id = n.author ORDER BY n.id DESC LIMIT 3",

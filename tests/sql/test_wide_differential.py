@@ -242,7 +242,11 @@ class Queries:
         where = self.rng.choice(("", " WHERE s.n > 2", f" WHERE {self.condition(outer)}"))
         items = f"{self.column(outer)}, s.k, s.n"
         if self.rng.random() < 0.5:
+            again = ("(SELECT count(*) FROM s)", "(SELECT max(t.n) FROM s t WHERE t.k < s.k)")
+            items += self.rng.choice(("", *(f", {each}" for each in again)))
             return f"WITH s AS ({query}) SELECT {items} FROM {words} s ON {on}{where}"
+        if self.rng.random() < 0.3:
+            query = f"SELECT {key} AS k, {self.number(inner)} AS n FROM {self.listed(inner)}"
         return f"SELECT {items} FROM {words} ({query}) s ON {on}{where}"
 
     def combined(self) -> str:

@@ -2,6 +2,7 @@
 
     unnest       EXISTS (SELECT ... WHERE n.author = a.id)   becomes a semi join
     push_down    conditions go as far down as they mean the same
+    flatten      what only chooses columns of a table is seen through
     reorder      inner joins are joined smallest first, whatever order they were written in
     choose       access paths and join methods, by statistics; sorts that a key gives go
     prune        only columns that are needed are read and carried; covering indexes
@@ -18,6 +19,7 @@ from murmur.sql.expressions import Expr, Subquery, transform
 from murmur.sql.plan import Rows
 from murmur.sql.rules.choose import choose
 from murmur.sql.rules.estimate import Estimates
+from murmur.sql.rules.flatten import flatten
 from murmur.sql.rules.prune import prune
 from murmur.sql.rules.push_down import push_down
 from murmur.sql.rules.reorder import reorder
@@ -29,7 +31,7 @@ __all__ = ["Estimates", "optimise"]
 
 def optimise(rows: Rows, estimates: Estimates) -> Rows:
     """The plan to run, subqueries of expressions included."""
-    rows = push_down(unnest(rows))
+    rows = flatten(push_down(unnest(rows)))
     rows = reorder(rows, estimates)
     rows = _inside(rows, estimates)
     return prune(choose(rows, estimates))

@@ -4,6 +4,9 @@
       ->  lookup join with index n_author, if few rows come from the left
       ->  hash join, the smaller side in the table, otherwise
 
+    a.id IN (SELECT author FROM n WHERE likes > 9)      (a semi join)
+      ->  for each different author of these, if they are few, the row of a with that key
+
 Times are in microseconds, by the constants of cost.py; they need only rank the methods.
 A join streams its left rows in their order, so an order that is asked of them can come from below.
 """
@@ -15,6 +18,7 @@ from dataclasses import replace
 
 from murmur.sql.expressions import Column, Compare, Expr, columns_of
 from murmur.sql.plan import (
+    Distinct,
     Filter,
     HashJoin,
     Join,
@@ -91,14 +95,18 @@ def _join(join: Join, estimates: Estimates, *, limited: bool, left: Rows | None 
     at, on = width(join.left), conjuncts(join.condition)
     ours, theirs = estimates.rows(join.left), estimates.rows(join.right)
     fixed = left is not None
-    lookup = None if join.kind == "full" else _lookup(join, on, at, estimates, ours)
+    lookup = None if join.kind == "full" else _lookup(join, on, at, estimates)
     pairs, rest = _pairs(on, at)
+    driven = None if fixed or rest else _driven(join, pairs, at, estimates)
     hashing = scan_cost(join.right, estimates) + theirs * HASH_US + ours * ROW_US * 3
     if not pairs:
         hashing += ours * theirs * PAIR_US
     if limited and fixed:
         ours = min(ours, 100.0)
-    if lookup is not None and (lookup[1] * ours < hashing):
+    looking = float("inf") if lookup is None else lookup[1] * ours
+    if driven is not None and driven[1] < min(hashing, looking) + scan_cost(join.left, estimates):
+        return driven[0]
+    if lookup is not None and looking < hashing:
         left = left or _chosen(join.left, estimates, limited=False)
         return replace(lookup[0], left=left)
     if join.kind == "inner" and not fixed and ours < theirs:
@@ -110,6 +118,38 @@ def _join(join: Join, estimates: Estimates, *, limited: bool, left: Rows | None 
     return HashJoin(
         join.kind, left, right, left_keys, right_keys, conjunction(rest), at, width(join.right)
     )
+
+
+def _driven(
+    join: Join, pairs: Sequence[tuple[Expr, Expr]], at: int, estimates: Estimates
+) -> tuple[Rows, float] | None:
+    """A semi join that begins on the right: its different values, and the left rows of each.
+
+    A left row has one value, so that it is found once. Gives the rows, and what they cost.
+    """
+    if join.kind != "semi" or not pairs:
+        return None
+    if not all(isinstance(ours, Column) for ours, _ in pairs):
+        return None
+    wanted = tuple(mapped(theirs, lambda index: index - at) for _, theirs in pairs)
+    values = Distinct(Project(join.right, wanted))
+    count = len(pairs)
+    equal = [
+        Compare("=", Column(i, _name_of(value), value.type), mapped(ours, lambda at: at + count))
+        for i, (value, (ours, _)) in enumerate(zip(wanted, pairs, strict=True))
+    ]
+    turned = Join("inner", values, join.left, conjunction(equal))
+    found = _lookup(turned, equal, count, estimates)
+    if found is None:
+        return None
+    lookup, each = found
+    rows = replace(lookup, left=_chosen(values, estimates, limited=False))
+    total = scan_cost(join.right, estimates) + estimates.rows(values) * (HASH_US + each)
+    return Project(rows, tuple(Column(count + i, "", None) for i in range(at))), total
+
+
+def _name_of(expr: Expr) -> str:
+    return expr.name if isinstance(expr, Column) else ""
 
 
 def scan_cost(rows: Rows, estimates: Estimates) -> float:
@@ -188,7 +228,7 @@ def _above(expr: Expr, at: int) -> bool:
 
 
 def _lookup(
-    join: Join, on: Sequence[Expr], at: int, estimates: Estimates, ours: float
+    join: Join, on: Sequence[Expr], at: int, estimates: Estimates
 ) -> tuple[LookupJoin, float] | None:
     """A lookup join, and what it costs for each left row; None if no key serves."""
     match join.right:

@@ -36,6 +36,7 @@ from murmur.sql.plan import (
     Project,
     Rows,
     SetOperation,
+    Shared,
     Sort,
     Span,
     SystemScan,
@@ -131,6 +132,8 @@ def row_cost(rows: Rows, estimates: Estimates) -> float:
         case SetOperation(left=left, right=right):
             both = size(left, estimates) + size(right, estimates)
             return row_cost(left, estimates) + row_cost(right, estimates) + both * HASH_US
+        case Shared(source, uses=uses):
+            return row_cost(source, estimates) / uses + size(source, estimates) * ROW_US
         case Filter() | Project() | Sort() | Distinct() | DistinctOn() | Limit() | Aggregate():
             return row_cost(rows.source, estimates) + _own(rows, estimates)
     assert isinstance(rows, Access)
@@ -184,7 +187,7 @@ def size(rows: Rows, estimates: Estimates) -> float:
             return _alternatives(span)
         case Filter(source, predicate):
             return size(source, estimates) * estimates.selectivity(source, conjuncts(predicate))
-        case Project(source) | Sort(source):
+        case Project(source) | Sort(source) | Shared(source):
             return size(source, estimates)
         case Distinct(source) | DistinctOn(source):
             return max(1.0, size(source, estimates) / 2)

@@ -41,6 +41,7 @@ from murmur.sql.plan import (
     Project,
     Rows,
     SetOperation,
+    Shared,
     Sort,
     SystemScan,
     TableScan,
@@ -77,7 +78,7 @@ class Estimates:
                 return self.table_rows(table)
             case Filter(source, predicate):
                 return self.rows(source) * self.selectivity(source, conjuncts(predicate))
-            case Project(source) | Sort(source):
+            case Project(source) | Sort(source) | Shared(source):
                 return self.rows(source)
             case Limit(source, count, _):
                 limit = LIMIT_ROWS

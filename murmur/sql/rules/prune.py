@@ -32,6 +32,7 @@ from murmur.sql.plan import (
     Project,
     Rows,
     SetOperation,
+    Shared,
     Sort,
     TrigramScan,
 )
@@ -83,7 +84,7 @@ def _pruned(rows: Rows, needed: frozenset[int]) -> tuple[Rows, Places]:
             return moved, _same(width(rows))
         case HashJoin() | LookupJoin():
             return _join(rows, needed)
-        case Distinct() | SetOperation():
+        case Distinct() | SetOperation() | Shared():
             return rebuilt(rows, prune), _same(width(rows))
     if isinstance(rows, Access):
         return _access(rows, needed)

@@ -36,6 +36,7 @@ from murmur.sql.plan import (
     Project,
     Rows,
     SetOperation,
+    Shared,
     Sort,
     SortKey,
     Span,
@@ -143,6 +144,8 @@ def width(rows: Rows) -> int:
             return len(groups) + len(aggregations)
         case Filter(source) | Sort(source) | Limit(source) | Distinct(source) | DistinctOn(source):
             return width(source)
+        case Shared(source):
+            return width(source)
         case SetOperation(left=left):
             return width(left)
         case Join(kind, left, right) | HashJoin(kind, left, right) | LookupJoin(kind, left, right):
@@ -165,6 +168,8 @@ def origin(rows: Rows, index: int) -> tuple[Table, int] | None:
             group = groups[index] if index < len(groups) else None
             return origin(source, group.index) if isinstance(group, Column) else None
         case Filter(source) | Sort(source) | Limit(source) | Distinct(source) | DistinctOn(source):
+            return origin(source, index)
+        case Shared(source):
             return origin(source, index)
         case Join(_, left, right) | HashJoin(_, left, right) | LookupJoin(_, left, right):
             at = width(left)
