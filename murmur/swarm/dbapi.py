@@ -57,7 +57,7 @@ Parameters = Sequence[Any] | Mapping[str, Any]
 FETCHED_ROWS = 1024  # of a script's query, at a time
 
 _OPTIONS = frozenset(
-    {"group", "durability", "listen", "transport", "election", "voters", "name", "backend"}
+    {"group", "durability", "listen", "transport", "relay", "election", "voters", "name", "backend"}
 )
 
 

@@ -37,6 +37,7 @@ class NetworkOptions:
     transport: str = "adaptive"
     election: str = "majority"
     voters: tuple[str, ...] = ()
+    relay: bool = False
 
     def check(self) -> None:
         """Raise InvalidInput for what cannot be."""
@@ -166,6 +167,7 @@ class Networked:
                     storage=self._storage,
                     listen=self._network.listen or DEFAULT_LISTEN,
                     transport=self._network.transport,
+                    relay=self._network.relay,
                     election=self._network.election,
                     voters=self._network.voters,
                     on_leader_change=self._leader_changed,

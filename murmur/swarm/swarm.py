@@ -64,6 +64,7 @@ def open(  # noqa: A001 - murmur.open, as gzip.open and shelve.open
     transport: str = "adaptive",
     election: str = "majority",
     voters: Iterable[str] = (),
+    relay: bool = False,
     name: str | None = None,
     backend: str | None = None,
 ) -> Swarm:
@@ -75,7 +76,10 @@ def open(  # noqa: A001 - murmur.open, as gzip.open and shelve.open
     `listen` is where peers can reach this replica, as "0.0.0.0:4040"; with it the network starts at
     once, otherwise with the first `ticket` or `connect_peer`, on the loopback interface.
     `transport` pins how peers are reached: "local" (a socket between replicas of one user on one
-    host), "quic" or "tcp"; "adaptive" has all three and dials the first of them that answers.
+    host), "quic" or "tcp"; "adaptive" has all three, dials them in this order, moves to a better
+    one when there is one, and calls through a relay where none of them reaches the peer.
+    `relay`: carry what members of the group send each other that cannot reach each other. It stays
+    encrypted between them.
     `voters` are the node ids of those who elect a leader, the same on every replica of the group;
     a majority of them must be in reach of each other. Without them nobody leads, unless `election`
     is "bully": then the highest node id of those in reach does, in each part of a split network.
@@ -88,7 +92,7 @@ def open(  # noqa: A001 - murmur.open, as gzip.open and shelve.open
     damaged, InvalidInput for a wrong argument or another backend than the directory has.
     """
     path = check_path(path)
-    network = NetworkOptions(listen, transport, election, _node_ids(voters))
+    network = NetworkOptions(listen, transport, election, _node_ids(voters), relay)
     network.check()  # before there is a directory
     return Swarm(
         DiskStorage(path),

@@ -819,4 +819,5 @@ def _remote(conversation: Conversation, features: int) -> Remote:
         conversation.link.address,
         session.rtt_ms,
         session.links,
+        hello.features,
     )

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from random import Random
+from typing import TYPE_CHECKING
 
 from murmur.errors import InvalidInput, PeerError, Timeout, Unreachable
 from murmur.kvcore import Storage
@@ -36,8 +37,12 @@ from murmur.sync.roster import Roster
 from murmur.sync.service import Service
 from murmur.sync.status import PeerInfo, PeerStatus, PendingPeer
 from murmur.sync.ticket import Ticket, check_group, node_text, parse_node
-from murmur.sync.transport import LOCAL, TCP, Transport, check_transport
+from murmur.sync.transport import LOCAL, RELAY, TCP, Transport, check_transport
 from murmur.sync.verify import Verdict, Verifier
+
+if TYPE_CHECKING:
+    from murmur.sync.circuits import RelayTransport
+    from murmur.sync.relay import Relay
 
 CONNECT_TIMEOUT_S = 15.0
 INCARNATION_BYTES = 8
@@ -50,7 +55,7 @@ log = logging.getLogger("murmur.sync")
 class Notice:
     """Something that happened to a peer.
 
-    connected, disconnected, found, pending, refused, skew, error, diverged, leader, stopped
+    connected, moved, disconnected, found, pending, refused, skew, error, diverged, leader, stopped
     """
 
     kind: str
@@ -71,6 +76,7 @@ class Node:
         listen: str = "127.0.0.1:0",
         transport: str = "adaptive",
         local_directory: str | None = None,
+        relay: bool = False,
         election: str = "majority",
         voters: Sequence[str] = (),
         on_event: Callable[[Notice], None] | None = None,
@@ -86,6 +92,7 @@ class Node:
         `transport` pins "local", "quic" or "tcp"; "adaptive" has all, and dials the first of them
         that answers.
         `local_directory` is where the nodes of this host meet.
+        `relay`: carry what members send each other that cannot reach each other.
         `election` is "majority" of the `voters` (node ids), or "bully"; `on_leader_change` is told
         the leader's node id or None, in a thread of its own.
         `services` are run by the node's thread.
@@ -97,6 +104,8 @@ class Node:
         self._listen = listen
         self._kind = check_transport(transport)
         self._local_directory = local_directory
+        self._relays = relay
+        self._circuits: RelayTransport | None = None
         self._election: Election | None = None
         self._election_kind = election
         self._voters = check_election(election, voters)
@@ -139,6 +148,7 @@ class Node:
             if port:
                 self._roster.bind(port)
             self._addresses = tuple(transport.addresses)
+            relay = self._make_relay()
             return transport, Mesh(
                 self._replica,
                 self._identity,
@@ -156,6 +166,7 @@ class Node:
                     self._election,
                     self._scouts,
                     Introductions(lambda: self._loop.mesh),
+                    *([relay] if relay is not None else []),
                     *self._services,
                 ),
                 on_notice=self._notice,
@@ -460,8 +471,19 @@ class Node:
             for lane in lanes.values():
                 lane.close(self._monotonic())
             raise
+        if self._kind == "adaptive":
+            from murmur.sync.circuits import RelayTransport
+
+            lanes[RELAY] = self._circuits = RelayTransport(self._identity)
         # The order of the lanes is the order of dialing.
         return Lanes(lanes), port
+
+    def _make_relay(self) -> Relay | None:
+        if self._circuits is None and not self._relays:
+            return None
+        from murmur.sync.relay import Relay
+
+        return Relay(self._circuits, serves=self._relays)
 
     @contextmanager
     def _dispensable(self, what: str) -> Iterator[None]:

@@ -48,6 +48,7 @@ class Remote:
     address: str
     rtt_ms: int | None
     links: frozenset[bytes]  # the replicas with whom it says that it converses
+    offers: int = 0  # what the peer says that it has, whether this side has it or not
 
 
 class Fabric(Protocol):

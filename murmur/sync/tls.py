@@ -30,8 +30,8 @@ class TlsTransport(StreamTransport):
         host, port = split_address(listen)
         listener = _listen(host, port, last_port)
         try:
-            self._server = _context(identity, ssl.PROTOCOL_TLS_SERVER)
-            self._client = _context(identity, ssl.PROTOCOL_TLS_CLIENT)
+            self._server = context(identity, ssl.PROTOCOL_TLS_SERVER)
+            self._client = context(identity, ssl.PROTOCOL_TLS_CLIENT)
             super().__init__(listener)
         except BaseException:
             listener.close()
@@ -76,8 +76,8 @@ class TlsTransport(StreamTransport):
     def _handshake(self, link: StreamLink) -> None:
         if not isinstance(link.socket, ssl.SSLSocket):
             # Once it is connected; the descriptor stays the same.
-            context = self._client if link.dialed else self._server
-            link.socket = context.wrap_socket(
+            own = self._client if link.dialed else self._server
+            link.socket = own.wrap_socket(
                 link.socket, server_side=not link.dialed, do_handshake_on_connect=False
             )
         wrapped = link.socket
@@ -85,10 +85,11 @@ class TlsTransport(StreamTransport):
         if wrapped.selected_alpn_protocol() != ALPN:
             raise ConnectionError("the other side speaks another protocol")
         if link.dialed:
-            link.peer_id = _key_of(wrapped.getpeercert(binary_form=True))
+            link.peer_id = key_of(wrapped.getpeercert(binary_form=True))
 
 
-def _key_of(certificate: bytes | None) -> bytes | None:
+def key_of(certificate: bytes | None) -> bytes | None:
+    """The node id that a certificate shows; None if it shows none."""
     from cryptography import x509
 
     if certificate is None:
@@ -99,16 +100,17 @@ def _key_of(certificate: bytes | None) -> bytes | None:
         return None  # no certificate that can be read: nobody's key
 
 
-def _context(identity: Identity, protocol: int) -> ssl.SSLContext:
-    context = ssl.SSLContext(protocol)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE  # peer_id is compared instead
-    context.set_alpn_protocols([ALPN])
+def context(identity: Identity, protocol: int) -> ssl.SSLContext:
+    """TLS 1.3 with this node's key, for one side (ssl.PROTOCOL_TLS_SERVER or _CLIENT)."""
+    result = ssl.SSLContext(protocol)
+    result.minimum_version = ssl.TLSVersion.TLSv1_3
+    result.check_hostname = False
+    result.verify_mode = ssl.CERT_NONE  # peer_id is compared instead
+    result.set_alpn_protocols([ALPN])
     if protocol == ssl.PROTOCOL_TLS_SERVER:
-        context.num_tickets = 0
-        _load(context, identity)
-    return context
+        result.num_tickets = 0
+        _load(result, identity)
+    return result
 
 
 def _load(context: ssl.SSLContext, identity: Identity) -> None:
