@@ -33,6 +33,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -40,6 +41,7 @@ from murmur import errors
 from murmur.errors import Closed, InvalidInput, ProgrammingError
 from murmur.swarm import bulk
 from murmur.swarm.bulk import Allowed
+from murmur.swarm.network import NetworkOptions
 from murmur.swarm.result import Description, Result, Row, describe, result_of
 
 if TYPE_CHECKING:
@@ -57,7 +59,7 @@ Parameters = Sequence[Any] | Mapping[str, Any]
 FETCHED_ROWS = 1024  # of a script's query, at a time
 
 _OPTIONS = frozenset(
-    {"group", "durability", "listen", "transport", "relay", "election", "voters", "name", "backend"}
+    {"group", "durability", "name", "backend", *(each.name for each in fields(NetworkOptions))}
 )
 
 

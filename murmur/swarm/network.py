@@ -38,15 +38,20 @@ class NetworkOptions:
     election: str = "majority"
     voters: tuple[str, ...] = ()
     relay: bool = False
+    bandwidth: int | None = None
+    peer_bandwidth: int | None = None
 
     def check(self) -> None:
         """Raise InvalidInput for what cannot be."""
         if self != NetworkOptions(self.listen):
+            from murmur.sync.bandwidth import check_rate
             from murmur.sync.node import check_election
             from murmur.sync.transport import check_transport
 
             check_transport(self.transport)
             check_election(self.election, self.voters)
+            check_rate(self.bandwidth, "bandwidth")
+            check_rate(self.peer_bandwidth, "peer_bandwidth")
 
 
 class Networked:
@@ -170,6 +175,8 @@ class Networked:
                     relay=self._network.relay,
                     election=self._network.election,
                     voters=self._network.voters,
+                    bandwidth=self._network.bandwidth,
+                    peer_bandwidth=self._network.peer_bandwidth,
                     on_leader_change=self._leader_changed,
                     random_bytes=self._random_bytes,
                 )

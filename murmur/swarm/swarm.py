@@ -20,6 +20,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from murmur.catalog import CatalogDerivation, SqlType
@@ -65,6 +66,8 @@ def open(  # noqa: A001 - murmur.open, as gzip.open and shelve.open
     election: str = "majority",
     voters: Iterable[str] = (),
     relay: bool = False,
+    bandwidth: int | None = None,
+    peer_bandwidth: int | None = None,
     name: str | None = None,
     backend: str | None = None,
 ) -> Swarm:
@@ -83,6 +86,8 @@ def open(  # noqa: A001 - murmur.open, as gzip.open and shelve.open
     `voters` are the node ids of those who elect a leader, the same on every replica of the group;
     a majority of them must be in reach of each other. Without them nobody leads, unless `election`
     is "bully": then the highest node id of those in reach does, in each part of a split network.
+    `bandwidth` limits what is sent to all peers together and `peer_bandwidth` what is sent to each,
+    in bytes a second; peers on this host do not count.
     `name` is for people; without it the swarm is called like its directory.
     `backend` keeps the tree that is derived from the log: "lsm", sorted files, or "sqlite", one
     SQLite file that the sqlite3 shell can read. Without it: what the directory has, "lsm" for a new
@@ -92,7 +97,15 @@ def open(  # noqa: A001 - murmur.open, as gzip.open and shelve.open
     damaged, InvalidInput for a wrong argument or another backend than the directory has.
     """
     path = check_path(path)
-    network = NetworkOptions(listen, transport, election, _node_ids(voters), relay)
+    network = NetworkOptions(
+        listen=listen,
+        transport=transport,
+        election=election,
+        voters=_node_ids(voters),
+        relay=relay,
+        bandwidth=bandwidth,
+        peer_bandwidth=peer_bandwidth,
+    )
     network.check()  # before there is a directory
     return Swarm(
         DiskStorage(path),
@@ -436,12 +449,9 @@ class Swarm(Documents, Networked):
         return {
             "group": self.group,
             "durability": self.replica.durability,
-            "listen": self._network.listen,
-            "transport": self._network.transport,
-            "election": self._network.election,
-            "voters": self._network.voters,
             "name": self.name,
             "backend": self.replica.backend,
+            **asdict(self._network),
         }
 
     # Its end -----------------------------------------------------------

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from murmur.catalog import Catalog, SqlType, conflicts
-from murmur.catalog.types import BIGINT, BLOB, BOOLEAN, TEXT, TIMESTAMPTZ
+from murmur.catalog.types import BIGINT, BLOB, BOOLEAN, DOUBLE, TEXT, TIMESTAMPTZ
 from murmur.errors import Closed
 from murmur.kvcore import stamp_ms
 from murmur.olap.feed import position_of, read_log
@@ -35,12 +35,16 @@ _COLUMNS: Mapping[str, tuple[tuple[str, SqlType], ...]] = {
         ("state", TEXT),
         ("dialed", BOOLEAN),
         ("rtt_ms", BIGINT),
+        ("loss", DOUBLE),
         ("skew_ms", BIGINT),
         ("backlog", BIGINT),
+        ("lag_ms", BIGINT),
         ("records_in", BIGINT),
         ("records_out", BIGINT),
         ("bytes_in", BIGINT),
         ("bytes_out", BIGINT),
+        ("rate_in", BIGINT),
+        ("rate_out", BIGINT),
         ("attempts", BIGINT),
         ("last_error", TEXT),
     ),

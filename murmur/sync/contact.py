@@ -7,11 +7,13 @@ wait            somebody blocks until peers hold a vector
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from murmur.sync.backoff import Backoff
+from murmur.sync.bandwidth import Meter, TokenBucket, room_of
 from murmur.sync.exchange import Exchange
+from murmur.sync.lag import Marks
 from murmur.sync.messages import Vector
 from murmur.sync.peer import PeerSession
 from murmur.sync.quarantine import Quarantine
@@ -37,18 +39,29 @@ class Conversation:
     moved_ms: int | None = None  # since when another link has its place, and it only drains
     bytes_in: int = 0
     bytes_out: int = 0
+    buckets: Sequence[TokenBucket] = ()  # that limit what is sent
+    meter: Meter = field(init=False)
 
-    def flush(self) -> None:
-        """Hand the link what the session has to say, as far as it has room."""
-        output = self.session.take_output(self.link.room)
+    def __post_init__(self) -> None:
+        self.meter = Meter(self.started_ms)
+
+    def flush(self, now_ms: int | None = None) -> None:
+        """Hand the link what the session has to say, as far as it has room; without time, all."""
+        room = self.link.room
+        if self.buckets and now_ms is not None:
+            room = min(room, room_of(self.buckets, now_ms) or 0)
+        output = self.session.take_output(room)
         if output:
             self.bytes_out += len(output)
+            for bucket in self.buckets:
+                bucket.take(len(output))
             self.link.write(output)
 
-    @property
-    def waits(self) -> bool:
-        """Whether flush() would hand on something."""
-        return self.up and self.link.room > 0 and self.session.waits
+    def due_ms(self, now_ms: int) -> int | None:
+        """When flush() has something to hand on; None while only the link is waited for."""
+        if not (self.up and self.link.room > 0 and self.session.waits):
+            return None
+        return now_ms + max((bucket.wait_ms(now_ms) for bucket in self.buckets), default=0)
 
 
 @dataclass(slots=True, eq=False)
@@ -68,6 +81,7 @@ class Contact:
     durable: dict[bytes, int] = field(default_factory=dict)  # what it acknowledged
     last_error: str = ""
     quarantine: Quarantine = field(default_factory=Quarantine)
+    buckets: Sequence[TokenBucket] = ()  # of all conversations with it, and of the node's
     lost: tuple[int, str] | None = None  # when and why the link died that is being replaced
     scout_ms: int | None = None  # when to look for a better way
     tried: dict[str, tuple[int, int]] = field(default_factory=dict)  # way: again when, after what
@@ -99,8 +113,8 @@ class Contact:
         assert self.open is not None
         return PeerInfo(self.name, (self.member.replica or b"").hex(), self.open.link.address)
 
-    def status(self, durable: Vector) -> PeerStatus:
-        """All that is known of it, compared with what is durable here."""
+    def status(self, durable: Vector, marks: Marks, now_ms: int) -> PeerStatus:
+        """All that is known of it, compared with what is durable here, and was."""
         conversation = self.open
         exchange = conversation.exchange if conversation else None
         if conversation is not None:
@@ -110,6 +124,8 @@ class Contact:
             if self.quarantine.until_ms is not None:
                 state = "quarantined"
             address = self.member.addresses[0] if self.member.addresses else ""
+        counters = (conversation.bytes_in, conversation.bytes_out) if conversation else (0, 0)
+        rates = conversation.meter.rates(now_ms, *counters) if conversation else (0, 0)
         return PeerStatus(
             node_id=self.name,
             replica_id=(self.member.replica or b"").hex(),
@@ -118,12 +134,16 @@ class Contact:
             state=state,
             dialed=conversation.link.dialed if conversation else None,
             rtt_ms=conversation.session.rtt_ms if conversation else None,
+            loss=conversation.link.loss if conversation else None,
             skew_ms=conversation.skew_ms if conversation else None,
             backlog=sum(max(0, seq - self.durable.get(r, 0)) for r, seq in durable.items()),
+            lag_ms=marks.lag_ms(self.holds, now_ms),
             records_in=exchange.applied_records if exchange else 0,
             records_out=exchange.sent_records if exchange else 0,
-            bytes_in=conversation.bytes_in if conversation else 0,
-            bytes_out=conversation.bytes_out if conversation else 0,
+            bytes_in=counters[0],
+            bytes_out=counters[1],
+            rate_in=rates[0],
+            rate_out=rates[1],
             attempts=self.backoff.attempts,
             last_error=self.last_error or None,
         )

@@ -40,6 +40,7 @@ from murmur.errors import (
 from murmur.sync import messages as m
 from murmur.sync import peer as p
 from murmur.sync.backoff import Backoff
+from murmur.sync.bandwidth import TokenBucket
 from murmur.sync.batches import Batches
 from murmur.sync.contact import Answer, Contact, Conversation, Wait
 from murmur.sync.dialer import DIAL_MS, Dialer
@@ -49,6 +50,7 @@ from murmur.sync.discovery.sighting import Sighting
 from murmur.sync.exchange import Exchange, Outcome, Patience
 from murmur.sync.greeting import fork_between, hello_of, tips_of
 from murmur.sync.identity import Identity
+from murmur.sync.lag import Marks
 from murmur.sync.outbox import Outbox
 from murmur.sync.peer import Event, PeerSession, Role, State, Timing
 from murmur.sync.roster import Member, Roster
@@ -101,10 +103,13 @@ class Mesh:
         patience: Patience | None = None,
         services: Sequence[Service] = (),
         accept: str = "ask",
+        bandwidth: int | None = None,
+        peer_bandwidth: int | None = None,
         on_notice: Callable[[str, str, str], None] = lambda kind, peer, text: None,
     ) -> None:
-        """`accept` says what becomes of strangers (door.py); `on_notice` is told (kind, node id,
-        text) of what people may want to know."""
+        """`accept` says what becomes of strangers (door.py). `bandwidth` is what may be sent in
+        all, `peer_bandwidth` to each peer, in bytes a second; what stays on this host does not
+        count. `on_notice` is told (kind, node id, text) of what people may want to know."""
         self.failure: BaseException | None = None  # of the replica: nothing goes on after it
         self.contacts: dict[bytes, Contact] = {}
         self.outbox = outbox
@@ -128,6 +133,9 @@ class Mesh:
         self._to_apply: deque[Conversation] = deque()
         self._applying = False
         self._waits: list[Wait] = []
+        self._marks = Marks()
+        self._bucket = None if bandwidth is None else TokenBucket(bandwidth)
+        self._peer_bandwidth = peer_bandwidth
         self._ended = False
 
     # -- what the node asks for
@@ -196,13 +204,14 @@ class Mesh:
         """The peers with an open conversation."""
         return [contact.info() for contact in self.contacts.values() if contact.open is not None]
 
-    def status(self) -> list[PeerStatus]:
+    def status(self, now_ms: int) -> list[PeerStatus]:
         """Everything known about every contact."""
         durable = self.outbox.durable_vector
-        return [contact.status(durable) for contact in self.contacts.values()]
+        return [c.status(durable, self._marks, now_ms) for c in self.contacts.values()]
 
     def durable_moved(self, now_ms: int) -> None:
         """The replica made more durable: push it, and acknowledge what came from peers."""
+        self._marks.note(self.outbox.durable_vector, now_ms)
         self._report(now_ms)
         for conversation in self._open():
             assert conversation.exchange is not None
@@ -278,7 +287,8 @@ class Mesh:
             if not conversation.up:
                 due.append(conversation.started_ms + DIAL_MS)
                 continue
-            due.append(now_ms if conversation.waits else conversation.session.next_timer_ms())
+            due.append(conversation.session.next_timer_ms())
+            due.append(conversation.due_ms(now_ms))
             if conversation.moved_ms is not None:
                 due.append(conversation.moved_ms + DRAIN_MS)
             elif conversation.exchange is not None:
@@ -288,7 +298,8 @@ class Mesh:
     def flush(self, now_ms: int) -> None:
         """Hand what the conversations have to say to their links, as far as these have room."""
         for conversation in list(self._conversations.values()):
-            conversation.flush()
+            conversation.flush(now_ms)
+            conversation.meter.sample(now_ms, conversation.bytes_in, conversation.bytes_out)
             if conversation.session.hungry:
                 self._pump(conversation, now_ms)
 
@@ -296,8 +307,14 @@ class Mesh:
 
     def _contact(self, member: Member) -> Contact:
         contact = Contact(member, Backoff(self.random))
+        mine = None if self._peer_bandwidth is None else TokenBucket(self._peer_bandwidth)
+        contact.buckets = [bucket for bucket in (self._bucket, mine) if bucket is not None]
         self.contacts[member.node_id] = contact
         return contact
+
+    def _buckets(self, contact: Contact, link: Link) -> Sequence[TokenBucket]:
+        """What limits the bytes of a link; nothing, on this host."""
+        return () if scheme_of(link.address) == LOCAL else contact.buckets
 
     def _forget(self, contact: Contact) -> None:
         contact.forgotten = True
@@ -317,6 +334,7 @@ class Mesh:
             local=scheme_of(link.address) == LOCAL,
         )
         conversation = Conversation(link, session, now_ms, contact)
+        conversation.buckets = self._buckets(contact, link)
         contact.dialing.append(conversation)
         self._conversations[link] = conversation
 
@@ -572,6 +590,7 @@ class Mesh:
             old.moved_ms = now_ms
             self._services.closed(_remote(old, self._services.features), now_ms)
         conversation.contact = contact
+        conversation.buckets = self._buckets(contact, link)
         conversation.exchange = Exchange(
             self.outbox,
             session,

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from murmur.errors import InvalidInput, PeerError, Timeout, Unreachable
 from murmur.kvcore import Storage
+from murmur.sync.bandwidth import check_rate
 from murmur.sync.contact import Wait
 from murmur.sync.discovery import Introductions, Sighting, Stranger
 from murmur.sync.discovery.door import check_accept
@@ -79,6 +80,8 @@ class Node:
         relay: bool = False,
         election: str = "majority",
         voters: Sequence[str] = (),
+        bandwidth: int | None = None,
+        peer_bandwidth: int | None = None,
         on_event: Callable[[Notice], None] | None = None,
         on_leader_change: Callable[[str | None], None] | None = None,
         timing: Timing | None = None,
@@ -95,6 +98,7 @@ class Node:
         `relay`: carry what members send each other that cannot reach each other.
         `election` is "majority" of the `voters` (node ids), or "bully"; `on_leader_change` is told
         the leader's node id or None, in a thread of its own.
+        `bandwidth` limits what is sent in all and `peer_bandwidth` to each peer, in bytes a second.
         `services` are run by the node's thread.
         """
         self.group = check_group(group)
@@ -109,6 +113,8 @@ class Node:
         self._election: Election | None = None
         self._election_kind = election
         self._voters = check_election(election, voters)
+        self._bandwidth = check_rate(bandwidth, "bandwidth")
+        self._peer_bandwidth = check_rate(peer_bandwidth, "peer_bandwidth")
         self._on_event = on_event
         self._on_leader_change = on_leader_change
         self._timing = timing
@@ -169,6 +175,8 @@ class Node:
                     *([relay] if relay is not None else []),
                     *self._services,
                 ),
+                bandwidth=self._bandwidth,
+                peer_bandwidth=self._peer_bandwidth,
                 on_notice=self._notice,
             )
         except BaseException:
@@ -225,7 +233,9 @@ class Node:
 
     def peers(self) -> list[PeerStatus]:
         """Every peer that this node knows, and how it stands with it."""
-        return self._loop.look(self._loop.mesh.status) if self.state == "running" else []
+        if self.state != "running":
+            return []
+        return self._loop.look(lambda: self._loop.mesh.status(self._loop.now_ms()))
 
     def wait_for(self, peers: Iterable[str | PeerInfo] | None = None, *, timeout: float) -> None:
         """Block until the peers durably hold everything that is committed here now.

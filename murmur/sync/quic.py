@@ -102,6 +102,11 @@ class QuicLink:
         self._transport = transport
 
     @property
+    def loss(self) -> float | None:
+        """As the congestion controller sees it."""
+        return getattr(self.connection._loss._cc, "loss", None)
+
+    @property
     def room(self) -> int:
         """How much more may wait to be sent for the first time, or again."""
         stream = self.connection._streams.get(STREAM)

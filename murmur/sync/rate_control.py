@@ -62,6 +62,7 @@ class DeliveryRateControl(QuicCongestionControl):  # type: ignore[misc]
         # A round trip ends when what was sent after its beginning is delivered.
         self._round = self._round_stop = 0
         self._round_acked = self._round_lost = 0
+        self.loss = 0.0  # the share of bytes lost, smoothed over some round trips
         self._round_limited = False
         self._full_rate, self._full_rounds = 0.0, 0
         self._phase, self._phase_at = 0, 0.0
@@ -136,6 +137,8 @@ class DeliveryRateControl(QuicCongestionControl):  # type: ignore[misc]
             rates.popleft()
 
     def _end_round(self, *, limited: bool) -> None:
+        sent = self._round_acked + self._round_lost
+        self.loss += (self._round_lost / sent - self.loss) / 8 if sent else 0.0
         heavy = self._round_lost > HEAVY_LOSS * (self._round_acked + self._round_lost)
         self._round += 1
         self._round_stop = self._delivered

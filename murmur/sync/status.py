@@ -25,12 +25,16 @@ class PeerStatus:
     state: str  # connected, connecting, waiting (for the next dial), quarantined
     dialed: bool | None  # by this node
     rtt_ms: int | None
+    loss: float | None  # the share of its packets that are lost, where the transport can tell
     skew_ms: int | None  # its clock minus this one's, at HELLO
     backlog: int  # transactions durable here that it has not acknowledged
+    lag_ms: int  # since when it lacks something, to a second
     records_in: int
     records_out: int
     bytes_in: int
     bytes_out: int
+    rate_in: int  # bytes a second, lately
+    rate_out: int
     attempts: int  # of dialing, since the last stable conversation
     last_error: str | None
 

@@ -75,6 +75,11 @@ class StreamLink:
         self._transport = transport
 
     @property
+    def loss(self) -> float | None:
+        """None: the system sends again what is lost."""
+        return None
+
+    @property
     def room(self) -> int:
         """How much more may wait for the system to take it."""
         return LINK_BYTES - self.pending_bytes

@@ -45,6 +45,11 @@ class Link(Protocol):
         """Bytes that may be written now without piling up here; none or less: wait."""
         ...
 
+    @property
+    def loss(self) -> float | None:
+        """The share of sent packets that is lost lately; None where that cannot be seen."""
+        ...
+
     def write(self, data: bytes) -> None:
         """Queue bytes; they leave at the next flush, if the link is up."""
         ...

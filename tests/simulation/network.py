@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from random import Random
@@ -101,6 +101,7 @@ class SimLink:
     """One end of a stream."""
 
     room = 1 << 20  # what was written leaves at the next flush
+    loss = None
 
     def __init__(self, transport: SimTransport, address: str, *, dialed: bool) -> None:
         self.serial = transport.network.serial()
@@ -320,6 +321,7 @@ class Host:
         timing: Timing | None = None,
         patience: Patience | None = None,
         services: Callable[[Host], Sequence[Service]] = lambda host: (),
+        limits: Mapping[str, int] | None = None,
     ) -> None:
         self.network = network
         self.name = name
@@ -328,6 +330,7 @@ class Host:
         self.durability = durability
         self.timing = timing
         self.patience = patience
+        self.limits = dict(limits or {})  # of bandwidth
         self.services = services  # made anew by every process
         self.storage = MemoryStorage(name)
         self.random_bytes = Random(network.random.getrandbits(64)).randbytes
@@ -367,6 +370,7 @@ class Host:
             timing=self.timing,
             patience=self.patience,
             services=self.services(self),
+            **self.limits,
             on_notice=lambda *notice: self.notices.append(notice),
         )
         self.replica.subscribe(self._durable_moved)

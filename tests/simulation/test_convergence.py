@@ -117,7 +117,7 @@ def finish(network: Network, seed: int, within_ms: int = 300_000) -> None:
         lines = ["did not converge:"]
         for host in network.hosts.values():
             lines.append(f"{host.name} {format_vector(host.replica.vector)}")
-            lines += [f"    {status}" for status in host.mesh.status()]
+            lines += [f"    {status}" for status in host.mesh.status(host.network.now_ms)]
         pytest.fail("\n".join(lines))
     check_equal_where_vectors_are(network)
     hashes = {host.replica.state_hash() for host in network.hosts.values()}

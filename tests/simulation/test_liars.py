@@ -49,7 +49,7 @@ class Liar:
         self.net.run(500)
 
     def status(self):
-        (status,) = self.honest.mesh.status()
+        (status,) = self.honest.mesh.status(self.honest.network.now_ms)
         return status
 
     def told(self, kind: str) -> list[str]:
@@ -137,7 +137,7 @@ def test_nobody_is_blamed_for_what_another_had_sent() -> None:
     third.replica.apply([false_record(author)])
     third.replica.sync()
     liar.net.run(3000)
-    states = {s.replica_id: s.state for s in liar.honest.mesh.status()}
+    states = {s.replica_id: s.state for s in liar.honest.mesh.status(liar.honest.network.now_ms)}
     assert states[third.replica.id.hex()] == "connected"
     assert states[liar.liar.replica.id.hex()] == "quarantined"
 

@@ -83,7 +83,7 @@ def test_nothing_is_sent_back_to_where_it_came_from() -> None:
         put(a, b"%d" % i, bytes(500))
     connect(b, a.ticket())
     net.run(2000)
-    (status,) = a.mesh.status()
+    (status,) = a.mesh.status(a.network.now_ms)
     assert status.records_out == 200
     assert status.bytes_in < 2000
 
@@ -96,7 +96,7 @@ def test_of_two_dials_at_once_both_keep_the_same(seed: int) -> None:
     connect(b, a.ticket())
     net.run(3000)
     assert len(open_links(a)) == len(open_links(b)) == 1
-    (mine,), (theirs,) = a.mesh.status(), b.mesh.status()
+    (mine,), (theirs,) = a.mesh.status(a.network.now_ms), b.mesh.status(b.network.now_ms)
     assert mine.dialed != theirs.dialed
     before = kinds(a).count("disconnected") + kinds(b).count("disconnected")
     net.run(60_000)
@@ -167,7 +167,9 @@ def test_another_node_at_the_address_is_not_the_peer() -> None:
     answer = connect(b, replace(a.ticket(), addresses=(c.address,)))
     net.run(3000)
     assert answer.info is None
-    assert "another node answers at 10.0.0.3:7000" in (b.mesh.status()[0].last_error or "")
+    assert "another node answers at 10.0.0.3:7000" in (
+        b.mesh.status(net.now_ms)[0].last_error or ""
+    )
 
 
 def test_all_addresses_are_tried_before_waiting() -> None:
@@ -215,8 +217,8 @@ def test_a_lost_peer_is_dialed_until_it_is_back() -> None:
     a.crash()
     net.run(120_000)
     assert not open_links(b)
-    assert b.mesh.status()[0].state in ("waiting", "connecting")
-    assert b.mesh.status()[0].attempts >= 3
+    assert b.mesh.status(b.network.now_ms)[0].state in ("waiting", "connecting")
+    assert b.mesh.status(b.network.now_ms)[0].attempts >= 3
     put(b, b"meanwhile")
     a.restart()
     assert net.run(65_000, until=lambda: value_at(a, b"meanwhile") is not None)
@@ -354,7 +356,7 @@ def test_skew_is_reported() -> None:
     a, b = Host(net, "a"), Host(net, "b", skew_ms=40_000)
     connect(b, a.ticket())
     net.run(1000)
-    skew = a.mesh.status()[0].skew_ms
+    skew = a.mesh.status(a.network.now_ms)[0].skew_ms
     assert skew is not None
     assert abs(skew - 40_000) < 200
     assert any(kind == "skew" and "+40.0 s" in text for kind, _, text in a.notices) or any(
@@ -408,7 +410,7 @@ def test_a_wait_ends_when_peers_hold_the_vector() -> None:
     late = wait(None)
     net.run(100_000)
     assert len(done) == 2
-    assert a.mesh.forget_wait(late) == [a.mesh.status()[0].node_id]
+    assert a.mesh.forget_wait(late) == [a.mesh.status(a.network.now_ms)[0].node_id]
     wait(None)
     b.restart()
     assert net.run(100_000, until=lambda: len(done) == 3)
@@ -503,7 +505,9 @@ def test_a_full_mesh_carries_each_transaction_about_once_per_peer(count: int) ->
         net.run(300)
     net.run(5000)
     assert len({host.replica.state_hash() for host in hosts}) == 1
-    sent = sum(status.records_out for host in hosts for status in host.mesh.status())
+    sent = sum(
+        status.records_out for host in hosts for status in host.mesh.status(host.network.now_ms)
+    )
     needed = 20 * count * (count - 1)
     assert sent <= 1.02 * needed
     assert net.bytes_carried - before < 1.5 * needed * 1000

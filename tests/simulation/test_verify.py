@@ -163,7 +163,7 @@ def test_the_periodic_round_tells_of_a_difference() -> None:
     told = [text for kind, _, text in pair.a.notices if kind == "diverged"]
     assert told
     assert "013030303037" in told[0]
-    assert "differs" in (pair.a.mesh.status()[0].last_error or "")
+    assert "differs" in (pair.a.mesh.status(pair.a.network.now_ms)[0].last_error or "")
 
 
 @pytest.mark.parametrize(
