@@ -87,6 +87,11 @@ class RelayLink:
         self._transport = transport
 
     @property
+    def loss(self) -> float | None:
+        """None: the links to the relay carry it whole."""
+        return None
+
+    @property
     def room(self) -> int:
         """How much more may wait for the other end to take it."""
         return LINK_BYTES - self.pending_bytes - self.outgoing.pending
