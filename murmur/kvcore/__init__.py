@@ -22,6 +22,7 @@ from murmur.kvcore.clock import (
 from murmur.kvcore.dead_letters import DeadLetter
 from murmur.kvcore.derivation import CellChange, Derivation
 from murmur.kvcore.engine import Engine, WriteBatch
+from murmur.kvcore.export import Chunk, Export
 from murmur.kvcore.fingerprint import (
     CELLS_STOP,
     Fingerprint,
@@ -49,6 +50,7 @@ from murmur.kvcore.record import (
 from murmur.kvcore.repair import repair
 from murmur.kvcore.replica import Applied, Replica
 from murmur.kvcore.snapshot import Snapshot
+from murmur.kvcore.spool import Spool
 from murmur.kvcore.storage import DiskStorage, Problem, Storage, read_whole, write_atomically
 from murmur.kvcore.transaction import Transaction
 from murmur.kvcore.view import View
@@ -66,12 +68,14 @@ __all__ = [
     "Atom",
     "Backup",
     "CellChange",
+    "Chunk",
     "Clock",
     "DeadLetter",
     "Derivation",
     "DiskStorage",
     "Dot",
     "Engine",
+    "Export",
     "Fingerprint",
     "Generation",
     "HybridClock",
@@ -88,6 +92,7 @@ __all__ = [
     "Replica",
     "Sibling",
     "Snapshot",
+    "Spool",
     "Storage",
     "SystemClock",
     "TableBuilder",

@@ -21,10 +21,12 @@ from murmur.swarm.transaction import WAIT_TIMEOUT_S
 
 if TYPE_CHECKING:
     from murmur.swarm.verification import Verification
-    from murmur.sync import Node, PeerInfo, PeerStatus, PendingPeer
+    from murmur.sync import BootstrapStatus, Node, PeerInfo, PeerStatus, PendingPeer
 
 DEFAULT_LISTEN = "127.0.0.1:0"
 CONNECT_TIMEOUT_S = 15.0
+LOG_BYTES = 1 << 30
+EXPIRE_DAYS = 30.0
 
 LeaderListener = Callable[[str | None], None]
 
@@ -40,9 +42,15 @@ class NetworkOptions:
     relay: bool = False
     bandwidth: int | None = None
     peer_bandwidth: int | None = None
+    log_bytes: int = LOG_BYTES
+    log_days: float | None = None
+    expire_days: float = EXPIRE_DAYS
 
     def check(self) -> None:
         """Raise InvalidInput for what cannot be."""
+        _check_amount("log_bytes", self.log_bytes)
+        _check_amount("log_days", 0 if self.log_days is None else self.log_days)
+        _check_amount("expire_days", self.expire_days)
         if self != NetworkOptions(self.listen):
             from murmur.sync.bandwidth import check_rate
             from murmur.sync.node import check_election
@@ -52,6 +60,12 @@ class NetworkOptions:
             check_election(self.election, self.voters)
             check_rate(self.bandwidth, "bandwidth")
             check_rate(self.peer_bandwidth, "peer_bandwidth")
+
+
+def _check_amount(name: str, value: float) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not 0 <= value < float("inf"):
+        raise InvalidInput(f"{name}: {value!r} is not a number from 0 on")
 
 
 class Networked:
@@ -90,6 +104,14 @@ class Networked:
         """All peers that this replica knows, and how it stands with each."""
         self.check_usable()
         return [] if self._node is None else self._node.peers()
+
+    def bootstrap_status(self) -> BootstrapStatus | None:
+        """How far a snapshot that this replica takes has come: `murmur_bootstrap` in SQL.
+
+        None while the network of this replica has not started.
+        """
+        self.check_usable()
+        return None if self._node is None else self._node.bootstrap_status()
 
     def discover(
         self,
@@ -165,7 +187,9 @@ class Networked:
             self.check_usable()
             if self._node is None:
                 from murmur.sync import Node
+                from murmur.sync.bootstrap import LogPolicy
 
+                options = self._network
                 node = Node(
                     self.replica,
                     group=self.group,
@@ -178,6 +202,7 @@ class Networked:
                     bandwidth=self._network.bandwidth,
                     peer_bandwidth=self._network.peer_bandwidth,
                     on_leader_change=self._leader_changed,
+                    log=LogPolicy(options.log_bytes, options.log_days, options.expire_days),
                     random_bytes=self._random_bytes,
                 )
                 node.start()

@@ -39,7 +39,13 @@ from murmur.swarm import bulk, kv, registry
 from murmur.swarm.bulk import Allowed
 from murmur.swarm.documents import Documents
 from murmur.swarm.kv import Key
-from murmur.swarm.network import LeaderListener, Networked, NetworkOptions
+from murmur.swarm.network import (
+    EXPIRE_DAYS,
+    LOG_BYTES,
+    LeaderListener,
+    Networked,
+    NetworkOptions,
+)
 from murmur.swarm.result import Result, from_arrow, result_of
 from murmur.swarm.search import THRESHOLD, Match, search
 from murmur.swarm.transaction import WAIT_TIMEOUT_S, Batch, SwarmTransaction, check_wait
@@ -70,6 +76,9 @@ def open(  # noqa: A001 - murmur.open, as gzip.open and shelve.open
     peer_bandwidth: int | None = None,
     name: str | None = None,
     backend: str | None = None,
+    log_bytes: int = LOG_BYTES,
+    log_days: float | None = None,
+    expire_days: float = EXPIRE_DAYS,
 ) -> Swarm:
     """Open the replica in this directory; create it if there is none.
 
@@ -92,6 +101,10 @@ def open(  # noqa: A001 - murmur.open, as gzip.open and shelve.open
     `backend` keeps the tree that is derived from the log: "lsm", sorted files, or "sqlite", one
     SQLite file that the sqlite3 shell can read. Without it: what the directory has, "lsm" for a new
     one. Replicas of both kinds exchange data as any others.
+    `log_bytes` of transactions that every peer holds are kept in the log, where history is read
+    from; what is older goes while the network runs, at the latest after `log_days` if given. A peer
+    silent for `expire_days` is no longer waited for: when it returns it takes a snapshot of the
+    state, and keeps what it has written.
 
     Raises Locked when another process has the directory open, Corruption when its files are
     damaged, InvalidInput for a wrong argument or another backend than the directory has.
@@ -105,6 +118,9 @@ def open(  # noqa: A001 - murmur.open, as gzip.open and shelve.open
         relay=relay,
         bandwidth=bandwidth,
         peer_bandwidth=peer_bandwidth,
+        log_bytes=log_bytes,
+        log_days=log_days,
+        expire_days=expire_days,
     )
     network.check()  # before there is a directory
     return Swarm(

@@ -24,7 +24,7 @@ from murmur.sql.checks import checks_of
 
 if TYPE_CHECKING:
     from murmur.kvcore import Replica, View
-    from murmur.sync import PeerStatus, PendingPeer
+    from murmur.sync import BootstrapStatus, PeerStatus, PendingPeer
 
 _COLUMNS: Mapping[str, tuple[tuple[str, SqlType], ...]] = {
     "murmur_peers": (
@@ -55,6 +55,16 @@ _COLUMNS: Mapping[str, tuple[tuple[str, SqlType], ...]] = {
         ("asks", BOOLEAN),
         ("first_seen", TIMESTAMPTZ),
         ("last_seen", TIMESTAMPTZ),
+    ),
+    "murmur_bootstrap": (
+        ("stage", TEXT),
+        ("sources", BIGINT),
+        ("chunks_held", BIGINT),
+        ("chunks", BIGINT),
+        ("bytes_held", BIGINT),
+        ("bytes", BIGINT),
+        ("joined", BIGINT),
+        ("last_error", TEXT),
     ),
     "murmur_conflicts": (
         ("kind", TEXT),
@@ -111,6 +121,10 @@ class Swarm(Protocol):
         """All peers that are known."""
         ...
 
+    def bootstrap_status(self) -> BootstrapStatus | None:
+        """How far a snapshot that this replica takes has come."""
+        ...
+
     def pending_peers(self) -> list[PendingPeer]:
         """All that wait to be accepted."""
         ...
@@ -124,6 +138,7 @@ class SystemRelations:
         self._rows: Mapping[str, Callable[[Swarm, View], Iterator[tuple[Any, ...]]]] = {
             "murmur_peers": _peers,
             "murmur_pending": _pending,
+            "murmur_bootstrap": _bootstrap,
             "murmur_conflicts": _conflicts,
             "murmur_parked": _parked,
             "murmur_dead_letters": _dead_letters,
@@ -153,6 +168,12 @@ def _pending(swarm: Swarm, view: View) -> Iterator[tuple[Any, ...]]:
     for peer in swarm.pending_peers():
         seen = (datetime.fromtimestamp(ms / 1000, UTC) for ms in (peer.first_ms, peer.last_ms))
         yield peer.node_id, ", ".join(peer.addresses), peer.via, peer.asks, *seen
+
+
+def _bootstrap(swarm: Swarm, view: View) -> Iterator[tuple[Any, ...]]:
+    status = swarm.bootstrap_status()
+    if status is not None:
+        yield tuple(getattr(status, name) for name, _ in _COLUMNS["murmur_bootstrap"])
 
 
 def _parked(swarm: Swarm, view: View) -> Iterator[tuple[Any, ...]]:

@@ -4,6 +4,7 @@
 (`Mesh`) are plain code without sockets or clocks; aioquic is loaded when the first node starts.
 """
 
+from murmur.sync.bootstrap_fetching import BootstrapStatus
 from murmur.sync.exchange import Patience
 from murmur.sync.identity import Identity
 from murmur.sync.node import Node, Notice
@@ -15,6 +16,7 @@ from murmur.sync.transport import Link, Transport
 from murmur.sync.verify import Verdict
 
 __all__ = [
+    "BootstrapStatus",
     "Identity",
     "Link",
     "Node",

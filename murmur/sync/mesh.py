@@ -167,6 +167,9 @@ class Mesh:
         else:
             addresses = tuple(dict.fromkeys(ticket.addresses + contact.member.addresses))
             invite = ticket.invite or contact.member.invite
+            if invite != contact.member.invite:
+                # A dial under way does not show it: its refusal would answer for this one.
+                self._give_up_dials(contact, "dialed again with a ticket")
             contact.member = replace(contact.member, addresses=addresses, invite=invite)
         if contact.open is not None and contact.remembered:
             answer(contact.info(), None)

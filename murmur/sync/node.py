@@ -21,6 +21,9 @@ from typing import TYPE_CHECKING
 from murmur.errors import InvalidInput, PeerError, Timeout, Unreachable
 from murmur.kvcore import Storage
 from murmur.sync.bandwidth import check_rate
+from murmur.sync.bootstrap import Bootstrap, Breather, LogPolicy
+from murmur.sync.bootstrap_fetching import BootstrapStatus
+from murmur.sync.bootstrap_wire import Handed
 from murmur.sync.contact import Wait
 from murmur.sync.discovery import Introductions, Sighting, Stranger
 from murmur.sync.discovery.door import check_accept
@@ -32,7 +35,6 @@ from murmur.sync.lanes import Lanes
 from murmur.sync.local import LocalTransport
 from murmur.sync.loop import Loop
 from murmur.sync.mesh import Mesh
-from murmur.sync.outbox import Outbox
 from murmur.sync.peer import Timing
 from murmur.sync.roster import Roster
 from murmur.sync.service import Service
@@ -56,7 +58,8 @@ log = logging.getLogger("murmur.sync")
 class Notice:
     """Something that happened to a peer.
 
-    connected, moved, disconnected, found, pending, refused, skew, error, diverged, leader, stopped
+    connected, moved, disconnected, found, pending, refused, skew, error, diverged, bootstrap,
+    expired, leader, stopped
     """
 
     kind: str
@@ -69,7 +72,7 @@ class Node:
 
     def __init__(
         self,
-        replica: Outbox,
+        replica: Handed,
         *,
         group: str,
         storage: Storage,
@@ -87,6 +90,7 @@ class Node:
         timing: Timing | None = None,
         patience: Patience | None = None,
         services: Sequence[Service] = (),
+        log: LogPolicy | None = None,
         random_bytes: Callable[[int], bytes] = os.urandom,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -99,7 +103,7 @@ class Node:
         `election` is "majority" of the `voters` (node ids), or "bully"; `on_leader_change` is told
         the leader's node id or None, in a thread of its own.
         `bandwidth` limits what is sent in all and `peer_bandwidth` to each peer, in bytes a second.
-        `services` are run by the node's thread.
+        `services` are run by the node's thread. `log` says how much of the log is kept for whom.
         """
         self.group = check_group(group)
         self._replica = replica
@@ -121,6 +125,8 @@ class Node:
         self._patience = patience
         self._services = services
         self._verifier = Verifier()
+        self._log = log
+        self._bootstrap: Bootstrap | None = None
         self._scouts = Scouts(lambda seen, now_ms: self._loop.mesh.meet(seen, now_ms))
         self._random_bytes = random_bytes
         self._monotonic = monotonic
@@ -149,6 +155,13 @@ class Node:
     def _begin(self) -> tuple[Transport, Mesh]:
         self._roster = Roster(self._storage, self.group, self._random_bytes)
         self._election = self._make_election()
+        self._bootstrap = Bootstrap(
+            self._replica,
+            self._storage,
+            members=lambda: list(self._roster.members),
+            policy=self._log,
+            pause=Breather(self._monotonic, time.sleep),
+        )
         transport, port = self._open_transport(self._roster.port)
         try:
             if port:
@@ -169,6 +182,7 @@ class Node:
                 patience=self._patience,
                 services=(
                     self._verifier,
+                    self._bootstrap,
                     self._election,
                     self._scouts,
                     Introductions(lambda: self._loop.mesh),
@@ -182,6 +196,13 @@ class Node:
         except BaseException:
             transport.close(self._monotonic())
             raise
+
+    def bootstrap_status(self) -> BootstrapStatus | None:
+        """How far a bootstrap of this replica has come; None once the node is closed."""
+        bootstrap = self._bootstrap
+        if bootstrap is None or self.state != "running":
+            return None
+        return next(iter(self._loop.look(lambda: [bootstrap.status()])), None)
 
     def ticket(self, *, invite: bool = True) -> str:
         """Text by which others can connect; with an invite it also admits them to the group."""

@@ -1,0 +1,120 @@
+"""Stability: what every member is known to hold, and who has been silent for too long to count.
+
+    ACKS     JSON, mode 0600, replaced atomically:
+    {"format": 1, "crc": CRC32, "members": {NODE ID: {"heard_ms": WALL, "durable": {REPLICA: SEQ}}}}
+
+A transaction that every member holds durably is *causally stable*: nobody will ask for it, so the
+log may lose it. A member that has not been heard of for `expire_ms` of the wall clock no longer
+counts; when it comes back it takes a snapshot, and keeps what it has written. What members last
+acknowledged outlives the process: a restart must not forget whom the log is kept for.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from murmur.errors import Corruption, UnknownFormat
+from murmur.kvcore import Storage, read_whole
+
+ACKS_FILE = "ACKS"
+FORMAT = 1
+DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """What a member last said it holds durably, and when it was last heard of (wall clock)."""
+
+    heard_ms: int
+    durable: Mapping[bytes, int] = field(default_factory=dict)
+
+
+class Stability:
+    """What the members of one group hold. Called by the loop; whoever asks for `changes` writes
+    them to the file, in whatever thread."""
+
+    def __init__(self, storage: Storage, expire_ms: int) -> None:
+        self.members: dict[bytes, Acknowledged] = _read(storage)
+        self._expire_ms = expire_ms
+        self._changed = False
+
+    def hear(self, node_id: bytes, durable: Mapping[bytes, int] | None, now_ms: int) -> None:
+        """A member is there, and perhaps said what it holds."""
+        known = self.members.get(node_id)
+        if durable is None:
+            durable = known.durable if known is not None else {}
+        self.members[node_id] = Acknowledged(now_ms, durable)
+        self._changed = True
+
+    def expired(self, now_ms: int) -> list[bytes]:
+        """The members that no longer count."""
+        return [
+            node_id
+            for node_id, member in self.members.items()
+            if now_ms - member.heard_ms >= self._expire_ms
+        ]
+
+    def stable(
+        self, own: Mapping[bytes, int], members: Iterable[bytes], now_ms: int
+    ) -> dict[bytes, int]:
+        """What this replica and every one of the members hold, but for those that have expired.
+
+        A member that has never said anything holds nothing, and counts from now on.
+        """
+        for node_id in members:
+            if node_id not in self.members:
+                self.members[node_id] = Acknowledged(now_ms)
+                self._changed = True
+        gone = set(self.expired(now_ms))
+        stable = {replica: seq for replica, seq in own.items() if seq}
+        for node_id, member in self.members.items():
+            if node_id not in gone:
+                held = member.durable
+                stable = {
+                    replica: min(seq, held.get(replica, 0)) for replica, seq in stable.items()
+                }
+        return {replica: seq for replica, seq in stable.items() if seq}
+
+    def changes(self) -> bytes | None:
+        """What is to be written, if anything has changed since the last time."""
+        if not self._changed:
+            return None
+        self._changed = False
+        members = {node_id.hex(): _plain(member) for node_id, member in self.members.items()}
+        document = {"format": FORMAT, "crc": _crc(members), "members": members}
+        return json.dumps(document).encode()
+
+
+def _read(storage: Storage) -> dict[bytes, Acknowledged]:
+    if not storage.exists(ACKS_FILE):
+        return {}
+    path = f"{storage.path}/{ACKS_FILE}"
+    try:
+        document = json.loads(read_whole(storage, ACKS_FILE))
+        version, members = document["format"], document["members"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise Corruption(path, 0, f"not the file that was written: {error}") from None
+    if version != FORMAT:
+        raise UnknownFormat(path, 0, f"format {version} is not {FORMAT}")
+    if document.get("crc") != _crc(members):
+        raise Corruption(path, 0, "checksum does not match")
+    return {
+        bytes.fromhex(node_id): Acknowledged(
+            member["heard_ms"],
+            {bytes.fromhex(replica): seq for replica, seq in member["durable"].items()},
+        )
+        for node_id, member in members.items()
+    }
+
+
+def _plain(member: Acknowledged) -> dict[str, Any]:
+    durable = {replica.hex(): seq for replica, seq in member.durable.items()}
+    return {"heard_ms": member.heard_ms, "durable": durable}
+
+
+def _crc(members: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(members, sort_keys=True).encode())
