@@ -9,14 +9,17 @@ TLS proves to the dialer which key the acceptor holds: `link.peer_id`, from the 
 handshake was signed with. Nothing else in the certificate is believed: no authority is asked.
 Sessions are not resumed and nothing is sent before the handshake is complete (no 0-RTT).
 
-Datagrams have 1200 bytes, which every path carries, and 16,000 over loopback: most of what a
-datagram costs here is the same for both. aioquic frames hold at most 16,383 bytes of a stream.
-Where a network lies between, packets are sent at the rate that it delivers (rate_control.py).
+Datagrams have 1200 bytes until the handshake is done, which every path carries, then 1452, which
+nearly every one does: if none of the first large ones arrives, they stay small. Over loopback they
+have 16,000: most of what a datagram costs is the same for all sizes. aioquic frames hold at most
+16,383 bytes of a stream. Where a network lies between, packets are sent at the rate that it
+delivers (rate_control.py); the system gets and gives many at once (datagrams.py).
 
 Invariants:
     1. A connection that uses any other stream, or keeps more than RECEIVE_BYTES waiting for a gap
        to be filled, is closed: aioquic raises its own limits as often as they are reached.
-    2. Beyond HALF_OPEN_FREE unfinished handshakes a dialer proves its address first (Retry).
+    2. Beyond HALF_OPEN_FREE unfinished handshakes a dialer proves its address first (Retry). One
+       address has at most PER_HOST_MOST connections that it dialed.
 """
 
 from __future__ import annotations
@@ -27,7 +30,6 @@ import logging
 import os
 import socket
 import ssl
-from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,6 +46,7 @@ from aioquic.quic.packet import (
 from aioquic.quic.retry import QuicRetryTokenHandler
 
 from murmur.sync import rate_control
+from murmur.sync.datagrams import Datagrams
 from murmur.sync.identity import Identity, certificate_key
 from murmur.sync.transport import (
     LINK_BYTES,
@@ -61,14 +64,16 @@ ALPN = "murmur/1"
 STREAM = 1  # bidirectional, opened by the acceptor
 CID_BYTES = 8
 DATAGRAM_BYTES = 1200
+LARGE_DATAGRAM_BYTES = 1452  # with the heads of IPv6 and UDP an Ethernet frame
+LARGE_LOST_MOST = 8  # in a row: the path does not carry them
 LOOPBACK_DATAGRAM_BYTES = 16_000
-SOCKET_BYTES = 4 << 20
 WINDOW_BYTES = 1 << 20  # to begin with; aioquic doubles it as data arrives
 RECEIVE_BYTES = 16 << 20
 IDLE_S = 30.0
 MAX_BATCH = 256  # datagrams taken in before answers go out
 HALF_OPEN_FREE = 32
 HALF_OPEN_MOST = 256
+PER_HOST_MOST = 128
 
 log = logging.getLogger("murmur.sync")
 
@@ -84,14 +89,22 @@ class QuicLink:
         "closing",
         "connection",
         "dialed",
+        "host",
         "peer_id",
         "timer",
         "up",
     )
 
     def __init__(
-        self, transport: QuicTransport, connection: QuicConnection, address: str, *, dialed: bool
+        self,
+        transport: QuicTransport,
+        connection: QuicConnection,
+        address: str,
+        *,
+        dialed: bool,
+        host: str = "",
     ) -> None:
+        self.host = host  # that dialed
         self.connection = connection
         self.address = address
         self.dialed = dialed
@@ -137,6 +150,7 @@ class QuicTransport:
         """Bind to "host:port". Port 0 means any: the last one if free, so that tickets last."""
         host, port = split_address(listen)
         self._socket = _bind(host, port, last_port)
+        self._datagrams = Datagrams(self._socket)
         self.port: int = self._socket.getsockname()[1]
         self._host = host
         certificate = identity.certificate()
@@ -162,7 +176,6 @@ class QuicTransport:
         self._routes: dict[bytes, QuicLink] = {}
         self._links: set[QuicLink] = set()
         self._touched: set[QuicLink] = set()
-        self._unsent: deque[tuple[bytes, Any]] = deque()
         self._failed: list[tuple[QuicLink, str]] = []
 
     @property
@@ -200,25 +213,19 @@ class QuicTransport:
 
     def poll(self, now: float) -> list[TransportEvent]:
         """Take in datagrams and let timers fire."""
-        receive = self._socket.recvfrom
         heard: set[QuicLink] = set()
-        for _ in range(MAX_BATCH):
+        taken = 0
+        while taken < MAX_BATCH:
             try:
-                data, address = receive(65535)
+                batch, address = self._datagrams.receive()
             except BlockingIOError:
                 break
             except ConnectionError:
+                taken += 1
                 continue  # a port somewhere is closed; timeouts will tell which
-            link = self._route(data, address, now)
-            if link is None:
-                continue
-            heard.add(link)
-            try:
-                link.connection.receive_datagram(data, address, now)
-            except Exception as error:
-                # Whatever a datagram trips over in the library ends its link, not the node.
-                log.warning("QUIC with %s failed", link.address, exc_info=error)
-                self._failed.append((link, f"{type(error).__name__}: {error}"))
+            taken += len(batch)
+            for data in batch:
+                self._receive(data, address, now, heard)
         for link in self._links:
             if link.timer is not None and link.timer <= now:
                 link.connection.handle_timer(now)
@@ -237,28 +244,24 @@ class QuicTransport:
 
     def flush(self, now: float) -> None:
         """Let every touched connection speak once."""
-        while self._unsent:
-            datagram, address = self._unsent[0]
-            try:
-                self._socket.sendto(datagram, address)
-            except BlockingIOError:
-                break
-            except OSError:
-                pass  # lost on the way like any other datagram
-            self._unsent.popleft()
         touched, self._touched = self._touched, set()
         for link in touched:
             connection = link.connection
+            _fit(connection)
             self._transmit(link, now)
             if link.closing is not None:
                 connection.close(reason_phrase=link.closing[:80])
                 self._transmit(link, now)
             link.timer = connection.get_timer()
+        for link, error in self._datagrams.send():
+            # An established connection outlives a network that goes away for a moment.
+            if link is not None and not link.up and error.errno in _UNREACHABLE:
+                self._failed.append((link, self._why(error)))
 
     def next_timer(self) -> float | None:
         """When `poll` is due."""
         timers = [link.timer for link in self._links if link.timer is not None]
-        if self._unsent or self._failed:
+        if len(self._datagrams) or self._failed:
             timers.append(0.0)
         return min(timers, default=None)
 
@@ -269,9 +272,22 @@ class QuicTransport:
         self.flush(now)
         self._links.clear()
         self._routes.clear()
-        self._socket.close()
+        self._datagrams.close()
 
     # -- datagrams
+
+    def _receive(self, data: bytes, address: Any, now: float, heard: set[QuicLink]) -> None:
+        """Hand a datagram to its connection."""
+        link = self._route(data, address, now)
+        if link is None:
+            return
+        heard.add(link)
+        try:
+            link.connection.receive_datagram(data, address, now)
+        except Exception as error:
+            # Whatever a datagram trips over in the library ends its link, not the node.
+            log.warning("QUIC with %s failed", link.address, exc_info=error)
+            self._failed.append((link, f"{type(error).__name__}: {error}"))
 
     def _configuration(self, host: str, *, dialed: bool) -> QuicConfiguration:
         loopback = ipaddress.ip_address(host.partition("%")[0]).is_loopback
@@ -315,7 +331,9 @@ class QuicTransport:
     def _accept(self, header: Any, address: Any, now: float) -> QuicLink | None:
         half_open = sum(not link.up and not link.dialed for link in self._links)
         original, retry_cid = header.destination_cid, None
-        if half_open >= HALF_OPEN_MOST:
+        host = str(address[0])
+        present = sum(link.host == host and not link.dialed for link in self._links)
+        if half_open >= HALF_OPEN_MOST or present >= PER_HOST_MOST:
             return None
         if half_open >= HALF_OPEN_FREE:
             if not header.token:
@@ -336,7 +354,7 @@ class QuicTransport:
             original_destination_connection_id=original,
             retry_source_connection_id=retry_cid,
         )
-        link = QuicLink(self, connection, join_address(*address[:2]), dialed=False)
+        link = QuicLink(self, connection, join_address(*address[:2]), dialed=False, host=host)
         self._links.add(link)
         self._routes[header.destination_cid] = link
         self._routes[connection.host_cid] = link
@@ -364,17 +382,7 @@ class QuicTransport:
             self._send(link, datagram, address)
 
     def _send(self, link: QuicLink | None, datagram: bytes, address: Any) -> None:
-        if self._unsent:
-            self._unsent.append((datagram, address))
-            return
-        try:
-            self._socket.sendto(datagram, address)
-        except BlockingIOError:
-            self._unsent.append((datagram, address))
-        except OSError as error:
-            # An established connection outlives a network that goes away for a moment.
-            if link is not None and not link.up and error.errno in _UNREACHABLE:
-                self._failed.append((link, self._why(error)))
+        self._datagrams.put(link, datagram, address)
 
     def _why(self, error: OSError) -> str:
         if ipaddress.ip_address(self._socket.getsockname()[0]).is_loopback:
@@ -419,6 +427,8 @@ class QuicTransport:
             certificate = link.connection.tls._peer_certificate
             link.peer_id = certificate_key(certificate) if certificate is not None else None
         link.up = True
+        if link.connection._max_datagram_size == DATAGRAM_BYTES:
+            _resize(link.connection, LARGE_DATAGRAM_BYTES)
         result.append(Up(link))
 
     def _forget(self, link: QuicLink) -> None:
@@ -426,6 +436,19 @@ class QuicTransport:
         self._touched.discard(link)
         for cid in [cid for cid, owner in self._routes.items() if owner is link]:
             del self._routes[cid]
+
+
+def _fit(connection: QuicConnection) -> None:
+    """Go back to small datagrams where large ones do not arrive."""
+    if connection._max_datagram_size != LARGE_DATAGRAM_BYTES:
+        return
+    # Only this controller is used where a network lies between.
+    if connection._loss._cc.large_lost >= LARGE_LOST_MOST:
+        _resize(connection, DATAGRAM_BYTES)
+
+
+def _resize(connection: QuicConnection, size: int) -> None:
+    connection._max_datagram_size = connection._loss._pacer._max_datagram_size = size
 
 
 def _held(connection: QuicConnection) -> int:
@@ -446,8 +469,6 @@ def _bind(host: str, port: int, last_port: int) -> socket.socket:
     bound = socket.socket(family, socket.SOCK_DGRAM)
     try:
         bound.settimeout(0)
-        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-            bound.setsockopt(socket.SOL_SOCKET, option, SOCKET_BYTES)
         if port == 0 and last_port:
             try:
                 bound.bind((found[0], last_port, *found[2:]))

@@ -39,6 +39,7 @@ FULL_GROWTH, FULL_ROUNDS = 1.25, 3
 HEAVY_LOSS, HEAVY_LOSS_KEEPS = 0.15, 0.85
 QUEUE_SHARE, SLACK_S = 1.25, 0.010
 MIN_PACKETS = 4
+LARGE_BYTES = 1250  # a packet beyond this tells something about what the path carries
 
 STARTUP, DRAIN, CRUISE, PROBE_RTT = "startup", "drain", "cruise", "probe_rtt"
 
@@ -50,6 +51,7 @@ class DeliveryRateControl(QuicCongestionControl):  # type: ignore[misc]
         super().__init__(max_datagram_size=max_datagram_size)
         self.state = STARTUP
         self.min_rtt = math.inf
+        self.large_lost = 0  # large packets since one arrived
         self._least = MIN_PACKETS * max_datagram_size
         self.congestion_window: int
         self._initial = self.congestion_window
@@ -87,6 +89,8 @@ class DeliveryRateControl(QuicCongestionControl):  # type: ignore[misc]
         """Measure, and set the window."""
         self.bytes_in_flight -= packet.sent_bytes
         self._delivered += packet.sent_bytes
+        if packet.sent_bytes > LARGE_BYTES:
+            self.large_lost = 0
         self._round_acked += packet.sent_bytes
         delivered, delivered_at, sent_at, limited = packet.delivery
         self._delivered_at = now
@@ -112,6 +116,7 @@ class DeliveryRateControl(QuicCongestionControl):  # type: ignore[misc]
         for packet in packets:
             self.bytes_in_flight -= packet.sent_bytes
             self._round_lost += packet.sent_bytes
+            self.large_lost += packet.sent_bytes > LARGE_BYTES
 
     def on_persistent_congestion(self) -> None:
         """Nothing came through for long: begin again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Iterator
 from random import Random
@@ -10,6 +11,7 @@ import pytest
 
 from murmur.errors import InvalidInput
 from murmur.sync import quic
+from murmur.sync.datagrams import Datagrams
 from murmur.sync.identity import Identity
 from murmur.sync.quic import QuicLink, QuicTransport
 from murmur.sync.transport import Data, Down, Link, Up, join_address
@@ -72,6 +74,112 @@ def test_small_datagrams_carry_the_same(bench: Bench, monkeypatch: pytest.Monkey
     bench.run(lambda: bench.data(b))
     dialed.write(bytes(300_000))
     bench.run(lambda: len(bench.data(a)) == 300_000)
+
+
+@pytest.fixture
+def far(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loopback as if a network lay between."""
+    monkeypatch.setattr(quic, "LOOPBACK_DATAGRAM_BYTES", quic.DATAGRAM_BYTES)
+
+
+@pytest.mark.usefixtures("far")
+@pytest.mark.parametrize(("carries", "settles"), [(1500, 1452), (1300, 1200)])
+def test_datagrams_are_as_large_as_the_path_carries(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, carries: int, settles: int
+) -> None:
+    send = QuicTransport._send
+    sizes: list[int] = []
+
+    def narrow(self: QuicTransport, link: QuicLink | None, datagram: bytes, to: object) -> None:
+        sizes.append(len(datagram))
+        if len(datagram) <= carries:
+            send(self, link, datagram, to)
+
+    monkeypatch.setattr(QuicTransport, "_send", narrow)
+    a, b, accepted, dialed = bench.pair()
+    accepted.write(b"x")
+    bench.run(lambda: bench.data(b))
+    sent = bytes(range(251)) * 4000
+    dialed.write(sent)
+    bench.run(lambda: len(bench.data(a)) == len(sent), 30)
+    assert bench.data(a) == sent
+    assert max(sizes) == 1452
+    assert dialed.connection._max_datagram_size == settles  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("far")
+@pytest.mark.parametrize("segments", [True, False])
+def test_many_datagrams_go_out_in_one_call_where_the_system_takes_them(
+    bench: Bench, segments: bool
+) -> None:
+    a, b, accepted, dialed = bench.pair()
+    b._datagrams.segments &= segments
+    accepted.write(b"x")
+    bench.run(lambda: bench.data(b))
+    sent = bytes(range(251)) * 8000
+    count = 0
+    put = b._datagrams.put
+
+    def counting(owner: object, data: bytes, address: object) -> None:
+        nonlocal count
+        count += 1
+        put(owner, data, address)
+
+    b._datagrams.put = counting  # type: ignore[method-assign]
+    b._datagrams.calls_out = 0
+    dialed.write(sent)
+    bench.run(lambda: len(bench.data(a)) == len(sent), 30)
+    assert bench.data(a) == sent
+    if b._datagrams.segments:
+        assert b._datagrams.calls_out < count / 2
+    else:
+        assert b._datagrams.calls_out >= count
+
+
+def test_where_the_device_refuses_segments_each_datagram_goes_alone() -> None:
+    calls: list[object] = []
+
+    class Refusing:
+        def setsockopt(self, *_: object) -> None: ...
+
+        def getsockopt(self, *_: object) -> int:
+            return 0
+
+        def sendmsg(self, *_: object) -> None:
+            raise OSError(errno.EIO, "no checksum offload")
+
+        def sendto(self, data: bytes, address: object) -> None:
+            if address == "far":
+                raise OSError(errno.ENETUNREACH, "unreachable")
+            if len(calls) == 4:
+                calls.append(None)
+                raise BlockingIOError
+            calls.append((data, address))
+
+    datagrams = Datagrams(Refusing())  # type: ignore[arg-type]
+    datagrams.segments = True
+    sent: list[tuple[bytes, object]] = [(b"aa", "x"), (b"bb", "x"), (b"c", "x"), (b"dd", "y")]
+    sent += [(b"ee", "far"), (b"ff", "x")]
+    for data, address in sent:
+        datagrams.put("link", data, address)
+    ((owner, error),) = datagrams.send()
+    assert (owner, error.errno) == ("link", errno.ENETUNREACH)
+    assert len(datagrams) == 1, "the system takes no more for now"
+    assert datagrams.send() == []
+    assert [call for call in calls if call] == [each for each in sent if each[1] != "far"]
+    assert not datagrams.segments
+
+
+def test_one_address_has_only_so_many_connections(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quic, "PER_HOST_MOST", 2)
+    a, b = bench.add(ALICE), bench.add(BOB)
+    for _ in range(3):
+        b.dial(a.addresses[0], time.monotonic())
+    bench.run(lambda: len(bench.of(b, Up)) == 2)
+    bench.run(lambda: True)
+    assert len(a._links) == 2
 
 
 def test_loss_is_repaired(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
