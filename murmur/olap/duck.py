@@ -31,7 +31,7 @@ import re
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import duckdb
 import pyarrow as pa
@@ -85,6 +85,7 @@ from murmur.olap.cache import CACHE_BYTES, ColumnCache
 from murmur.olap.macros import MACROS
 
 _INTERRUPT_S = 0.05
+_BATCH_ROWS = 100_000  # of an answer, at once
 
 _T = TypeVar("_T")
 
@@ -196,6 +197,15 @@ class ForeignFunction(Protocol):
         ...
 
 
+@runtime_checkable
+class Holding(Protocol):
+    """Who waits for an answer, and limits how large it may get."""
+
+    def hold(self, size: int, /) -> None:
+        """So many bytes more are held; raises when that is too many."""
+        ...
+
+
 class DuckEngine:
     """Runs SELECTs over relations. Safe to use from many threads; starts with the first one."""
 
@@ -225,7 +235,8 @@ class DuckEngine:
     ) -> pa.Table:
         """The answer. Raises the MurmurError that says what is wrong with statement or data.
 
-        `halted` is asked now and then; the query ends with the error that it gives.
+        `halted` is asked now and then; the query ends with the error that it gives. One that can
+        `hold` is told the bytes of each part of the answer, and ends it by raising an error.
         """
         with self._cursor(relations) as cursor:
             return self._query(cursor, sql, parameters, halted)
@@ -316,7 +327,14 @@ class DuckEngine:
 
         def work() -> pa.Table:
             relation = cursor.sql(sql, params=given or None)
-            return _relabel(relation.to_arrow_table(), list(map(str, relation.types)))
+            reader = relation.to_arrow_reader(_BATCH_ROWS)
+            batches = []
+            for batch in reader:
+                if isinstance(halted, Holding):
+                    halted.hold(batch.nbytes)
+                batches.append(batch)
+            table = pa.Table.from_batches(batches, reader.schema)
+            return _relabel(table, list(map(str, relation.types)))
 
         return _Beside(work, cursor.interrupt).result(halted)
 

@@ -61,7 +61,7 @@ def create_as(plan: CreateAs, tx: Transaction, context: Context) -> int:
     if isinstance(query, RowQuery):
         names = [column.name for column in query.columns]
         types: Sequence[SqlType | None] = [column.type for column in query.columns]
-        rows = list(compile_found(query)(tx, context)) if plan.filled else ()
+        rows = list(context.memory.hold(compile_found(query)(tx, context))) if plan.filled else ()
     else:
         engine = context.engine_for(query)
         answer = context.run_columnar(query, tx)

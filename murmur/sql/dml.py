@@ -34,10 +34,12 @@ from murmur.sql.compile import compile_expression, compile_predicate, compile_pr
 from murmur.sql.execution import Context
 from murmur.sql.expressions import Call, Expr, Parameter
 from murmur.sql.found import compile_found
+from murmur.sql.memory import weight
 from murmur.sql.plan import (
     Assignment,
     Delete,
     Insert,
+    KeyLookup,
     OnConflict,
     Query,
     Returning,
@@ -56,6 +58,11 @@ class Written:
     count: int = 0
     rows: list[Row] = field(default_factory=list)
     last_key: int | None = None
+
+    def give(self, row: Row, context: Context) -> None:
+        """Keep a row of RETURNING."""
+        context.memory.keep(weight(row))
+        self.rows.append(row)
 
 
 MANY = 32  # rows of one statement that are worth being loaded together
@@ -103,7 +110,7 @@ def compile_insert(plan: Insert, load: Loader) -> Program:
                 touched.add(key)
             written.count += 1
             if returned is not None:
-                written.rows.append(returned(row_at(tx, table, key), context))
+                written.give(returned(row_at(tx, table, key), context), context)
         if statement is not None:
             statement.verify()
 
@@ -130,7 +137,7 @@ def _row_source(plan: Insert) -> RowSource:
 
         def from_query(tx: Transaction, context: Context) -> list[Values]:
             # Read to the end first: the query may read the table that is written to.
-            found = list(read(tx, context))
+            found = list(context.memory.hold(read(tx, context)))
             if found and len(found[0]) != len(names) and (plan.named or len(found[0]) > len(names)):
                 raise BindError(f"the query has {len(found[0])} columns, the INSERT {len(names)}")
             rows = [dict(zip(names, row, strict=False)) for row in found]
@@ -277,7 +284,7 @@ def compile_update(plan: Update) -> Program:
                 continue
             written.count += 1
             if returned is not None:
-                written.rows.append(returned(row_at(tx, table, new_key) + row[others], context))
+                written.give(returned(row_at(tx, table, new_key) + row[others], context), context)
         statement.verify()
 
     return run
@@ -298,7 +305,7 @@ def compile_delete(plan: Delete) -> Program:
                 continue  # a cascade from another row has taken it
             written.count += 1
             if returned is not None and row is not None:
-                written.rows.append(returned(row + found[others], context))
+                written.give(returned(row + found[others], context), context)
         statement.verify()
 
     return run
@@ -311,13 +318,20 @@ def _target_source(source: Rows | Query, table: Table) -> TargetSource:
     """Row keys and what the assignments read, all of them before the first is written."""
     if not isinstance(source, Query):
         read = access_keys(source)
-        return lambda tx, context: list(read(tx, context))
+        if isinstance(source, KeyLookup):
+            return lambda tx, context: list(read(tx, context))
+
+        def pairs(tx: Transaction, context: Context) -> list[tuple[bytes, Row]]:
+            context.memory.begin()
+            return list(context.memory.hold(read(tx, context)))
+
+        return pairs
     rows_of = compile_found(source)
     width = len(table.primary_key)
 
     def targets(tx: Transaction, context: Context) -> list[tuple[bytes, Row]]:
         found: dict[bytes, Row] = {}  # a join may find a row several times
-        for row in rows_of(tx, context):
+        for row in context.memory.hold(rows_of(tx, context)):
             if width:
                 found.setdefault(key_of(table, row[:width]), row[width:])
             else:

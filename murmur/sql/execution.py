@@ -20,7 +20,7 @@ from murmur.sql import expressions
 from murmur.sql.cancellation import Halt
 from murmur.sql.memory import Memory
 from murmur.sql.plan import KEY_COLUMN, ColumnarQuery, RelationUse
-from murmur.sql.relation import Relation
+from murmur.sql.relation import Relation, Watched
 from murmur.sql.settings import Engine
 from murmur.sql.system import System
 
@@ -44,6 +44,7 @@ class Context(expressions.Context):
         ids: IntegerIds,
         halt: Halt,
         engine: Engine = "auto",
+        memory: Memory | None = None,
     ) -> None:
         super().__init__(parameters, now_ms=now_ms, random_bytes=random_bytes)
         self.system = system
@@ -51,7 +52,7 @@ class Context(expressions.Context):
         self.uuid7 = uuid7
         self.ids = ids
         self.halt = halt
-        self.memory = Memory()
+        self.memory = memory or Memory()
         self.engine: Engine = engine  # SET engine
 
     def system_rows(self, name: str, view: View) -> Iterable[tuple[Any, ...]]:
@@ -61,11 +62,12 @@ class Context(expressions.Context):
     def run_columnar(self, query: ColumnarQuery, view: View) -> Any:
         """The answer of the columnar engine, a pyarrow.Table."""
         engine = self.engine_for(query)
+        self.memory.begin()
         return engine.run(
             query.sql,
             self.columnar_parameters(query),
             self.relations(query, view),
-            self.halt.reason,
+            Watched(self.halt.reason, self.memory.add),
         )
 
     def columnar_rows(self, query: ColumnarQuery, view: View) -> Iterator[tuple[Any, ...]]:

@@ -69,7 +69,7 @@ def compile_query(rows: Rows, watch: Watch | None = None) -> Reader:
     def whole(view: View, context: Context) -> Iterable[Row]:
         # One context serves all rows of parameters of an executemany: nothing is left of the last.
         context.view, context.answers, context.shared = view, {}, {}
-        context.memory.held_bytes = 0
+        context.memory.begin()
         return read(view, context)
 
     return whole

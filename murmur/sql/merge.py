@@ -42,7 +42,7 @@ def compile_merge(plan: Merge) -> Program:
     def run(tx: Transaction, context: Context, written: Written) -> None:
         statement = StatementChecks(tx, checks_of)
         changed: set[bytes] = set()
-        for row in list(rows_of(tx, context)):
+        for row in list(context.memory.hold(rows_of(tx, context))):
             number: int | None = row[width]
             act = None if number is None else acts[number]
             if number is None or act is None:
@@ -61,7 +61,7 @@ def compile_merge(plan: Merge) -> Program:
                 continue  # a cascade from another row has taken it
             written.count += 1
             if returned is not None:
-                written.rows.append(returned((*row[source_at:], *target, names[number]), context))
+                written.give(returned((*row[source_at:], *target, names[number]), context), context)
         statement.verify()
 
     return run

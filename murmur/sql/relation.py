@@ -29,6 +29,18 @@ class Relation:
     wanted: tuple[str, ...] | None = None  # of the table's columns; None: all of them
 
 
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """Who waits for an answer: asked whether it is still wanted, and told how large it gets."""
+
+    reason: Callable[[], Exception | None]
+    hold: Callable[[int], None]
+
+    def __call__(self) -> Exception | None:
+        """Why the statement is to stop; None if it may go on."""
+        return self.reason()
+
+
 class ColumnarEngine(Protocol):
     """Runs one SELECT over relations. A parameter called p0 stands in the text as $p0."""
 
@@ -42,6 +54,7 @@ class ColumnarEngine(Protocol):
         """The answer, a pyarrow.Table.
 
         Whoever waits for it asks `halted` now and then, and gives up with the error that it gives.
+        If it is Watched, it is told the bytes of each part of the answer, and may raise an error.
         """
         ...
 

@@ -39,6 +39,7 @@ from murmur.sql.dml import Written
 from murmur.sql.execution import Context
 from murmur.sql.explain import explain, explain_analyzed, explain_data
 from murmur.sql.files import Batch, Files
+from murmur.sql.memory import Memory, shown_bytes
 from murmur.sql.parser import split_script
 from murmur.sql.plan import ColumnarQuery, CreateAs, Insert, ResultColumn, RowQuery
 from murmur.sql.prepare import Prepared
@@ -104,6 +105,7 @@ class Session:
         self._read_only_default = False  # those that do not say it, and single statements
         self._savepoints: list[_Savepoint] = []  # of the open transaction, oldest first
         self.engine: Engine = "auto"  # SET engine
+        self._memory_bytes: int | None = None  # SET memory_limit
         self._closed = False
         self._halt = Halt()  # of the last statement
 
@@ -389,6 +391,9 @@ class Session:
             case "set":
                 self.engine = statement.engine
                 return Outcome("set")
+            case "memory":
+                self._memory_bytes = statement.limit_bytes
+                return Outcome("set")
             case "show":
                 columns = (ResultColumn(statement.name, TEXT),)
                 return Outcome("show", columns, iter([(self._shown(statement.name),)]))
@@ -413,6 +418,8 @@ class Session:
         match name:
             case "engine":
                 return self.engine
+            case "memory_limit":
+                return shown_bytes(Memory(self._memory_bytes).limit_bytes)
             case "transaction_isolation":
                 return "repeatable read"
             case "transaction_read_only" if self._transaction is not None:
@@ -441,7 +448,7 @@ class Session:
             context = self._context(prepared, parameters)
             outcome = self._read(prepared, transaction, context)
             if outcome.rows is not None:
-                outcome.rows = iter(list(outcome.rows))
+                outcome.rows = iter(list(context.memory.hold(outcome.rows)))
             return outcome
         by_index = self.engine == "auto"
         answer = point_answer(self._replica, statement, parameters, by_index=by_index)
@@ -595,6 +602,7 @@ class Session:
             ids=shared.ids,
             halt=self._halt,
             engine=self.engine,
+            memory=Memory(self._memory_bytes),
         )
 
 

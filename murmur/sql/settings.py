@@ -2,10 +2,11 @@
 
 SET engine = 'row' | 'columnar' | 'auto'     also TO, DEFAULT, without quotes; SET SESSION
 RESET engine                                 the same as 'auto'
+SET memory_limit = '512MB'                   what a statement may hold (memory.py); DEFAULT, RESET
 SET TRANSACTION mode [, ...]                 the open transaction: READ ONLY, or a level
 SET SESSION CHARACTERISTICS AS TRANSACTION mode [, ...]    those that are opened from now on,
 SET default_transaction_read_only = on | off               and statements that commit by themselves
-SHOW engine | transaction_isolation | transaction_read_only | default_transaction_read_only
+SHOW engine | memory_limit | transaction_isolation | transaction_read_only | ...
 ANALYZE [table [, table ...]]                count what is in tables, in all without a name
 """
 
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from murmur.sql.memory import read_bytes
 from murmur.sql.transactions import ModeReader
 from murmur.sql.words import Token
 
@@ -30,22 +32,30 @@ _TRUTH = {**dict.fromkeys(("ON", "TRUE", "YES", "1"), True)} | dict.fromkeys(
     ("OFF", "FALSE", "NO", "0", "DEFAULT"), False
 )
 READ_ONLY = "default_transaction_read_only"
-SHOWN = ("engine", "transaction_isolation", "transaction_read_only", READ_ONLY)
+MEMORY = "memory_limit"
+SHOWN = ("engine", MEMORY, "transaction_isolation", "transaction_read_only", READ_ONLY)
+_VALUES = {
+    "engine": "'row', 'columnar' or 'auto'",
+    MEMORY: "a size such as '512MB' or '2GB'",
+    READ_ONLY: "on or off",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class SettingStatement:
-    """One of them: the engine of `set`, the tables of `analyze`, the name of `show`.
+    """One of them: the engine of `set`, the tables of `analyze`, the name of `show`, the bytes of
+    `memory` (None: the default).
 
     `transaction` and `session` say whether the open transaction, or those to come, are read-only;
     None leaves that as it is.
     """
 
-    kind: Literal["set", "analyze", "show", "transaction", "session"]
+    kind: Literal["set", "analyze", "show", "transaction", "session", "memory"]
     engine: Engine = "auto"
     tables: tuple[str, ...] = ()
     name: str = ""
     read_only: bool | None = None
+    limit_bytes: int | None = None
 
 
 def read_setting(tokens: Sequence[Token], text: str) -> SettingStatement:
@@ -79,16 +89,21 @@ class _Reader(ModeReader):
             if not (self._take("AS") and self._take("TRANSACTION")):
                 self._refuse("expected AS TRANSACTION")
             return SettingStatement("session", read_only=self._some_modes())
-        name = self._setting("SET", ("engine", READ_ONLY))
+        name = self._setting("SET", tuple(_VALUES))
         if not self._take("=", "TO") or not self._word():
-            values = "on or off" if name == READ_ONLY else "'row', 'columnar' or 'auto'"
-            self._refuse(f"expected = and {values}")
+            self._refuse(f"expected = and {_VALUES[name]}")
         value = self._shown().strip("'\"")
         if name == READ_ONLY:
             if value.upper() not in _TRUTH:
                 self._refuse(f"{READ_ONLY} is on or off, not {value!r}")
             self._at += 1
             return SettingStatement("session", read_only=_TRUTH[value.upper()])
+        if name == MEMORY:
+            limit_bytes = read_bytes(value)
+            if limit_bytes is None and value.upper() != "DEFAULT":
+                self._refuse(f"{MEMORY} is {_VALUES[name]}, not {value!r}")
+            self._at += 1
+            return SettingStatement("memory", limit_bytes=limit_bytes)
         engine = _ENGINES.get(value.lower())
         if engine is None:
             self._refuse(f"the engine is 'row', 'columnar' or 'auto', not {value!r}")
@@ -101,8 +116,11 @@ class _Reader(ModeReader):
         return self._modes()
 
     def _reset(self) -> SettingStatement:
-        if self._setting("RESET", ("engine", READ_ONLY)) == READ_ONLY:
-            return SettingStatement("session", read_only=False)
+        match self._setting("RESET", tuple(_VALUES)):
+            case "memory_limit":
+                return SettingStatement("memory")
+            case "default_transaction_read_only":
+                return SettingStatement("session", read_only=False)
         return SettingStatement("set")
 
     def _show(self) -> SettingStatement:

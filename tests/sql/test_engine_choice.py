@@ -174,6 +174,49 @@ def test_a_query_that_holds_too_much_ends(
     assert sorted(fetch(session, text)) == whole
 
 
+@pytest.mark.parametrize("engine", ["row", "columnar"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT n.*, name FROM n, a",
+        "INSERT INTO a SELECT 100 + n.id * 10 + a.id, name FROM n, a",
+        "UPDATE n SET likes = likes + 1 FROM a WHERE a.id <= n.id RETURNING n.likes, name",
+        "DELETE FROM n RETURNING *",
+    ],
+)
+def test_rows_that_are_held_are_limited_on_either_engine(
+    session: Session, engine: str, text: str
+) -> None:
+    session.execute(f"SET engine = '{engine}'")
+    before = fetch(session, "SELECT * FROM n ORDER BY id")
+    session.begin()
+    session.execute("SET memory_limit = '2kB'")
+    for _ in range(2):
+        with pytest.raises(OperationalError, match=r"holds more than 2kB .* SET memory_limit"):
+            fetch(session, text)
+        assert fetch(session, "SELECT count(*) FROM n") == [(40,)]  # the transaction goes on
+    session.execute("SET memory_limit TO '64 MB'")
+    assert session.execute(text).rowcount != 0
+    session.rollback()
+    assert fetch(session, "SELECT * FROM n ORDER BY id") == before
+
+
+def test_what_many_rows_of_parameters_hold_is_not_added_up(session: Session) -> None:
+    session.execute("SET memory_limit = '4kB'")
+    text = "UPDATE n SET likes = (SELECT max(id) FROM a WHERE id < ?) WHERE author = ?"
+    session.execute_many(text, [(i % 5, i % 7) for i in range(200)])
+    session.execute_many("UPDATE n SET likes = ? WHERE author = ?", [(i, 3) for i in range(200)])
+    assert fetch(session, "SHOW memory_limit") == [("4kB",)]
+    session.execute("RESET memory_limit")
+    assert fetch(session, "SHOW memory_limit") == [("1GB",)]
+
+
+@pytest.mark.parametrize("size", ["0MB", "2", "-1GB", "big", "1.5GB"])
+def test_a_size_has_a_unit(session: Session, size: str) -> None:
+    with pytest.raises(ParseError, match="memory_limit is a size such as '512MB'"):
+        session.execute(f"SET memory_limit = '{size}'")
+
+
 @pytest.mark.parametrize(
     "text",
     [
