@@ -42,7 +42,7 @@ class Options:
     tombstone_ratio: float = 0.5
     separate_bytes: int = 32 << 10
     garbage_ratio: float = 0.5
-    mmap: bool = False
+    mmap: bool = True
     compact_threads: int = 1
     rate_limit_bytes: int = 0
 

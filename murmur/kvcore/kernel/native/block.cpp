@@ -6,25 +6,28 @@ namespace {
 
 constexpr size_t HEADER_BYTES = 4 + 4 + 4 + 3;
 
-template <class T>
-uint64_t sum_lengths(const uint8_t* lengths, uint32_t count, uint64_t start, uint32_t* bounds) {
-  // 32 bits may overflow on the way; the sum in 64 tells, and nobody has used the bounds by then.
+template <class Length, class Offset>
+uint64_t sum_lengths(const uint8_t* lengths, uint32_t count, uint64_t start, uint8_t* offsets) {
+  // An offset may overflow on the way; the sum in 64 bits tells, and nobody has used one by then.
   uint64_t at = start;
   for (uint32_t i = 0; i < count; i++) {
-    bounds[i] = static_cast<uint32_t>(at);
-    at += load<T>(lengths + i * sizeof(T));
+    store(offsets + i * sizeof(Offset), static_cast<Offset>(at));
+    at += load<Length>(lengths + i * sizeof(Length));
   }
-  bounds[count] = static_cast<uint32_t>(at);
+  store(offsets + count * sizeof(Offset), static_cast<Offset>(at));
   return at;
 }
 
-/* Turns lengths into offsets; returns where the last of them ends. */
-uint64_t bounds_of(const uint8_t* lengths, uint32_t count, uint8_t width, uint64_t start,
-                   uint32_t* bounds) {
-  if (width == 1) return sum_lengths<uint8_t>(lengths, count, start, bounds);
-  if (width == 2) return sum_lengths<uint16_t>(lengths, count, start, bounds);
-  return sum_lengths<uint32_t>(lengths, count, start, bounds);
+template <class Offset>
+uint64_t sum_lengths(const uint8_t* lengths, uint32_t count, uint8_t width, uint64_t start,
+                     uint8_t* offsets) {
+  if (width == 1) return sum_lengths<uint8_t, Offset>(lengths, count, start, offsets);
+  if (width == 2) return sum_lengths<uint16_t, Offset>(lengths, count, start, offsets);
+  return sum_lengths<uint32_t, Offset>(lengths, count, start, offsets);
 }
+
+/* Of one offset into the block, in memory. */
+size_t offset_bytes(Slice block) { return block.size <= UINT16_MAX ? 2 : 4; }
 
 uint8_t width_of(size_t longest) { return longest < 1 << 8 ? 1 : longest < 1 << 16 ? 2 : 4; }
 
@@ -70,10 +73,12 @@ struct Layout {
   /* What all keys share is no longer than the prefix of the first group. */
   size_t most_shared(Slice block) const {
     if (!count) return 0;
-    uint32_t bounds[2];
-    bounds_of(block.data + HEADER_BYTES, 1, widths[0], 0, bounds);
-    if (bounds[1] > block.size) throw Malformed("a prefix is longer than its block");
-    return (size_t{bounds[1]} + 7) & ~size_t{7};
+    const uint8_t* first = block.data + HEADER_BYTES;
+    const size_t length = widths[0] == 1   ? load<uint8_t>(first)
+                          : widths[0] == 2 ? load<uint16_t>(first)
+                                           : load<uint32_t>(first);
+    if (length > block.size) throw Malformed("a prefix is longer than its block");
+    return (length + 7) & ~size_t{7};
   }
 };
 
@@ -81,7 +86,8 @@ struct Layout {
 
 size_t BlockView::memory_for(Slice block, bool heads) {
   const Layout layout(block);
-  const size_t offsets = 4 * (size_t{layout.groups} + 1 + 2 * (size_t{layout.count} + 1));
+  const size_t offsets =
+      offset_bytes(block) * (size_t{layout.groups} + 1 + 2 * (size_t{layout.count} + 1));
   return (heads ? 8 * size_t{layout.count} + layout.most_shared(block) : 0) + offsets +
          (layout.special() ? layout.count : 0);
 }
@@ -100,26 +106,29 @@ BlockView BlockView::parse(Slice block, uint8_t* memory, bool heads) {
   const uint32_t count = layout.count, groups = layout.groups;
   uint64_t* head = reinterpret_cast<uint64_t*>(memory);
   if (heads) memory += 8 * size_t{count} + layout.most_shared(block);
-  uint32_t* prefix_at = reinterpret_cast<uint32_t*>(memory);
-  uint32_t* suffix_at = prefix_at + groups + 1;
-  uint32_t* value_at = suffix_at + count + 1;
+  const size_t width = offset_bytes(block);
+  uint8_t* prefix_at = memory;
+  uint8_t* suffix_at = prefix_at + width * (size_t{groups} + 1);
+  uint8_t* value_at = suffix_at + width * (size_t{count} + 1);
+  const auto sum = [&](uint64_t lengths, uint32_t of, uint8_t bytes, uint64_t start, uint8_t* to) {
+    return width == 2 ? sum_lengths<uint16_t>(block.data + lengths, of, bytes, start, to)
+                      : sum_lengths<uint32_t>(block.data + lengths, of, bytes, start, to);
+  };
   const uint8_t* widths = layout.widths;
-  const uint64_t suffixes =
-      bounds_of(block.data + HEADER_BYTES, groups, widths[0], layout.prefixes, prefix_at);
-  const uint64_t values =
-      bounds_of(block.data + layout.suffix_lengths, count, widths[1], suffixes, suffix_at);
-  const uint64_t end =
-      bounds_of(block.data + layout.value_lengths, count, widths[2], values, value_at);
+  const uint64_t suffixes = sum(HEADER_BYTES, groups, widths[0], layout.prefixes, prefix_at);
+  const uint64_t values = sum(layout.suffix_lengths, count, widths[1], suffixes, suffix_at);
+  const uint64_t end = sum(layout.value_lengths, count, widths[2], values, value_at);
   if (end != block.size) throw Malformed("a block has another length than its entries");
 
   BlockView view;
   view.data_ = block.data;
-  view.count_ = count;
+  view.count_ = count & (UINT32_MAX >> 1);  // all of it
+  view.wide_ = width == 4;
   view.prefix_at_ = prefix_at;
   view.suffix_at_ = suffix_at;
   view.value_at_ = value_at;
   if (layout.special()) {
-    uint8_t* kinds = reinterpret_cast<uint8_t*>(value_at + count + 1);
+    uint8_t* kinds = value_at + width * (size_t{count} + 1);
     std::memset(kinds, 0, count);
     const uint8_t* at = block.data + layout.positions;
     for (uint64_t i = 0; i < uint64_t{layout.deleted} + layout.referenced; i++, at += 4) {
@@ -164,7 +173,8 @@ void BlockView::take_heads(uint64_t* heads) {
   heads_ = heads;
 }
 
-uint32_t BlockView::search_heads(Slice key) const {
+uint32_t BlockView::search_heads(Slice key, bool& found) const {
+  found = false;
   const Slice shared(reinterpret_cast<const uint8_t*>(heads_ + count_), shared_);
   if (!key.starts_with(shared)) return key < shared ? 0 : count_;
   const uint64_t head = head_of(key.after(shared_));
@@ -177,17 +187,28 @@ uint32_t BlockView::search_heads(Slice key) const {
   uint32_t at = static_cast<uint32_t>(base - heads_) + (*base < head);
   if (at == count_ || heads_[at] != head) return at;
   // It is probably the key itself: its value comes on its way while the keys are compared.
-  const uint8_t* value = data_ + value_at_[at];
+  const uint8_t* value = data_ + offset(value_at_, at);
   __builtin_prefetch(value);
   __builtin_prefetch(value + 64);
   uint32_t end = at + 1;
   while (end < count_ && heads_[end] == head) end++;
   while (at < end) {
     const uint32_t middle = at + (end - at) / 2;
-    if (compare(middle, key) < 0) at = middle + 1;
+    const int order = compare_tail(middle, key);
+    if (order < 0) at = middle + 1;
     else end = middle;
+    if (order == 0) found = true;
   }
   return at;
+}
+
+/* Compares what follows the shared bytes, where heads are equal. Heads that have all of it differ
+ * in their padding only: then no byte of the block is touched. */
+int BlockView::compare_tail(uint32_t at, Slice key) const {
+  const size_t own = prefix(at).size + suffix(at).size - shared_, other = key.size - shared_;
+  if (own <= sizeof(uint64_t) && other <= sizeof(uint64_t))
+    return own < other ? -1 : own > other;
+  return compare(at, key);
 }
 
 int BlockView::compare(uint32_t at, Slice key) const {

@@ -27,7 +27,7 @@ constexpr uint32_t GROUP = 16;  // on disk: entries that share one prefix
 /* A parsed block. It points into the block's bytes and into the memory that `parse` filled. */
 class BlockView {
  public:
-  BlockView() = default;
+  BlockView() : count_(0), wide_(0) {}
 
   /* How much memory `parse` needs. Malformed unless that is in proportion to the block. */
   static size_t memory_for(Slice block, bool heads);
@@ -36,16 +36,11 @@ class BlockView {
   /* The same in a vector, which may be used again once the view is not. */
   static BlockView parse(Slice block, Vector<uint64_t>& memory, bool heads);
 
-  uint32_t count() const { return count_; }
+  uint32_t count() const { return static_cast<uint32_t>(count_); }
   bool special() const { return kinds_ != nullptr; }  // not all entries are puts
 
-  Slice prefix(uint32_t at) const {
-    const uint32_t* bounds = prefix_at_ + at / GROUP;
-    return {data_ + bounds[0], bounds[1] - bounds[0]};
-  }
-  Slice suffix(uint32_t at) const {
-    return {data_ + suffix_at_[at], suffix_at_[at + 1] - suffix_at_[at]};
-  }
+  Slice prefix(uint32_t at) const { return between(prefix_at_, at / GROUP); }
+  Slice suffix(uint32_t at) const { return between(suffix_at_, at); }
   /* The key of an entry, put together in `scratch` where it has to be. */
   Slice key(uint32_t at, ByteString& scratch) const {
     const Slice shared = prefix(at), own = suffix(at);
@@ -54,29 +49,56 @@ class BlockView {
     scratch.append(own);
     return scratch.slice();
   }
-  Slice value(uint32_t at) const {
-    return {data_ + value_at_[at], value_at_[at + 1] - value_at_[at]};
-  }
+  Slice value(uint32_t at) const { return between(value_at_, at); }
   Kind kind(uint32_t at) const { return kinds_ ? static_cast<Kind>(kinds_[at]) : Kind::Put; }
 
   /* The position of the first key that is not less than this one; count() if there is none. */
-  uint32_t lower_bound(Slice key) const { return heads_ ? search_heads(key) : search_groups(key); }
+  uint32_t lower_bound(Slice key) const {
+    bool found;
+    return heads_ ? search_heads(key, found) : search_groups(key);
+  }
+  /* The same, and whether it is this key. */
+  uint32_t find(Slice key, bool& found) const {
+    if (heads_) return search_heads(key, found);
+    const uint32_t at = search_groups(key);
+    found = at < count() && equals(at, key);
+    return at;
+  }
   int compare(uint32_t at, Slice key) const;  // the entry's key with this one
   bool equals(uint32_t at, Slice key) const;
 
+  /* The same block, its bytes read where others that are equal to them stand. */
+  BlockView at(const uint8_t* data) const {
+    BlockView moved = *this;
+    moved.data_ = data;
+    return moved;
+  }
+
  private:
   void take_heads(uint64_t* heads);
-  uint32_t search_heads(Slice key) const;
+  uint32_t search_heads(Slice key, bool& found) const;
   uint32_t search_groups(Slice key) const;
+  int compare_tail(uint32_t at, Slice key) const;
 
+  uint32_t offset(const uint8_t* of, size_t at) const {
+    return wide_ ? load<uint32_t>(of + 4 * at) : load<uint16_t>(of + 2 * at);
+  }
+  Slice between(const uint8_t* offsets, uint32_t at) const {
+    const uint32_t begin = offset(offsets, at);
+    return {data_ + begin, offset(offsets, size_t{at} + 1) - begin};
+  }
+
+  // Offsets are of 16 bits, in a block longer than 64 KiB of 32. A head is searched, an offset read
+  // once: what is not in a cache line costs more than the widening.
   const uint8_t* data_ = nullptr;
-  uint32_t count_ = 0;
-  uint32_t shared_ = 0;                  // bytes that all keys begin with
-  const uint64_t* heads_ = nullptr;      // count, and then the shared bytes; or nothing
-  const uint32_t* prefix_at_ = nullptr;  // groups + 1
-  const uint32_t* suffix_at_ = nullptr;  // count + 1
-  const uint32_t* value_at_ = nullptr;   // count + 1
-  const uint8_t* kinds_ = nullptr;       // count, or nothing if all are puts
+  uint32_t count_ : 31;                 // a block has more bytes than twice as many
+  uint32_t wide_ : 1;
+  uint32_t shared_ = 0;                 // bytes that all keys begin with
+  const uint64_t* heads_ = nullptr;     // count, and then the shared bytes; or nothing
+  const uint8_t* prefix_at_ = nullptr;  // groups + 1
+  const uint8_t* suffix_at_ = nullptr;  // count + 1
+  const uint8_t* value_at_ = nullptr;   // count + 1
+  const uint8_t* kinds_ = nullptr;      // count, or nothing if all are puts
 };
 
 /* An iterator over the entries of blocks, however it comes by them. */

@@ -1,24 +1,35 @@
 #include "cache.hpp"
 
 #include <thread>
-
 namespace murmur {
 
 namespace {
 constexpr uint64_t SMALL_SHARE = 10;  // `small` keeps a tenth
 }
 
-CachedBlock::Owner CachedBlock::make(Slice block) {
+CachedBlock::Owner CachedBlock::make(Slice block) { return make(block, true); }
+
+CachedBlock::Owner CachedBlock::make(Slice block, MappedBytes mapped) {
+  Owner made = make(block, false);
+  made->view_ = made->view_.at(mapped.data + mapped.size - block.size);
+  made->mapped_ = std::move(mapped);
+  return made;
+}
+
+CachedBlock::Owner CachedBlock::make(Slice block, bool copied) {
   const size_t arrays = sizeof(CachedBlock);
   const size_t bytes = arrays + BlockView::memory_for(block, true);
   // Not aligned_alloc: it leaves a scrap of memory before each block.
-  const size_t size = bytes + block.size + alignof(CachedBlock) - alignof(std::max_align_t);
+  const size_t size = bytes + (copied ? block.size : 0) + alignof(CachedBlock) - alignof(std::max_align_t);
   uint8_t* begin = static_cast<uint8_t*>(allocate(size));
   const size_t shift = -reinterpret_cast<uintptr_t>(begin) & (alignof(CachedBlock) - 1);
   uint8_t* memory = begin + shift;
   try {
-    std::memcpy(memory + bytes, block.data, block.size);
-    const BlockView view = BlockView::parse({memory + bytes, block.size}, memory + arrays, true);
+    if (copied) {
+      std::memcpy(memory + bytes, block.data, block.size);
+      block.data = memory + bytes;
+    }
+    const BlockView view = BlockView::parse(block, memory + arrays, true);
     return Owner(new (memory) CachedBlock(view, size, static_cast<uint8_t>(shift)));
   } catch (...) {
     deallocate(begin);

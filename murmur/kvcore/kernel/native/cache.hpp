@@ -22,14 +22,17 @@
 
 #include "block.hpp"
 #include "common.hpp"
+#include "mapped.hpp"
 
 namespace murmur {
 
 using Slot = std::atomic<uintptr_t>;
 
-/* A verified, parsed block in one piece of memory, in the order in which a search reads it:
+/* A verified, parsed block in one piece of memory, in the order in which a search reads it. Its bytes
+ * stand there too, or stay where a file is mapped: then what is read of them is true if `verify`,
+ * asked afterwards, says nothing.
  *
- *   this | heads, offsets | the block's bytes
+ *   this | heads, offsets | the block's bytes, unless they are mapped
  */
 class alignas(64) CachedBlock {
  public:
@@ -44,6 +47,9 @@ class alignas(64) CachedBlock {
 
   /* A copy of the block; Malformed if it is none. */
   static Owner make(Slice block);
+  /* The same, read where it is mapped: the block is a copy of the last of these bytes, and not
+   * needed afterwards. */
+  static Owner make(Slice block, MappedBytes mapped);
   const BlockView& view() const { return view_; }
   uint64_t weight() const { return weight_; }
 
@@ -54,13 +60,15 @@ class alignas(64) CachedBlock {
 
   CachedBlock(BlockView view, uint64_t weight, uint8_t shift)
       : shift_(shift), view_(view), weight_(weight) {}
+  static Owner make(Slice block, bool copied);
 
   std::atomic<uint32_t> references_{0};
   std::atomic<uint8_t> uses_{0};
   const uint8_t shift_;  // from where its memory begins to the cache line where this does
   Queue queue_ = Queue::Small;
   BlockView view_;
-  // A hit touches what is above, a cache line.
+  // A hit touches what is above, a cache line, and the next.
+  MappedBytes mapped_;  // what it was stored as, if it is read there
   const uint64_t weight_;
   Slot* slot_ = nullptr;             // under the cache's lock, as queue_ and all below
   CachedBlock* previous_ = nullptr;  // of its queue
@@ -89,6 +97,13 @@ class BlockRef {
   explicit operator bool() const { return block_ != nullptr; }
   const BlockView& operator*() const { return block_->view(); }
   const BlockView* operator->() const { return &block_->view(); }
+  /* Corrupt if what was read of the block may be other than what was written: see MappedBytes. */
+  void verify() const {
+    if (block_) block_->mapped_.verify();
+  }
+  void verify_all() const {
+    if (block_) block_->mapped_.verify_all();
+  }
 
  private:
   friend class BlockCache;
@@ -145,7 +160,7 @@ class BlockCache {
  private:
   static constexpr uintptr_t LOCKED = 1, GHOST = 2;  // a ghost: time << 2 | GHOST
   static constexpr uint8_t MOST_USES = 3;
-  static constexpr int PREFETCHED_LINES = 11;
+  static constexpr int PREFETCHED_LINES = 9;
 
   struct Queue {
     CachedBlock* first = nullptr;

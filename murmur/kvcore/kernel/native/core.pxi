@@ -142,9 +142,7 @@ cdef extern from "file.hpp" namespace "murmur" nogil:
     cdef cppclass CAppendFile "murmur::AppendFile":
         pass
     cdef cppclass FdReadFile(CReadFile):
-        FdReadFile(int, string) except +translate_error
-    cdef cppclass MappedReadFile(CReadFile):
-        MappedReadFile(int, string) except +translate_error
+        FdReadFile(int, string, cbool) except +translate_error
     cdef cppclass FdAppendFile(CAppendFile):
         FdAppendFile(int, string) except +translate_error
     cdef cppclass ReadCallbacks:
@@ -191,7 +189,7 @@ cdef extern from "iterator.hpp" namespace "murmur" nogil:
 
 cdef extern from "cache.hpp" namespace "murmur" nogil:
     cdef cppclass BlockRef:
-        void reset()
+        void verify() except +translate_error
     cdef cppclass CBlockCache "murmur::BlockCache":
         CBlockCache(uint64_t) except +
         uint64_t weight()

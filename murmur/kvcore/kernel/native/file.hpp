@@ -1,8 +1,7 @@
-/* Files: read at an offset, append, sync. Implemented on a descriptor, on a mapping of it, and by
- * the binding for storage that is not a disk's.
+/* Files: read at an offset, append, sync. Implemented on a descriptor, and by the binding for storage
+ * that is not a disk's.
  *
- *   FdReadFile       pread(2)
- *   MappedReadFile   mmap(2); a page that is gone because the file was truncated raises Corrupt
+ *   FdReadFile       pread(2), or a copy of what is mapped and in memory
  *   FdAppendFile     write(2), in full or IoError; sync is fdatasync(2)
  *
  * A call that may wait for the disk lies in a Blocking section, where the binding may let other
@@ -16,6 +15,8 @@
 #include <memory>
 
 #include "common.hpp"
+#include "guard.hpp"
+#include "mapped.hpp"
 
 namespace murmur {
 
@@ -38,13 +39,6 @@ class Blocking {
   void* state_ = nullptr;
 };
 
-/* Prepares for `copy_guarded`; once before the first mapping is touched. */
-void guard_mappings(const std::string& path);
-
-/* memcpy to or from a mapped file. False, with some of it done, if a page is gone because the file
- * was truncated: instead of the SIGBUS that would end the process. */
-bool copy_guarded(uint8_t* out, const uint8_t* from, size_t size);
-
 class ReadFile {
  public:
   explicit ReadFile(std::string path) : path_(std::move(path)) {}
@@ -57,6 +51,8 @@ class ReadFile {
   virtual uint64_t size() = 0;
   /* A hint that these bytes are wanted soon, in order. */
   virtual void will_need(uint64_t offset, uint64_t size) { (void)offset, (void)size; }
+  /* Where its bytes lie in memory, if it is mapped. */
+  virtual std::shared_ptr<const MappedFile> mapped() const { return nullptr; }
   const std::string& path() const { return path_; }
 
  protected:
@@ -84,29 +80,19 @@ class AppendFile {
 
 class FdReadFile final : public ReadFile {
  public:
-  /* Duplicates the descriptor, and closes the copy in the end. */
-  FdReadFile(int fd, std::string path);
+  /* Duplicates the descriptor, and closes the copy in the end. `map`: if the system can. */
+  FdReadFile(int fd, std::string path, bool map = false);
   ~FdReadFile() override;
   void read(uint64_t offset, size_t size, uint8_t* out) override;
   uint64_t size() override;
   void will_need(uint64_t offset, uint64_t size) override;
+  std::shared_ptr<const MappedFile> mapped() const override { return mapped_; }
 
  private:
-  int fd_;
-};
+  bool copy(uint64_t offset, size_t size, uint8_t* out);
 
-class MappedReadFile final : public ReadFile {
- public:
-  /* Maps the whole file; the descriptor is not needed afterwards. */
-  MappedReadFile(int fd, std::string path);
-  ~MappedReadFile() override;
-  void read(uint64_t offset, size_t size, uint8_t* out) override;
-  uint64_t size() override { return size_; }
-  void will_need(uint64_t offset, uint64_t size) override;
-
- private:
-  uint8_t* data_ = nullptr;
-  uint64_t size_ = 0;
+  const int fd_;
+  std::shared_ptr<const MappedFile> mapped_;
 };
 
 /* Files of the binding: functions that return 0, or, their error waiting with the binding, -1. */

@@ -163,7 +163,9 @@ cdef class Reads:
 
     cdef object _value(self, Found& found):
         if found.kind != Kind.Reference:
-            return PyBytes_FromStringAndSize(<const char*>found.value.data, found.value.size)
+            value = PyBytes_FromStringAndSize(<const char*>found.value.data, found.value.size)
+            found.pin.verify()
+            return value
         cdef CReference reference = CReference.decode(found.value)
         cdef CValueFile* file = &self.core.values_of(reference)
         value = PyBytes_FromStringAndSize(NULL, reference.length)

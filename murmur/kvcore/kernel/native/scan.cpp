@@ -37,9 +37,10 @@ uint8_t* Rows::add(Slice key, size_t value_size) {
   return value;
 }
 
-void Rows::remove_last() {
-  key_ends_.pop_back();
-  value_ends_.pop_back();
+void Rows::truncate(size_t wanted) {
+  if (wanted >= count()) return;
+  key_ends_.resize(wanted + 1);
+  value_ends_.resize(wanted + 1);
   keys_.truncate(key_ends_.back());
   values_.truncate(value_ends_.back());
 }
@@ -89,6 +90,12 @@ class Scan::Source {
     skip_backward();
   }
 
+  /* Corrupt if an entry of the block at hand may be other than what was written. */
+  void verify() const {
+    if (table_) table_->verify();
+  }
+  bool whole() const { return !table_ || table_->whole(); }
+
   void next() {
     iterator_->next();
     if (run_) skip_forward();
@@ -101,6 +108,7 @@ class Scan::Source {
 
  private:
   void open(size_t at) {
+    verify();
     at_ = at;
     iterator_ = at < high_ ? &table_.emplace((*run_)[at]) : nullptr;
   }
@@ -259,7 +267,20 @@ bool Scan::within(Slice key) const {
 }
 
 bool Scan::fill(Rows& rows, size_t most, size_t bytes) {
-  bytes = std::min(bytes, MOST_BYTES);
+  const size_t before = rows.count();
+  try {
+    const bool more = walk(rows, most, std::min(bytes, MOST_BYTES));
+    for (const std::unique_ptr<Source>& source : sources_) source->verify();
+    return more;
+  } catch (...) {
+    // Where a mapped file was cut, what was read since the last look at it may be zeros.
+    for (const std::unique_ptr<Source>& source : sources_)
+      if (!source->whole()) rows.truncate(before);
+    throw;
+  }
+}
+
+bool Scan::walk(Rows& rows, size_t most, size_t bytes) {
   if (!opened_) {
     opened_ = true;
     if (!bounded_ || start_ < stop_) open();

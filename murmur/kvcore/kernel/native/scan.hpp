@@ -48,7 +48,8 @@ class Rows {
   void add(Slice key, Slice value);
   /* Adds a value that the caller fills in. */
   uint8_t* add(Slice key, size_t value_size);
-  void remove_last();
+  void remove_last() { truncate(count() - 1); }
+  void truncate(size_t count);  // to the first ones
   void swap(Rows& other) noexcept {
     std::swap(keys_, other.keys_);
     std::swap(values_, other.values_);
@@ -83,6 +84,7 @@ class Scan {
   class Source;
   class Cover;
 
+  bool walk(Rows& rows, size_t most, size_t bytes);
   void open();
   void add_source(std::unique_ptr<Source> source);
   bool before(const Source* left, const Source* right) const;

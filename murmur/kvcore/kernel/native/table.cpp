@@ -57,7 +57,10 @@ std::string quoted(Slice bytes) {
 }  // namespace
 
 Table::Table(std::unique_ptr<ReadFile> file, TableInfo info, std::shared_ptr<BlockCache> cache)
-    : file_(std::move(file)), info_(std::move(info)), cache_(std::move(cache)) {
+    : file_(std::move(file)),
+      info_(std::move(info)),
+      cache_(std::move(cache)),
+      mapped_(file_->mapped()) {
   const uint64_t size = file_->size();
   if (size != info_.size)
     throw Corrupt(path(), std::min(size, info_.size),
@@ -79,15 +82,18 @@ bool Table::get(Slice key, uint32_t hash, Found& found) {
   const size_t at = known.find(key);
   if (at == known.blocks()) return false;
   BlockRef pin = block(known, at, true);
-  const uint32_t position = pin->lower_bound(key);
+  bool present;
+  const uint32_t position = pin->find(key, present);
   if (position == pin->count())
     throw Corrupt(path(), known.handle(at).offset, "the index has another last key of the block");
-  if (!pin->equals(position, key)) {
+  if (!present) {
+    pin.verify_all();  // no damage is taken for the absence of a key
     passed_.store(passed_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
     return false;
   }
   found.kind = pin->kind(position);
   found.value = pin->value(position);
+  if (found.kind != Kind::Put) pin.verify();
   found.pin = std::move(pin);
   return true;
 }
@@ -108,7 +114,12 @@ BlockRef Table::load_block(const Contents& contents, size_t at, bool keep) {
   read_verified(handle, "block", scratch.stored.data());
   CachedBlock::Owner made;
   try {
-    made = CachedBlock::make(codec::unpack(stored, scratch.raw));
+    const Slice block = codec::unpack(stored, scratch.raw);
+    const bool as_stored = block.data >= stored.data && block.data < stored.data + stored.size;
+    if (mapped_ && as_stored)
+      made = CachedBlock::make(
+          block, {mapped_, mapped_->data() + handle.offset, handle.length, handle.crc});
+    else made = CachedBlock::make(block);
   } catch (const Malformed& error) {
     throw Corrupt(path(), handle.offset, error.reason);
   }
@@ -326,6 +337,7 @@ bool TableIterator::open(size_t block, bool forward) {
   const Table::Contents& contents = table_.contents();
   valid_ = false;
   if (block >= contents.blocks()) {
+    block_.verify();
     view_ = nullptr;
     block_.reset();
     block_at_ = contents.blocks();
@@ -333,6 +345,7 @@ bool TableIterator::open(size_t block, bool forward) {
     return false;
   }
   if (!view_ || block != block_at_) {
+    block_.verify();
     view_ = nullptr;
     const bool wanted = opened_++ < SHORT_SCAN;
     block_ = wanted || !forward ? table_.block(contents, block, wanted)
@@ -390,6 +403,7 @@ void TableIterator::next_block() {
 
 void TableIterator::prev_block() {
   if (block_at_ == 0) {
+    block_.verify();
     valid_ = false;
     view_ = nullptr;
     block_.reset();

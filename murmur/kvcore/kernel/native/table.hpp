@@ -13,7 +13,8 @@
  *   slot of the block: empty -> read, verify, parse, into the cache
  *   the block: a binary search over groups, another within the group
  *
- * Filter, index and ranges are read when the table is first used, and stay.
+ * Filter, index and ranges are read when the table is first used, and stay. Of a mapped file, the
+ * blocks that are not compressed are read where they lie; the cache has their heads and offsets.
  *
  * Invariant: `get` and the iterator give what was written, or throw Corrupt with path and offset.
  * For any number of threads; no lock is held while the file is read.
@@ -68,7 +69,8 @@ struct Handle {
 };
 
 /* What a get found. The value is readable as long as `pin` holds its block (or, when it came from
- * a memtable, as long as that lives). */
+ * a memtable, as long as that lives). Whoever has read a put's value calls `pin.verify()`: the file
+ * may have been cut meanwhile. */
 struct Found {
   Kind kind = Kind::Put;
   Slice value;
@@ -144,6 +146,7 @@ class Table {
   std::unique_ptr<ReadFile> file_;
   const TableInfo info_;
   std::shared_ptr<BlockCache> cache_;
+  const std::shared_ptr<const MappedFile> mapped_;  // or nothing
   std::atomic<const Contents*> contents_{nullptr};
   std::atomic<bool> closed_{false};
   std::atomic<uint64_t> filtered_{0};
@@ -154,7 +157,10 @@ class BlockStream;
 
 /* A cursor over a table's entries, through the cache. The first blocks after each search count as
  * wanted, as those of a get do. What a long scan then lacks is read past the cache, or, backward,
- * goes first from there. The table must outlive it. */
+ * goes first from there. The table must outlive it.
+ *
+ * Whoever has read entries calls `verify` before relying on them; a movement to another block throws
+ * Corrupt where that would have. */
 class TableIterator final : public BlockEntries {
  public:
   explicit TableIterator(Table& table);
@@ -171,6 +177,9 @@ class TableIterator final : public BlockEntries {
     if (at_-- > 0) show(*view_, at_);
     else prev_block();
   }
+  void verify() const { block_.verify(); }
+  /* Whether the file is not mapped, or was not cut since. */
+  bool whole() const { return !table_.mapped_ || table_.mapped_->whole(); }
 
  private:
   bool open(size_t block, bool forward = true);

@@ -84,7 +84,7 @@ cdef CReadFile* _read_file(file, path, cbool mmap) except NULL:
     if hasattr(file, "fileno"):
         fd = file.fileno()
         try:
-            return new MappedReadFile(fd, _path(path)) if mmap else new FdReadFile(fd, _path(path))
+            return new FdReadFile(fd, _path(path), mmap)
         finally:
             file.close()  # the core has its own
     callbacks.file = <void*>file
@@ -191,7 +191,9 @@ cdef class Table:
             return _ABSENT
         if found.kind == Kind.Tombstone:
             return None
-        return _bytes(found.value)
+        value = _bytes(found.value)
+        found.pin.verify()
+        return value
 
     def ranges(self):
         """The range tombstones."""
