@@ -35,7 +35,7 @@ from murmur.kvcore.ingest import TableBuilder, write_sstable
 from murmur.kvcore.log import Log
 from murmur.kvcore.memory_storage import MemoryStorage
 from murmur.kvcore.options import Options
-from murmur.kvcore.parking import ParkedRecord
+from murmur.kvcore.parking import Delivery, ParkedRecord
 from murmur.kvcore.record import (
     DELETE,
     DERIVED,
@@ -71,6 +71,7 @@ __all__ = [
     "Chunk",
     "Clock",
     "DeadLetter",
+    "Delivery",
     "Derivation",
     "DiskStorage",
     "Dot",

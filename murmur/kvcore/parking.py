@@ -101,6 +101,19 @@ class Parking:
         ]
 
 
+class Delivery(list[bytes]):
+    """Records that one peer has sent, in the order in which they came.
+
+    Applying them may show that what other peers had sent before can never be applied; `refused`
+    then names those, with the reason.
+    """
+
+    def __init__(self, records: Sequence[bytes], peer: bytes) -> None:
+        super().__init__(records)
+        self.peer = peer
+        self.refused: list[tuple[bytes, str]] = []
+
+
 class Arrived(NamedTuple):
     """A record, and the peer that it came from (empty: nobody in particular)."""
 

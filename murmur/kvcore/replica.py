@@ -27,7 +27,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from itertools import chain, islice
+from itertools import chain
 from typing import Any, NamedTuple
 
 from murmur.errors import (
@@ -65,7 +65,7 @@ from murmur.kvcore.loads import BlockBatch, with_blocks
 from murmur.kvcore.log import ADMITTED, FULL, PARKED, Log, TornTail
 from murmur.kvcore.long_record import LongRecord, Record
 from murmur.kvcore.mark import NO_TIP, Mark, Tip, decode_mark, encode_mark
-from murmur.kvcore.parking import Arrived, ParkedRecord, Parking, Waiting
+from murmur.kvcore.parking import Arrived, Delivery, ParkedRecord, Parking, Waiting
 from murmur.kvcore.recent import Recent
 from murmur.kvcore.record import (
     DELETE,
@@ -373,21 +373,15 @@ class Replica:
         """The transaction has ended; what only it needed may go."""
         self._recent.open.pop(id(transaction), None)
 
-    def apply(
-        self,
-        records: Iterable[bytes],
-        *,
-        peer: bytes = b"",
-        blame: Callable[[bytes, str], None] = lambda peer, reason: None,
-    ) -> Applied:
+    def apply(self, records: Iterable[bytes]) -> Applied:
         """Admit records from elsewhere: each once, in causal order, however they come.
 
-        `peer` is who sent them. `blame` is told of other peers, whose records had waited for these
-        and can never be applied, and the reason.
-        Raises ProtocolViolation for bytes that are not records (nothing is stored), and for a fork
-        (what came before it is stored); what is refused becomes a dead letter of the peer.
+        A Delivery also says from whom. Raises ProtocolViolation for bytes that are not records
+        (nothing is stored), and for a fork (what came before it is stored); what is refused becomes
+        a dead letter.
         """
         self._usable()
+        peer = records.peer if isinstance(records, Delivery) else b""
         arrived: deque[Arrived] = deque()
         for record in records:
             try:
@@ -400,7 +394,8 @@ class Replica:
         for fault in faults:
             if fault.peer == peer:
                 raise fault
-            blame(fault.peer, str(fault))
+            if isinstance(records, Delivery):
+                records.refused.append((fault.peer, str(fault)))
         return Applied(admitted, self.parking.count - before, self._waiting.count)
 
     def release_parked(self, *, force: bool = False) -> int:
@@ -430,7 +425,7 @@ class Replica:
         for letter in self._dead_letters.listing():
             if letter.record:
                 try:
-                    self.apply([letter.record], peer=letter.peer)
+                    self.apply(Delivery([letter.record], letter.peer))
                 except ProtocolViolation:
                     continue
                 if self._holds(letter.record):
@@ -446,11 +441,9 @@ class Replica:
 
     def _holds(self, record: bytes) -> bool:
         """Whether this very record is admitted or parked, and not another one of its dot."""
-        replica, seq = origin(record)
         if any(record == parked for parked in self.parking.records()):
             return True
-        have = {**self.vector, replica: seq - 1}
-        return any(mine == record for _, mine in islice(self.log.missing(have), 1))
+        return self.log.find(*origin(record)) == record
 
     def _admit_all(
         self, arrived: deque[Arrived], *, blame: bytes | None = None, unpark: bool = False

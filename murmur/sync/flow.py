@@ -54,6 +54,11 @@ class Outflow:
         """Records that wait for room."""
         return sum(map(len, self._queues.values()))
 
+    @property
+    def in_flight(self) -> bool:
+        """Whether something was queued or sent that the peer has not applied."""
+        return bool(self.queued_bytes) or self._sent_bytes > self._applied_bytes
+
     def room(self, urgency: Urgency = Urgency.LIVE) -> int:
         """Bytes that may be sent now."""
         kept = 0 if urgency is Urgency.LIVE else self._window // LIVE_SHARE

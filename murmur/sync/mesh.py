@@ -53,6 +53,7 @@ from murmur.sync.identity import Identity
 from murmur.sync.lag import Marks
 from murmur.sync.outbox import Outbox
 from murmur.sync.peer import Event, PeerSession, Role, State, Timing
+from murmur.sync.push import FULL_MESH
 from murmur.sync.roster import Member, Roster
 from murmur.sync.scout import FALLBACK_MS, Scout, rank
 from murmur.sync.service import Remote, Service, Services, Urgency
@@ -361,7 +362,8 @@ class Mesh:
                 self._conversations.pop(conversation.link, None)
                 conversation.session.lose()
                 conversation.link.close(reason)
-        contact.dialing = [but] if but is not None else []
+        # One that is open already is no dial any more, even if it learns only now that it is up.
+        contact.dialing = [but] if but is not None and but in contact.dialing else []
         if but is not None:
             contact.next_dial_ms = None
 
@@ -607,8 +609,7 @@ class Mesh:
         moved = old is not None or lost is not None
         self._on_notice("moved" if moved else "connected", contact.name, f"at {link.address}")
         if abs(conversation.skew_ms) >= SKEW_NOTICE_MS:
-            text = f"its clock is {conversation.skew_ms / 1000:+.1f} s from this one's"
-            self._on_notice("skew", contact.name, text)
+            self._tell_skew(conversation, contact)
         events = session.open(now_ms)
         self._services.opened(_remote(conversation, self._services.features), now_ms)
         self._handle(conversation, events, now_ms)
@@ -642,6 +643,24 @@ class Mesh:
         """Everybody with whom a conversation is open."""
         features = self._services.features
         return [_remote(conversation, features) for conversation in self._open()]
+
+    def flow(self, node_id: bytes) -> Exchange | None:
+        """The records of the conversation with a node, if one is open."""
+        contact = self.contacts.get(node_id)
+        return contact.open.exchange if contact is not None and contact.open is not None else None
+
+    def clock_of(self, node_id: bytes, clock_ms: int) -> None:
+        """What the peer's clock says now: clocks jump, also during a conversation."""
+        contact = self.contacts.get(node_id)
+        if contact is not None and contact.open is not None:
+            conversation, before = contact.open, contact.open.skew_ms
+            conversation.skew_ms = clock_ms - self.outbox.clock.now_ms()
+            if abs(conversation.skew_ms - before) >= SKEW_NOTICE_MS:
+                self._tell_skew(conversation, contact)
+
+    def _tell_skew(self, conversation: Conversation, contact: Contact) -> None:
+        text = f"its clock is {conversation.skew_ms / 1000:+.1f} s from this one's"
+        self._on_notice("skew", contact.name, text)
 
     def say(self, node_id: bytes, kind: int, payload: bytes, urgency: Urgency) -> bool:
         """Send a service's message; False if no conversation with the node is open."""
@@ -705,6 +724,8 @@ class Mesh:
         opened = [(c, c.session.hello.replica) for c in self._open() if c.session.hello]
         for conversation, _ in opened:
             others = frozenset(replica for c, replica in opened if c is not conversation)
+            if len(opened) > FULL_MESH:
+                others = frozenset()  # authors do not send to everybody there (push.py)
             conversation.session.tell_links(others)
 
     def _report(self, now_ms: int) -> None:

@@ -36,6 +36,8 @@ from murmur.sync.local import LocalTransport
 from murmur.sync.loop import Loop
 from murmur.sync.mesh import Mesh
 from murmur.sync.peer import Timing
+from murmur.sync.pull import Pull
+from murmur.sync.push import Push
 from murmur.sync.roster import Roster
 from murmur.sync.service import Service
 from murmur.sync.status import PeerInfo, PeerStatus, PendingPeer
@@ -181,6 +183,8 @@ class Node:
                 timing=self._timing,
                 patience=self._patience,
                 services=(
+                    Push(),
+                    Pull(),
                     self._verifier,
                     self._bootstrap,
                     self._election,

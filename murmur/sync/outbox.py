@@ -25,6 +25,7 @@ from typing import Protocol
 from murmur.errors import Trimmed
 from murmur.kvcore import Snapshot
 
+MAX_SEQ = (1 << 63) - 1
 ADMITTED = 1  # the kind of frame in the log that replicates; others wait or are set aside
 
 Vector = Mapping[bytes, int]
@@ -106,12 +107,10 @@ class Outbox(Protocol):
         """The cells of this moment, with their vector; to be closed."""
         ...
 
-    def apply(
-        self, records: Sequence[bytes], *, peer: bytes, blame: Callable[[bytes, str], None]
-    ) -> Applied:
-        """Take in a peer's records, in any order; ProtocolViolation if one can never be applied.
+    def apply(self, records: Sequence[bytes]) -> Applied:
+        """Take in records, in any order; ProtocolViolation if one can never be applied.
 
-        `blame` hears of other peers whose earlier records had waited for these, and cannot.
+        Of a Delivery it is told who had sent what waited for these, and can never be applied.
         """
         ...
 
@@ -136,6 +135,46 @@ class Slice:
 def serves(floor: Vector, have: Vector) -> bool:
     """Whether a log with this floor holds all that somebody who has so much lacks."""
     return all(have.get(replica, 0) >= seq for replica, seq in floor.items())
+
+
+class Part:
+    """Transactions that a peer asked for, in the order of the log. By one thread at a time."""
+
+    def __init__(self, outbox: Outbox, ranges: Mapping[bytes, tuple[int, int]]) -> None:
+        """First and last of each author; what is not here or not durable is left out."""
+        self._outbox = outbox
+        self._ranges = ranges
+        self._left: dict[bytes, int] = {}
+        self._source: Iterator[tuple[int, bytes]] | None = None
+
+    def read(self, limit: int) -> tuple[list[bytes], bool]:
+        """About `limit` bytes of records, and whether that was all. Raises Trimmed."""
+        if self._source is None:
+            durable = self._outbox.durable_vector
+            self._left = {
+                replica: min(last, durable.get(replica, 0))
+                for replica, (first, last) in self._ranges.items()
+                if first <= durable.get(replica, 0)
+            }
+            if not self._left:
+                return [], True
+            have = dict(durable)
+            have.update({replica: self._ranges[replica][0] - 1 for replica in self._left})
+            self._source = iter(self._outbox.log.missing(have, self._outbox.durable_position))
+        records: list[bytes] = []
+        size, left = 0, self._left
+        for _, record in self._source:
+            replica, seq = record[1:9], int.from_bytes(record[9:17])
+            last = left.get(replica, 0)
+            if not self._ranges.get(replica, (MAX_SEQ, 0))[0] <= seq <= last:
+                continue
+            records.append(record)
+            size += len(record) + 4
+            if seq == last:
+                del left[replica]
+            if size >= limit or not left:
+                return records, not left
+        return records, True
 
 
 class Cursor:

@@ -175,6 +175,7 @@ class PeerSession:
         self.durable: dict[bytes, int] = {}
         self.admitted: dict[bytes, int] = {}
         self.links: frozenset[bytes] = frozenset()
+        self.acks = 0  # that came
         self.rtt_ms: int | None = None
         self.opened_ms: int | None = None
 
@@ -200,6 +201,7 @@ class PeerSession:
         self._features = 0  # that this side said it has
         self._inflow = Inflow()
         self._applied_told = 0
+        self._told_links: frozenset[bytes] | None = None
         self._told_durable: dict[bytes, int] = {}
         self._told_admitted: dict[bytes, int] = {}
         self._report: tuple[Mapping[bytes, int], Mapping[bytes, int]] = ({}, {})
@@ -340,9 +342,20 @@ class PeerSession:
         if self.state is State.OPEN:
             self._acknowledge_soon(now_ms)
 
+    @property
+    def in_flight(self) -> bool:
+        """Whether records are on their way that the peer has not applied."""
+        return self._outflow.in_flight
+
+    def hear(self, durable: Mapping[bytes, int]) -> None:
+        """The peer says by another message that it durably holds this."""
+        self._raise((self.durable, self.admitted, self.known), durable)
+        self.acks += 1
+
     def tell_links(self, replicas: frozenset[bytes]) -> None:
         """Whom else this node converses with."""
-        if self.state is State.OPEN:
+        if self.state is State.OPEN and replicas != self._told_links:
+            self._told_links = replicas
             self._send(m.Links(replicas))
 
     def say(self, kind: int, payload: bytes, urgency: Urgency = Urgency.CONTROL) -> None:
@@ -484,15 +497,18 @@ class PeerSession:
 
     def _receive_ack(self, ack: m.Ack, events: list[Event]) -> None:
         self._outflow.acknowledge(ack.applied_bytes)
-        for mine, told in ((self.durable, ack.durable), (self.admitted, ack.admitted)):
-            for replica, seq in told.items():
-                if seq > mine.get(replica, 0):
-                    mine[replica] = seq
-                if seq > self.known.get(replica, 0):
-                    self.known[replica] = seq
-        if len(self.admitted) > MAX_REPLICAS:
-            raise ProtocolViolation(f"ACK: more than {MAX_REPLICAS} replicas")
+        self.acks += 1
+        self._raise((self.durable, self.known), ack.durable)
+        self._raise((self.admitted, self.known), ack.admitted)
         events.append(Acknowledged())
+
+    def _raise(self, mine: Sequence[dict[bytes, int]], told: Mapping[bytes, int]) -> None:
+        for replica, seq in told.items():
+            for vector in mine:
+                if seq > vector.get(replica, 0):
+                    vector[replica] = seq
+        if any(len(vector) > MAX_REPLICAS for vector in mine):
+            raise ProtocolViolation(f"vector: more than {MAX_REPLICAS} replicas")
 
     # -- inside: output
 

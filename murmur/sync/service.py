@@ -18,13 +18,13 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from random import Random
 from typing import Protocol
 
-from murmur.sync.outbox import Outbox
+from murmur.sync.outbox import Outbox, Vector
 from murmur.sync.transport import Labour
 
 
@@ -49,6 +49,61 @@ class Remote:
     rtt_ms: int | None
     links: frozenset[bytes]  # the replicas with whom it says that it converses
     offers: int = 0  # what the peer says that it has, whether this side has it or not
+
+
+class Flow(Protocol):
+    """The records of an open conversation, in both directions."""
+
+    @property
+    def duplicates(self) -> int:
+        """Records that came and were known already."""
+        ...
+
+    @property
+    def heard(self) -> int:
+        """Acknowledgements that came; with them `durable` grows."""
+        ...
+
+    @property
+    def durable(self) -> Vector:
+        """What the peer durably holds."""
+        ...
+
+    @property
+    def busy(self) -> bool:
+        """Whether something has arrived and is not yet applied."""
+        ...
+
+    @property
+    def received(self) -> int:
+        """Records that came."""
+        ...
+
+    @property
+    def received_bytes(self) -> int:
+        """How long they were."""
+        ...
+
+    @property
+    def arrived(self) -> Vector:
+        """The newest of each author that came, admitted or not."""
+        ...
+
+    def turn(self, *, eager: bool, now_ms: int) -> None:
+        """Send new records at once from now on, or no more."""
+        ...
+
+    def leave(self, until_ms: int) -> None:
+        """Leave it to the peer to ask for what it lacks now, as long as it does."""
+        ...
+
+    def give(self, ranges: Mapping[bytes, tuple[int, int]], now_ms: int) -> None:
+        """Send these transactions, first to last of each author, as far as they are here."""
+        ...
+
+    def hear(self, durable: Vector) -> None:
+        """The peer says that it durably holds this."""
+        ...
 
 
 class Fabric(Protocol):
@@ -76,6 +131,14 @@ class Fabric(Protocol):
 
     def remotes(self) -> Sequence[Remote]:
         """Everybody with whom a conversation is open."""
+        ...
+
+    def flow(self, node_id: bytes) -> Flow | None:
+        """The records of the conversation with a node, if one is open."""
+        ...
+
+    def clock_of(self, node_id: bytes, clock_ms: int) -> None:
+        """What the peer's clock says now."""
         ...
 
     def say(self, node_id: bytes, kind: int, payload: bytes, urgency: Urgency) -> bool:

@@ -14,6 +14,7 @@ from murmur.kvcore import parking
 from murmur.kvcore.clock import ManualClock
 from murmur.kvcore.dead_letters import DeadLetters, check_dead_letters
 from murmur.kvcore.memory_storage import MemoryStorage
+from murmur.kvcore.parking import Delivery
 from murmur.kvcore.record import NO_PREVIOUS, PUT, Malformed, Operation, digest, encode
 from murmur.kvcore.replica import Replica
 from murmur.kvcore.storage import read_whole, write_atomically
@@ -53,7 +54,7 @@ def test_what_is_no_record_is_kept_with_its_reason_and_changes_nothing() -> None
         before = replica.state_hash()
         for bad in (b"", b"\x01short", later, good[:-1]):
             with pytest.raises(ProtocolViolation):
-                replica.apply([good, bad], peer=ALICE)
+                replica.apply(Delivery([good, bad], ALICE))
         assert replica.state_hash() == before
         assert replica.vector == {}
         letters = replica.dead_letters()
@@ -71,13 +72,13 @@ def test_what_is_no_record_is_kept_with_its_reason_and_changes_nothing() -> None
 def test_two_records_with_one_dot_are_an_equivocation() -> None:
     with open_replica() as replica:
         true, false = chain(AUTHOR, 3), chain(AUTHOR, 3, value=b"false")
-        replica.apply(true[:2], peer=ALICE)
+        replica.apply(Delivery(true[:2], ALICE))
         for bad in (false[1], false[2]):  # the newest dot again; one that follows another history
             with pytest.raises(ProtocolViolation, match="fork"):
-                replica.apply([bad], peer=BOB)
+                replica.apply(Delivery([bad], BOB))
         assert [(e.peer, e.seq) for e in replica.dead_letters()] == [(BOB, 2), (BOB, 3)]
         assert replica.vector == {AUTHOR: 2}
-        replica.apply(true[2:], peer=ALICE)
+        replica.apply(Delivery(true[2:], ALICE))
         assert replica.retry_dead_letters() == 0
         assert [e.times for e in replica.dead_letters()] == [1, 2]
 
@@ -86,7 +87,7 @@ def test_the_same_lie_is_one_letter() -> None:
     with open_replica() as replica:
         for peer in (ALICE, ALICE, BOB):
             with pytest.raises(ProtocolViolation):
-                replica.apply([b"lie"], peer=peer)
+                replica.apply(Delivery([b"lie"], peer))
         assert [(e.peer, e.times) for e in replica.dead_letters()] == [(ALICE, 2), (BOB, 1)]
         assert replica.drop_dead_letters([99]) == 0
         assert replica.drop_dead_letters([replica.dead_letters()[0].number]) == 1
@@ -105,7 +106,7 @@ def test_what_can_be_applied_after_all_is(monkeypatch: pytest.MonkeyPatch) -> No
             patch.setattr("murmur.kvcore.replica.decode", refuse)
             for data in (record, another):
                 with pytest.raises(ProtocolViolation):
-                    replica.apply([data], peer=ALICE)
+                    replica.apply(Delivery([data], ALICE))
         assert len(replica.dead_letters()) == 2
         assert replica.retry_dead_letters() == 2
         assert replica.dead_letters() == []
@@ -116,17 +117,14 @@ def test_who_waited_with_a_lie_is_blamed_and_not_who_brought_the_truth() -> None
     with open_replica() as replica:
         true, false = chain(AUTHOR, 2), chain(AUTHOR, 2, value=b"false")
         mine = chain(OTHER, 2)
-        assert replica.apply([false[1]], peer=BOB).waiting == 1
-        blamed: list[tuple[bytes, str]] = []
-        applied = replica.apply(
-            [true[0], *mine], peer=ALICE, blame=lambda *each: blamed.append(each)
-        )
-        assert applied.admitted == 3
-        ((peer, reason),) = blamed
+        assert replica.apply(Delivery([false[1]], BOB)).waiting == 1
+        delivery = Delivery([true[0], *mine], ALICE)
+        assert replica.apply(delivery).admitted == 3
+        ((peer, reason),) = delivery.refused
         assert peer == BOB
         assert "fork" in reason
         assert [e.peer for e in replica.dead_letters()] == [BOB]
-        assert replica.apply(true, peer=ALICE).admitted == 1
+        assert replica.apply(Delivery(true, ALICE)).admitted == 1
 
 
 def test_no_peer_fills_the_room_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,12 +132,12 @@ def test_no_peer_fills_the_room_of_the_others(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(parking, "WAITING_BYTES", 8_000)
     with open_replica() as replica:
         mine, theirs = chain(AUTHOR, 20, size=1000), chain(OTHER, 3, size=1000)
-        assert replica.apply(mine[1:], peer=ALICE).waiting == 4
-        assert replica.apply(theirs[1:], peer=BOB).waiting == 6
-        assert replica.apply(theirs[:1], peer=BOB).admitted == 3
+        assert replica.apply(Delivery(mine[1:], ALICE)).waiting == 4
+        assert replica.apply(Delivery(theirs[1:], BOB)).waiting == 6
+        assert replica.apply(Delivery(theirs[:1], BOB)).admitted == 3
         # What found no room is sent again.
-        assert replica.apply(mine[:1], peer=BOB).admitted == 5
-        assert replica.apply(mine[5:], peer=BOB).admitted == 15
+        assert replica.apply(Delivery(mine[:1], BOB)).admitted == 5
+        assert replica.apply(Delivery(mine[5:], BOB)).admitted == 15
         assert replica._waiting.bytes == replica._waiting.count == 0
         assert replica._waiting._by_peer == {}
 

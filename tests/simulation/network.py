@@ -23,12 +23,15 @@ from itertools import count
 from random import Random
 from typing import Any
 
+from murmur.kvcore import Delivery
 from murmur.kvcore.memory_storage import MemoryStorage
 from murmur.kvcore.replica import Replica
 from murmur.sync.exchange import Patience
 from murmur.sync.identity import Identity
 from murmur.sync.mesh import Mesh
 from murmur.sync.peer import Timing
+from murmur.sync.pull import Pull
+from murmur.sync.push import Push
 from murmur.sync.roster import Roster
 from murmur.sync.service import Service
 from murmur.sync.status import PeerInfo
@@ -292,20 +295,19 @@ class UnreliableReplica:
     def __init__(self, host: Host, replica: Replica) -> None:
         self._host = host
         self._replica = replica
-        self._seen: list[list[bytes]] = []
+        self._seen: list[Delivery] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._replica, name)
 
-    def apply(self, records: Sequence[bytes], **how: Any) -> Any:
+    def apply(self, records: Delivery) -> Any:
         random, weather = self._host.network.random, self._host.network.weather
-        records = list(records)
         if random.random() < weather.shuffle:
             random.shuffle(records)
         if self._seen and random.random() < weather.late:
-            self._replica.apply(random.choice(self._seen), **how)
+            self._replica.apply(random.choice(self._seen))
         self._seen = [*self._seen[-20:], records]
-        return self._replica.apply(records, **how)
+        return self._replica.apply(records)
 
 
 class Host:
@@ -320,7 +322,7 @@ class Host:
         skew_ms: int = 0,
         timing: Timing | None = None,
         patience: Patience | None = None,
-        services: Callable[[Host], Sequence[Service]] = lambda host: (),
+        services: Callable[[Host], Sequence[Service]] = lambda host: (Push(), Pull()),
         limits: Mapping[str, int] | None = None,
     ) -> None:
         self.network = network
@@ -393,6 +395,7 @@ class Host:
         self.transport = None
         self.life += 1
         survivor = self.storage.crash(self.network.random)
+        self.storage.limit(None)
         self.replica.close()  # of the dead process: only to end its threads
         self.storage = survivor
         self.told = told

@@ -446,10 +446,10 @@ def test_a_disk_that_fails_ends_the_conversation_and_is_retried() -> None:
     failing = True
     apply = b.mesh.outbox.apply
 
-    def fail(records: list[bytes], **how: object) -> object:
+    def fail(records: list[bytes]) -> object:
         if failing:
             raise OSError(28, "No space left on device")
-        return apply(records, **how)
+        return apply(records)
 
     b.mesh.outbox.apply = fail  # type: ignore[method-assign, assignment]
     put(a, b"x")
@@ -466,7 +466,7 @@ def test_a_poisoned_replica_stops_the_mesh() -> None:
     connect(b, a.ticket())
     net.run(1000)
 
-    def closed(records: list[bytes], **how: object) -> object:
+    def closed(records: list[bytes]) -> object:
         raise Closed("the replica is closed")
 
     b.mesh.outbox.apply = closed  # type: ignore[method-assign, assignment]

@@ -10,7 +10,7 @@ import pytest
 
 import murmur
 from murmur import InvalidInput, PeerError, Swarm, Timeout, Unreachable
-from murmur.kvcore import DiskStorage, ManualClock
+from murmur.kvcore import Delivery, DiskStorage, ManualClock
 from murmur.sync.ticket import parse_node
 
 TIMEOUT_S = 30.0
@@ -207,7 +207,7 @@ def test_what_can_never_be_applied_is_in_sight_and_can_be_dropped(
     ((_, record),) = bob.replica.log.missing({})
     node = bob.node()
     with pytest.raises(murmur.ProtocolViolation):
-        alice.replica.apply([b"\x09" + record[1:]], peer=parse_node(node.node_id))
+        alice.replica.apply(Delivery([b"\x09" + record[1:]], parse_node(node.node_id)))
     columns = "number, node_id, replica, seq, times, bytes, record"
     rows = alice.sql(f"SELECT {columns} FROM murmur_dead_letters").fetchall()
     changed = b"\x09" + record[1:]

@@ -90,7 +90,7 @@ class FakeOutbox:
             self._append(record(self.id, self.vector.get(self.id, 0) + 1, size))
         self.sync()
 
-    def apply(self, records: Sequence[bytes], **_: object) -> Result:
+    def apply(self, records: Sequence[bytes]) -> Result:
         if self.error is not None:
             raise self.error
         for data in records:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -48,7 +49,7 @@ class World:
             self.outbox,
             self.pair.dialer.session,
             self.labour,
-            patience or Patience(),
+            replace(patience or Patience(), coalesce_ms=0),
             on_events=self.pair.dialer.handle,
             on_error=lambda error, _: self.errors.append(error),
         )

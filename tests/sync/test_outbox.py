@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from murmur.errors import Trimmed
-from murmur.sync.outbox import Cursor
+from murmur.sync.outbox import Cursor, Part
 from tests.sync.fakes import FakeOutbox, dot, record, replica_id
 
 NAMES = [replica_id(name) for name in "abcd"]
@@ -103,3 +103,31 @@ def test_a_cursor_leaves_no_gap_where_the_log_has_a_floor() -> None:
     outbox.floor = {NAMES[0]: 2, NAMES[1]: 1}  # it rises while somebody reads
     with pytest.raises(Trimmed):
         cursor.read(900, frozenset())
+
+
+@given(
+    st.lists(st.sampled_from(NAMES[:3]), max_size=40),
+    st.dictionaries(
+        st.sampled_from(NAMES[:3]),
+        st.tuples(st.integers(1, 20), st.integers(0, 20)).map(lambda p: (p[0], p[0] + p[1])),
+    ),
+    st.integers(1, 300),
+)
+def test_a_part_is_what_was_asked_for_in_the_order_of_the_log(
+    authors: list[bytes], ranges: dict[bytes, tuple[int, int]], limit: int
+) -> None:
+    outbox = FakeOutbox("x")
+    for author in authors:
+        outbox._append(record(author, outbox.vector.get(author, 0) + 1))
+    outbox.sync()
+    part, found, ended = Part(outbox, ranges), [], False
+    while not ended:
+        records, ended = part.read(limit)
+        assert records or ended
+        found += records
+    expected = [
+        data
+        for data in outbox.records
+        if (at := dot(data))[0] in ranges and ranges[at[0]][0] <= at[1] <= ranges[at[0]][1]
+    ]
+    assert found == expected
