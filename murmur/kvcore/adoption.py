@@ -28,7 +28,7 @@ from murmur.kvcore.staging import RUN_BYTES, Staging
 from murmur.kvcore.storage import Storage
 from murmur.kvcore.view import View
 
-BATCH_CHANGES = 512
+BATCH_CHANGES = 64
 BATCH_BYTES = 256 << 10
 
 Write = tuple[bytes, bytes | None]

@@ -17,6 +17,7 @@ from murmur.kvcore.options import Options
 from murmur.kvcore.store import Store
 
 PIECE_BYTES = 16 << 20  # of entries, in memory at a time
+BATCH_ENTRIES = 256  # in one call of the kernel, which other threads wait for
 
 
 class _NotAdopted(Exception):
@@ -42,17 +43,21 @@ class Prepared:
     ) -> list[TableInfo]:
         """Write tables of entries in key order, as those of a level are written."""
         infos: list[TableInfo] = []
+        memtable, sequence = Memtable(0), 0
         batch: list[Entry] = []
-        size = 0
-        for key, value in entries:
-            batch.append((key, value))
-            size += len(key) + len(value or b"")
-            if size >= PIECE_BYTES:
-                infos += self._write(batch, level)
-                batch, size = [], 0
-            if not len(batch) & 63:
+        for entry in entries:
+            batch.append(entry)
+            if len(batch) == BATCH_ENTRIES:
+                sequence += 1
+                memtable.apply(sequence, batch)
+                batch = []
+                if memtable.bytes >= PIECE_BYTES:
+                    infos += self._write(memtable, sequence, level)
+                    memtable, sequence = Memtable(0), 0
                 pause()
-        return infos + (self._write(batch, level) if batch else [])
+        sequence += 1
+        memtable.apply(sequence, batch)
+        return infos + self._write(memtable, sequence, level)
 
     def opened(self, infos: Iterable[TableInfo], sequence: int) -> list[Table]:
         """The tables, with entries of this sequence."""
@@ -70,10 +75,10 @@ class Prepared:
                 error = _NotAdopted()
                 self._context.__exit__(_NotAdopted, error, None)
 
-    def _write(self, batch: list[Entry], level: int) -> list[TableInfo]:
-        memtable = Memtable(0)
-        memtable.apply(1, batch)
-        memtable.freeze(1)
+    def _write(self, memtable: Memtable, sequence: int, level: int) -> list[TableInfo]:
+        if not len(memtable):
+            return []
+        memtable.freeze(sequence)
         options = self._options.tables(level, deepest=False)
         if not level:  # one table of it is whole
             options = options._replace(table_bytes=1 << 62)

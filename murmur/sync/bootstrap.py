@@ -41,7 +41,7 @@ from murmur.sync.wire import pack
 LANE = "snapshots"
 STAND_MS = 5_000  # between two tellings, where nothing urgent has changed
 TRIM_MS = 60_000
-SLICE_S = 0.005  # of work on a snapshot, between two rests
+SLICE_S = 0.002  # of work on a snapshot, between two rests
 REST_S = 0.001
 
 
