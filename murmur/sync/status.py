@@ -21,7 +21,7 @@ class PeerStatus:
     node_id: str
     replica_id: str  # hexadecimal; empty if it was never met
     address: str
-    transport: str | None  # quic, tcp or local, while it is connected
+    transport: str | None  # local, quic, tcp or relay, while it is connected
     state: str  # connected, connecting, waiting (for the next dial), quarantined
     dialed: bool | None  # by this node
     rtt_ms: int | None
