@@ -60,7 +60,7 @@ from murmur.sql.plan import (
     Rows,
     Update,
 )
-from murmur.sql.planner import plan_access
+from murmur.sql.rules.access_path import plan_access
 
 Tree: TypeAlias = Any  # sqlglot's
 
@@ -315,7 +315,7 @@ def bind_update(tree: Tree, binding: Binding) -> Update:
         refuse_others(tree)
         predicate = None if where is None else bind_condition(where.this, scope)
         assignments = _assignments(tree.expressions, table, scope, binding)
-        source: Rows | Query = plan_access(table, predicate)[0]
+        source: Rows | Query = plan_access(table, predicate, facts=binding.facts)[0]
     except NeedsColumnar as reason:
         binding.types[:] = types
         source, assignments = _found_update(tree, table, binding, others, reason.reason)
@@ -334,7 +334,7 @@ def bind_delete(tree: Tree, binding: Binding) -> Delete:
         refuse_others(tree)
         scope = Scope(binding, (name, row_columns(table)))
         predicate = None if where is None else bind_condition(where.this, scope)
-        source: Rows | Query = plan_access(table, predicate)[0]
+        source: Rows | Query = plan_access(table, predicate, facts=binding.facts)[0]
     except NeedsColumnar as reason:
         binding.types[:] = types
         source = target_rows(tree, table, others, binding, reason.reason)

@@ -47,6 +47,7 @@ class Statement:
         if (
             prepared is None
             or prepared.version != catalog.version
+            or prepared.analyzed != self._facts.analyzed
             or (prepared.sizes and prepared.outgrown(self._facts))
         ):
             prepared = prepare(self.parsed, catalog, system, self._facts)

@@ -64,6 +64,7 @@ class Prepared:
     version: int
     parsed: Parsed
     types: Sequence[SqlType | None]
+    analyzed: int = 0  # of the facts that it was planned by
     plan: Plan | None = None  # None: DDL
     read: Reader | None = None  # of a RowQuery
     write: Program | None = None  # of INSERT, UPDATE, DELETE and MERGE
@@ -145,7 +146,7 @@ def _prepare(parsed: Parsed, catalog: Catalog, system: System, facts: Facts) -> 
     types: list[SqlType | None] = [None] * len(parsed.parameters.names)
     binding = Binding(catalog, system.columns, parsed.text, types, facts)
     tree = parsed.tree
-    prepared = Prepared(catalog.version, parsed, binding.types)
+    prepared = Prepared(catalog.version, parsed, binding.types, analyzed=facts.analyzed)
     match parsed.kind:
         case "select":
             query = plan_query(tree, binding)

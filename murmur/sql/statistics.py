@@ -28,6 +28,7 @@ COUNTED = 100_000  # keys; a table with more is taken for that many
 ROW_BYTES = 8  # of the log, at least, for a row that is written or deleted
 SAMPLED = 30_000  # rows that ANALYZE reads
 SHARES = 32  # of a histogram
+GROWN = 10  # times as many rows as ANALYZE has found make its figures worthless
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class Statistics:
         self._replica = weakref.ref(replica)
         self._counts: dict[int, tuple[int, int]] = {}  # by table id: the log's end, rows
         self._analyzed: dict[int, TableStatistics] = {}
+        self.analyzed = 0  # how often
 
     def rows(self, table: Table) -> float:
         """How many rows the table has, about."""
@@ -101,7 +103,9 @@ class Statistics:
 
     def _column(self, table: Table, position: int) -> ColumnStatistics | None:
         analyzed = self._analyzed.get(table.id)
-        return None if analyzed is None else analyzed.columns.get(table.columns[position].id)
+        if analyzed is None or self.rows(table) > GROWN * max(1, analyzed.rows):
+            return None  # what was counted is of another table, nearly
+        return analyzed.columns.get(table.columns[position].id)
 
     def analyze(self, view: View, table: Table) -> TableStatistics:
         """Read a table, or the first part of a large one, and keep what was found."""
@@ -109,6 +113,7 @@ class Statistics:
         total = len(rows)
         if total == SAMPLED:
             total = sum(1 for _ in view.scan(*row_bounds(table)))
+        self.analyzed += 1
         columns = {}
         for column, values in zip(table.columns, zip(*rows, strict=True), strict=False):
             columns[column.id] = _described(values, total)

@@ -38,7 +38,7 @@ from murmur.sql.texts import ESCAPE, like_literals, like_prefix
 
 Row: TypeAlias = tuple[Any, ...]
 
-TRIGRAM_COST = 4_000.0  # as planner.py counts: below that of a range, above that of equality
+TRIGRAM_COST = 4_000.0  # as access_path.py counts: below that of a range, above that of equality
 
 
 # Prefixes ----------------------------------------------------------------------------------------

@@ -138,6 +138,29 @@ def test_without_a_key_an_index_orders_no_more_than_its_columns(session: Session
     assert path(session, more) == "full scan keyless + sort"
 
 
+def test_what_analyze_has_counted_chooses_the_index() -> None:
+    session = open_session(columnar=False)
+    session.execute("CREATE TABLE s (id INT PRIMARY KEY, flag BOOLEAN, kind INT, at INT, x INT)")
+    for column in ("flag", "kind", "at"):
+        session.execute(f"CREATE INDEX s_{column} ON s ({column})")
+    rows = [(i, i % 2 == 0, i % 10, i, i) for i in range(400)]
+    session.execute_many("INSERT INTO s VALUES (?, ?, ?, ?, ?)", rows)
+    both = "SELECT x FROM s WHERE flag AND kind = 3"
+    late, early = (f"SELECT x FROM s WHERE kind = 3 AND at {op} 390" for op in "><")
+    assert path(session, both) == "index range s_flag on s (flag = true)"
+    assert path(session, late) == "index range s_kind on s (kind = 3)"
+    expected = [fetch(session, text) for text in (both, late, early)]
+    session.execute("ANALYZE s")  # and the same texts are planned anew
+    assert path(session, both) == "index range s_kind on s (kind = 3)"
+    assert path(session, "SELECT x FROM s WHERE flag") == "full scan s"
+    assert path(session, late) == "index range s_at on s (at > 390)"
+    assert path(session, early) == "index range s_kind on s (kind = 3)"
+    assert [fetch(session, text) for text in (both, late, early)] == expected
+    more = [(i, i % 2 == 0, i, i, i) for i in range(400, 9000)]  # it counts no longer
+    session.execute_many("INSERT INTO s VALUES (?, ?, ?, ?, ?)", more)
+    assert path(session, "SELECT x FROM s WHERE flag") == "index range s_flag on s (flag = true)"
+
+
 VALUES = (None, -40_000, -3, 0, 1, 2, 3, 40_000)
 
 

@@ -30,7 +30,7 @@ from murmur.sql.plan import (
     SortKey,
     TableScan,
 )
-from murmur.sql.planner import plan_access, plan_lookup
+from murmur.sql.rules.access_path import plan_access, plan_lookup
 from murmur.sql.rules.cost import FETCH_US, FIND_US, HASH_US, PAIR_US, ROW_US, SCAN_US
 from murmur.sql.rules.estimate import Estimates
 from murmur.sql.rules.shape import conjunction, conjuncts, mapped, rebuilt, sources, width
@@ -51,9 +51,9 @@ def _chosen(rows: Rows, estimates: Estimates, *, limited: bool) -> Rows:
         case Project(source, exprs):
             return Project(_chosen(source, estimates, limited=limited), exprs)
         case TableScan(table):
-            return plan_access(table, None)[0]
+            return plan_access(table, None, facts=estimates.facts)[0]
         case Filter(TableScan(table), predicate):
-            return plan_access(table, predicate, limited=limited)[0]
+            return plan_access(table, predicate, limited=limited, facts=estimates.facts)[0]
         case Join():
             return _join(rows, estimates, limited=limited)
     return rebuilt(rows, lambda source: _chosen(source, estimates, limited=False))
@@ -67,11 +67,11 @@ def _ordered(
 ) -> Rows | None:
     """The rows in an order that a key gives, or None if that is no better than sorting."""
     match rows:
-        case TableScan(table):
-            found, ordered = plan_access(table, None, keys, limited=limited)
-            return found if ordered else None
-        case Filter(TableScan(table), predicate):
-            found, ordered = plan_access(table, predicate, keys, limited=limited)
+        case TableScan(table) | Filter(TableScan(table)):
+            wanted = rows.predicate if isinstance(rows, Filter) else None
+            found, ordered = plan_access(
+                table, wanted, keys, limited=limited, facts=estimates.facts
+            )
             return found if ordered else None
         case Filter(source, predicate):
             below = _ordered(source, keys, estimates, limited=limited)
@@ -161,7 +161,7 @@ def scan_cost(rows: Rows, estimates: Estimates) -> float:
         if isinstance(node, TableScan):
             total += estimates.table_rows(node.table) * SCAN_US
         elif isinstance(node, Filter) and isinstance(node.source, TableScan):
-            found = plan_access(node.source.table, node.predicate)[0]
+            found = plan_access(node.source.table, node.predicate, facts=estimates.facts)[0]
             leaf = found.source if isinstance(found, Filter) else found
             if getattr(leaf, "span", None):
                 total += FIND_US + estimates.rows(node) * FETCH_US
@@ -242,7 +242,7 @@ def _lookup(
     keys = [(other.index - at, one) for one, other in pairs if isinstance(other, Column)]
     if not keys:
         return None
-    found = plan_lookup(table, keys, predicate)
+    found = plan_lookup(table, keys, predicate, estimates.facts)
     if found is None:
         return None
     access, used, left_over = found

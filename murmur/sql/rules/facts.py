@@ -12,6 +12,11 @@ ROWS = 1000.0  # of a table of which nothing is known
 class Facts(Protocol):
     """What is known of tables."""
 
+    @property
+    def analyzed(self) -> int:
+        """How often it has been counted what is in columns: plans made before are made again."""
+        ...
+
     def rows(self, table: Table) -> float:
         """How many rows it has, about."""
         ...
@@ -27,6 +32,8 @@ class Facts(Protocol):
 
 class Unknown:
     """Facts of tables that nobody has looked at."""
+
+    analyzed = 0
 
     def rows(self, table: Table) -> float:
         """As many as any."""

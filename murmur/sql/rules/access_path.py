@@ -10,9 +10,10 @@ Every key, the primary one and each index, is a candidate. It can use conjuncts 
 `column IN (...)` and `column IS NULL` on its leading columns, then one range on the next; x may
 hold parameters and functions but no columns. What an index computes counts as a column of the key,
 and a partial index is a candidate where its conditions are asked for (index_matching.py). The
-cheapest wins, by guesses that need only rank:
+cheapest wins, by what ANALYZE has counted, and else by guesses; they need only rank:
 
-    column = x      leaves one row of 5,000             each bound of a range leaves a fifth
+    column = x      leaves one row of its different values, else one of 5,000
+    a range         what the histogram says of a literal, else each bound leaves a fifth
     a unique key    leaves one row                      a row through an index costs four rows
     no sort needed  spares one step per row, and under LIMIT almost everything
 
@@ -22,8 +23,9 @@ bound to one value do not count; NULLs stand where PostgreSQL puts them by defau
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import prod
 
 from murmur.catalog.schema import Index, Table
@@ -42,7 +44,7 @@ from murmur.sql.expressions import (
     columns_of,
     is_volatile,
 )
-from murmur.sql.index_matching import key_fields, serves, with_key_fields
+from murmur.sql.index_matching import KeyFields, key_fields, serves, with_key_fields
 from murmur.sql.plan import (
     Access,
     Bound,
@@ -56,6 +58,7 @@ from murmur.sql.plan import (
     SortKey,
     Span,
 )
+from murmur.sql.rules.facts import Facts, Unknown
 from murmur.sql.trigram_access import TRIGRAM_COST, prefix_bounds, trigram_scan
 
 MAX_ALTERNATIVES = 1000  # of all IN lists together; more are left to the filter
@@ -92,25 +95,23 @@ class _Candidate:
 
 
 def plan_access(
-    table: Table, predicate: Expr | None, order: Sequence[SortKey] = (), *, limited: bool = False
+    table: Table,
+    predicate: Expr | None,
+    order: Sequence[SortKey] = (),
+    *,
+    limited: bool = False,
+    facts: Facts | None = None,
 ) -> tuple[Rows, bool]:
     """The rows of a table for which the predicate is TRUE, and whether they come in order."""
     conjuncts = list(_conjuncts(predicate))
     fields = key_fields(table)
-    terms = [
-        replace(term, conjunct=conjunct)
-        for conjunct in conjuncts
-        for term in _terms(with_key_fields(fields, conjunct))
-    ]
-    terms += [
-        replace(term, conjunct=conjunct)
-        for conjunct in conjuncts
-        for term in _prefix_terms(table, with_key_fields(fields, conjunct))
-    ]
+    terms = [*_all_terms(fields, conjuncts, _terms)]
+    terms += _all_terms(fields, conjuncts, partial(_prefix_terms, table))
     order = [replace(key, expr=with_key_fields(fields, key.expr)) for key in order]
-    candidates = [_candidate(table, None, terms)]
+    facts = facts or Unknown()
+    candidates = [_candidate(table, None, terms, facts)]
     candidates += [
-        _candidate(table, index, terms)
+        _candidate(table, index, terms, facts)
         for index in table.indexes
         if serves(fields, index, conjuncts)
     ]
@@ -129,7 +130,10 @@ def plan_access(
 
 
 def plan_lookup(
-    table: Table, keys: Sequence[tuple[int, Expr]], predicate: Expr | None
+    table: Table,
+    keys: Sequence[tuple[int, Expr]],
+    predicate: Expr | None,
+    facts: Facts | None = None,
 ) -> tuple[KeyLookup | KeyRange | IndexRange, list[tuple[int, Expr]], Expr | None] | None:
     """The key by which a row of another relation finds rows of a table; None if there is none.
 
@@ -138,11 +142,7 @@ def plan_lookup(
     """
     conjuncts = list(_conjuncts(predicate))
     fields = key_fields(table)
-    terms = [
-        replace(term, conjunct=conjunct)
-        for conjunct in conjuncts
-        for term in _terms(with_key_fields(fields, conjunct))
-    ]
+    terms = [*_all_terms(fields, conjuncts, _terms)]
     joined = {}
     for position, expr in keys:
         column = Column(position, "", table.columns[position].type)
@@ -152,7 +152,7 @@ def plan_lookup(
     best: tuple[float, _Candidate] | None = None
     served_by = [index for index in table.indexes if serves(fields, index, conjuncts)]
     for index in (None, *served_by):
-        candidate = _candidate(table, index, terms)
+        candidate = _candidate(table, index, terms, facts or Unknown())
         if any(id(each) in joined for each in candidate.used):
             cost = candidate.rows * (1.0 if index is None else _INDEX_COST)
             if best is None or cost < best[0]:
@@ -165,6 +165,15 @@ def plan_lookup(
     left = [conjunct for conjunct in conjuncts if not any(conjunct is u for u in used)]
     served = [pair for conjunct, pair in joined.values() if any(conjunct is u for u in used)]
     return access, served, None if not left else _all(left)
+
+
+def _all_terms(
+    fields: KeyFields, conjuncts: Sequence[Expr], read: Callable[[Expr], Sequence[_Term]]
+) -> Iterator[_Term]:
+    """What the conjuncts say, each under the name of what a key holds."""
+    for conjunct in conjuncts:
+        for term in read(with_key_fields(fields, conjunct)):
+            yield replace(term, conjunct=conjunct)
 
 
 def _all(conjuncts: Sequence[Expr]) -> Expr:
@@ -270,7 +279,23 @@ def _key_columns(table: Table, index: Index | None) -> list[tuple[int, bool]]:
     return list(key_fields(table).of_index[index.id])
 
 
-def _candidate(table: Table, index: Index | None, terms: Sequence[_Term]) -> _Candidate:
+def _equal_part(table: Table, position: int, count: int, facts: Facts) -> float:
+    """The part of the rows whose column has one of so many values."""
+    known = facts.distinct(table, position) if position < len(table.columns) else None
+    return min(1.0, count * (_EQUAL if known is None else 1.0 / max(1.0, known)))
+
+
+def _bound_part(table: Table, position: int, op: str, bound: Bound, facts: Facts) -> float:
+    """The part of the rows on one side of a bound."""
+    known = None
+    if isinstance(bound.expr, Literal) and position < len(table.columns):
+        known = facts.fraction(table, position, op, bound.expr.value)
+    return _BOUND if known is None else known
+
+
+def _candidate(
+    table: Table, index: Index | None, terms: Sequence[_Term], facts: Facts
+) -> _Candidate:
     equal: list[Equal] = []
     used: list[Expr] = []
     lower: Bound | None = None
@@ -291,16 +316,17 @@ def _candidate(table: Table, index: Index | None, terms: Sequence[_Term]) -> _Ca
                 alternatives *= count
                 equal.append(term.equal)
                 used.append(term.conjunct)
-                rows *= min(1.0, _EQUAL * count)
+                rows *= _equal_part(table, position, count, facts)
                 continue
         for term in here:
             if lower is None and term.lower is not None:
                 lower = term.lower
+                rows *= _bound_part(table, position, ">", lower, facts)
             elif upper is None and term.upper is not None:
                 upper = term.upper
+                rows *= _bound_part(table, position, "<", upper, facts)
             else:
                 continue
-            rows *= _BOUND
             sql_type = key_fields(table).columns[position].type
             if term.exact and sql_type is not None and sql_type.name != "DECIMAL":
                 # A bound between two values of a DECIMAL column reads as none: test it as well.
