@@ -1,4 +1,6 @@
-"""A node in a process of its own, told what to do by lines: `python -m tests.sync.peer_process DIR`
+"""A node in a process of its own, told what to do by lines.
+
+    python -m tests.sync.peer_process DIRECTORY [HOST:PORT]
 
     ticket | connect TICKET | put KEY | has KEY | wait | peers | errors | close
 
@@ -14,11 +16,11 @@ from murmur.kvcore.storage import DiskStorage
 from murmur.sync import Node, Timing
 
 
-def main(directory: str) -> None:
+def main(directory: str, listen: str = "127.0.0.1:0") -> None:
     storage = DiskStorage(directory)
     with Replica.open(storage, durability="commit") as replica:
         timing = Timing(ping_ms=200, silence_ms=1500)
-        with Node(replica, group="team", storage=storage, timing=timing) as node:
+        with Node(replica, group="team", storage=storage, timing=timing, listen=listen) as node:
             say("ready")
             for line in sys.stdin:
                 command, _, argument = line.strip().partition(" ")
@@ -51,4 +53,4 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
