@@ -17,9 +17,9 @@ _hlc, _replica is the order that every replica agrees on.
     _seq      BIGINT        the author's transactions, counted from 1
     _op       TEXT          insert, update or delete
 
-A log that was trimmed, or that a snapshot from a peer came beside, begins later than the table did:
-history then begins with what the log holds, and a row that was inserted before is shown from its
-next insertion on (murmur_log and stats()["log_start"] tell where that is).
+A log that was trimmed, or that a snapshot from a peer came beside, begins later than the table did,
+and history with it: versions before are not shown, and of those that follow on one of them only
+what is known (before.py); the rest is NULL. murmur_log tells where the log begins.
 
 Rows are shown through the table's present columns; a column that came later reads its default. A
 table that was dropped is shown as it was before.
@@ -34,14 +34,17 @@ from typing import Any
 import pyarrow as pa
 
 from murmur.catalog import Catalog, Table, atoms_getter
+from murmur.catalog.atoms import to_atom
 from murmur.catalog.catalog import table_of
+from murmur.catalog.keycode import key_decoder
 from murmur.catalog.keyspace import row_prefix
 from murmur.catalog.kv_tables import kv_fields
 from murmur.catalog.types import BIGINT, TEXT, TIMESTAMPTZ
 from murmur.kvcore import Atom, Log, Operation, stamp_ms, visible_fields, winner
-from murmur.kvcore.cell import Author, apply
-from murmur.kvcore.record import INSERT
+from murmur.kvcore.cell import Author, Sibling, apply, encode_register
+from murmur.kvcore.record import INSERT, PUT
 from murmur.olap.arrow import atoms_to_array, make_table
+from murmur.olap.before import Before, Get, partly_known
 from murmur.olap.feed import transactions
 
 COLUMNS = (
@@ -62,15 +65,24 @@ Change = tuple[str, Fields]  # insert, update or delete; the row as it was left 
 Birth = bytes  # the cell that one insertion makes; its dot stands in it
 
 
-def history(log: Log, position: int, table: Table, *, engine: bool = False) -> pa.Table:
-    """All versions of the table's rows that the log holds up to a snapshot's position, in order."""
+def history(
+    log: Log, position: int, table: Table, now: Get | None = None, *, engine: bool = False
+) -> pa.Table:
+    """All versions of the table's rows that the log holds up to a snapshot's position, in order.
+
+    `now` gives the cells of that snapshot, for rows that are older than the log.
+    """
     atoms = atoms_getter(table.columns)
     columns = [*((column.name, column.type) for column in table.columns), *COLUMNS]
     values: list[list[Atom]] = [[] for _ in columns]
     if table.kv is not None:
-        changed = versions(log, position, table.kv.prefix, kv_fields(table))
+        prefix, fields_of = table.kv.prefix, kv_fields(table)
+        before = _before(log, position, prefix, now)
+        changed = versions(log, position, prefix, fields_of, before, _kv_key_reader(table))
     else:
-        changed = versions(log, position, row_prefix(table.id))
+        prefix = row_prefix(table.id)
+        before = _before(log, position, prefix, now)
+        changed = versions(log, position, prefix, _shown, before, _key_reader(table, prefix))
     for author, changes in changed:
         if not changes:
             continue
@@ -89,6 +101,44 @@ def history(log: Log, position: int, table: Table, *, engine: bool = False) -> p
         for (_, sql_type), column in zip(columns, values, strict=True)
     ]
     return make_table(columns, arrays)
+
+
+def _shown(key: bytes, cell: bytes) -> Fields:
+    return visible_fields(cell)
+
+
+def _before(log: Log, position: int, prefix: bytes, now: Get | None) -> Before | None:
+    return Before(log, position, prefix, now) if log.floor and now is not None else None
+
+
+def _key_reader(table: Table, prefix: bytes) -> Callable[[bytes], Fields]:
+    """What a key says of its row: the primary key, and nothing else."""
+    nothing: dict[int, Atom] = {column.id: None for column in table.columns}
+    if not table.primary_key:
+        return lambda key: nothing
+    types = [table.column_by_id(column_id).type for column_id in table.primary_key]
+    decode = key_decoder(types)
+
+    def fields(key: bytes) -> Fields:
+        values = zip(table.primary_key, decode(key, len(prefix)), types, strict=True)
+        return {**nothing, **{name: to_atom(value, kind) for name, value, kind in values}}
+
+    return fields
+
+
+def _kv_key_reader(table: Table) -> Callable[[bytes], Fields]:
+    """Likewise, of a key that is a row; nothing, where its value cannot be empty."""
+    fields_of, empty = kv_fields(table), encode_register([Sibling(0, bytes(8), 0, b"")])
+    assert empty is not None
+
+    def fields(key: bytes) -> Fields:
+        found = fields_of(key, empty) or {}
+        return {
+            column.id: found.get(column.id) if column.id in table.primary_key else None
+            for column in table.columns
+        }
+
+    return fields
 
 
 def table_named(catalog: Catalog, name: str) -> Table | None:
@@ -110,11 +160,14 @@ def versions(
     log: Log,
     position: int,
     prefix: bytes,
-    fields_of: Callable[[bytes, bytes], Fields | None] = lambda _, cell: visible_fields(cell),
+    fields_of: Callable[[bytes, bytes], Fields | None] = _shown,
+    before: Before | None = None,
+    fields_of_key: Callable[[bytes], Fields] = lambda key: {},
 ) -> Iterator[tuple[Author, list[Change]]]:
     """What each transaction did to the cells whose keys have this prefix, in log order.
 
-    `fields_of` gives the fields of a key and its cell, None for what is no row.
+    `fields_of` gives the fields of a key and its cell, None for what is no row; `fields_of_key`
+    those that are known of a key alone, for rows that are older than the log and gone.
     """
     rows: dict[bytes, Birth | _Row] = {}
     for author, operations in transactions(log, position, prefix):
@@ -133,12 +186,19 @@ def versions(
                 body: Any = own[0].body
                 changes.append(("insert", {**body.fields, **body.counters}))
                 continue
+            if row is None and before is not None and all(o.kind not in (INSERT, PUT) for o in own):
+                row = before.cell(key)
+                if row is None:
+                    changes.append(partly_known(fields_of_key(key), own))
+                    continue
+            elif row is None and before is not None:
+                row = before.cell(key)
             if not isinstance(row, _Row):
                 row = rows[key] = _Row(row)
-            before, after = row.write(own, author)
-            shown = before if after is None else after
+            found, after = row.write(own, author)
+            shown = found if after is None else after
             if shown is not None:
-                op = "delete" if after is None else "insert" if before is None else "update"
+                op = "delete" if after is None else "insert" if found is None else "update"
                 fields = fields_of(key, shown)
                 if fields is not None:
                     changes.append((op, fields))

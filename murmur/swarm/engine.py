@@ -86,4 +86,5 @@ class LazyEngine:
         from murmur.olap.feed import position_of
         from murmur.olap.history import history
 
-        return history(self._log, position_of(view), table, engine=True)
+        snapshot: Any = getattr(view, "snapshot", view)
+        return history(self._log, position_of(view), table, snapshot.get, engine=True)

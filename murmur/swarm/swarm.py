@@ -380,7 +380,7 @@ class Swarm(Documents, Networked):
             found = table_named(snapshot.state, table)  # type: ignore[arg-type]
             if found is None:
                 raise BindError(f'there is no table "{table}", and there was none')
-            return from_arrow(history(self.replica.log, snapshot.position, found))
+            return from_arrow(history(self.replica.log, snapshot.position, found, snapshot.get))
 
     # State -------------------------------------------------------------
 

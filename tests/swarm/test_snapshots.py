@@ -142,11 +142,48 @@ def test_statements_run_while_a_snapshot_is_joined(pair: tuple[Swarm, Swarm], se
 
 
 def test_history_begins_with_what_the_log_holds(pair: tuple[Swarm, Swarm]) -> None:
+    """What is known of rows that are older than the log is shown; the rest is NULL."""
     a, b = pair
     b.sql(NOTE)
-    note(b, 1, "s1")
+    for number in (1, 2, 3):
+        note(b, number, f"s{number}")
     hand_over(b, a)
-    note(a, 2, "s2")
-    assert a.history("note").fetchall()[0][:2] == (2, "s2")
+    note(a, 4, "s4")
+    a.sql("UPDATE note SET slug = 'new' WHERE id = 1")
+    a.sql("UPDATE note SET n = n + 5 WHERE id = 1")
+    a.sql("DELETE FROM note WHERE id = 2")
+    a.sql("UPDATE note SET slug = 'newer' WHERE id = 1")
+    a.sql("UPDATE note SET v = 7 WHERE id = 3")
+    expected = [
+        (4, "s4", 1, 1, "insert"),
+        (1, "new", 1, 1, "update"),
+        (1, "new", 6, 1, "update"),
+        (2, None, None, None, "delete"),
+        (1, "newer", 6, 1, "update"),
+        (3, "s3", 1, 7, "update"),
+    ]
+    found = [(*row[:4], row[-1]) for row in a.history("note").fetchall()]
+    assert found == expected
+    text = "SELECT id, slug, n, v, _op FROM murmur_history('note') ORDER BY _hlc"
+    assert a.sql(text).fetchall() == expected
     agree(a, b)
-    assert len(b.history("note").fetchall()) == 2
+    assert len(b.history("note").fetchall()) == 9
+
+
+def test_history_of_keys_that_are_older_than_the_log(pair: tuple[Swarm, Swarm]) -> None:
+    a, b = pair
+    cfg = "CREATE TABLE cfg (key TEXT PRIMARY KEY, value TEXT) USING KV PREFIX 'cfg:'"
+    b.sql(cfg)
+    for key in ("cfg:x", "cfg:y", "cfg:z"):
+        b.put(key, b"1")
+    hand_over(b, a)
+    a.put("cfg:x", b"2")
+    a.delete("cfg:y")
+    a.put("cfg:x", b"3")
+    text = "SELECT key, value, _op FROM murmur_history('cfg') ORDER BY _hlc"
+    # That x had a value is not known any more: both writes have covered it.
+    assert a.sql(text).fetchall() == [
+        ("x", "2", "insert"),
+        ("y", None, "delete"),
+        ("x", "3", "update"),
+    ]
