@@ -15,7 +15,7 @@ from murmur.sync.membership import MemberRecord, Members, Swim
 from murmur.sync.membership.record import read_record
 from murmur.sync.membership.swim import PROBE, PROBE_FOR
 from murmur.sync.wire import pack
-from tests.simulation.network import GROUP, Host, Network, Weather
+from tests.simulation.network import GROUP, Host, Network
 
 KEY = b"\x01\x03"
 
@@ -23,22 +23,27 @@ KEY = b"\x01\x03"
 class Group:
     """Hosts that all converse, with their views of each other."""
 
-    def __init__(self, count: int, weather: Weather | None = None, seed: int = 1) -> None:
-        self.network = Network(seed, weather)
+    def __init__(self, count: int, *, near: int | None = None, seed: int = 1) -> None:
+        """`near`: how many neighbours on a ring each host meets, on either side; None: all."""
+        self.network = Network(seed)
+        self.near = count // 2 if near is None else near
         self.views: dict[str, Swim] = {}
         self.hosts = [Host(self.network, f"h{i}", services=self._services) for i in range(count)]
         for i, host in enumerate(self.hosts):
-            for other in self.hosts[:i]:
-                host.meet(other)
+            for j, other in enumerate(self.hosts[:i]):
+                if min(i - j, count - i + j) <= self.near:
+                    host.meet(other)
         assert self.network.run(30_000, self._met)
 
     def _services(self, host: Host) -> tuple[Swim]:
-        view = Swim(lambda: [m.node_id for m, _ in host.mesh.acquaintances()])
+        view = Swim(lambda: [h.identity.node_id for h in self.hosts if h is not host])
         self.views[host.name] = view
         return (view,)
 
     def _met(self) -> bool:
-        return all(len(h.mesh.connected()) == len(self.hosts) - 1 for h in self.hosts)
+        return all(
+            len(h.mesh.connected()) == min(len(self.hosts) - 1, 2 * self.near) for h in self.hosts
+        )
 
     def seen(self, target: Host) -> set[str]:
         """How the others that run see it."""
@@ -56,6 +61,28 @@ def test_who_dies_is_dead_for_all_and_alive_when_it_is_back() -> None:
     assert all(group.seen(host) == {"alive"} for host in group.hosts if host.alive)
     group.hosts[3].restart()
     assert group.network.run(120_000, lambda: group.seen(group.hosts[3]) == {"alive"})
+
+
+def test_of_whom_one_does_not_converse_with_one_hears() -> None:
+    group = Group(16, near=2)
+    gone = group.hosts[5]
+    assert group.network.run(120_000, lambda: group.seen(gone) == {"alive"})
+    gone.crash()
+    assert group.network.run(240_000, lambda: group.seen(gone) == {"dead"})
+    assert all(group.seen(host) == {"alive"} for host in group.hosts if host.alive)
+    gone.restart()
+    assert group.network.run(240_000, lambda: group.seen(gone) == {"alive"})
+
+
+def test_who_was_cut_off_for_a_moment_says_that_it_lives() -> None:
+    group = Group(16, near=2)
+    gone = group.hosts[5]
+    group.network.run(60_000)
+    cut = {(gone.name, host.name) for host in group.hosts}
+    group.network.blocked |= cut | {(b, a) for a, b in cut}
+    assert group.network.run(60_000, lambda: "suspect" in group.seen(gone))
+    group.network.blocked.clear()
+    assert group.network.run(240_000, lambda: group.seen(gone) == {"alive"})
 
 
 def test_whom_two_cannot_reach_from_each_other_is_alive_all_the_same() -> None:

@@ -7,8 +7,9 @@
 
     update = [node id, state, incarnation]
 
-In each period one member is probed; who does not answer is asked for by three others; if nobody
-hears it, it is suspected, and dead when it has not refuted that in time. What is new travels on the
+In each period one member is probed with whom this node converses, or did until just now; who does
+not answer is asked for by three others; if nobody hears it, it is suspected, and dead when it has
+not refuted that in time. Of all the others a node knows what it hears: what is new travels on the
 probes, each piece a few times. A node that was late itself (a busy loop, a sleeping laptop) does
 not judge in that period, as in Lifeguard (Dadgar et al., 2018).
 
@@ -74,6 +75,7 @@ class Swim:
         """`members` are the ids of all that are known, without this node's own."""
         self.states: dict[bytes, Liveness] = {}
         self._members = members
+        self._watched: set[bytes] = set()  # with whom this node converses, or has to judge
         self._order: list[bytes] = []
         self._round: _Round | None = None
         self._next_ms = 0
@@ -100,6 +102,7 @@ class Swim:
 
     def opened(self, remote: Remote, now_ms: int) -> None:
         """It is there, for it converses."""
+        self._watched.add(remote.node_id)
         self._alive(remote.node_id, now_ms)
 
     def closed(self, remote: Remote, now_ms: int) -> None:
@@ -107,6 +110,7 @@ class Swim:
         if not self._many():
             known = self.states[remote.node_id]
             self.states[remote.node_id] = Liveness(DEAD, known.incarnation, now_ms)
+            self._watched.discard(remote.node_id)
         elif self._round is None:
             self._order.append(remote.node_id)
             self._next_ms = now_ms
@@ -171,12 +175,13 @@ class Swim:
 
     def _begin(self, now_ms: int) -> None:
         """Probe the next member of a random order that holds everybody once."""
-        members = set(self._members())
-        while self._order and self._order[-1] not in members:
+        while self._order and self._order[-1] not in self._watched:
             self._order.pop()
         if not self._order:
-            self._order = sorted(members)
+            self._order = sorted(self._watched)
             self._fabric.random.shuffle(self._order)
+        if not self._order:
+            return
         target = self._order.pop()
         nonce = self._fabric.random.getrandbits(60)
         self._round = _Round(target, nonce, now_ms + ANSWER_MS)
@@ -209,7 +214,7 @@ class Swim:
         """It was heard, by this node or by one that was asked."""
         known = self.states.get(node_id)
         if known is None or known.state != ALIVE:
-            self.states[node_id] = Liveness(ALIVE, known.incarnation if known else 0, now_ms)
+            self._believe(node_id, Liveness(ALIVE, known.incarnation if known else 0, now_ms))
 
     def _suspect(self, node_id: bytes, now_ms: int) -> None:
         known = self.states.get(node_id) or Liveness(ALIVE, 0, now_ms)
@@ -226,6 +231,7 @@ class Swim:
                 known.since_ms = now_ms
             elif now_ms - known.since_ms >= patience_ms:
                 self._believe(node_id, Liveness(DEAD, known.incarnation, now_ms))
+                self._watched.discard(node_id)
 
     def _hear(self, node_id: bytes, state: int, incarnation: int, now_ms: int) -> None:
         """Weigh what others say against what is believed."""
@@ -243,7 +249,7 @@ class Swim:
         before = self.states.get(node_id)
         self.states[node_id] = now
         self._news[node_id] = self._tellings()
-        if before is None or before.state != now.state:
+        if before is not None and before.state != now.state:
             self._fabric.notice(NAMES[now.state], node_id, "by the probes of the group")
 
     # -- inside: gossip
