@@ -3,6 +3,8 @@
     key                                                       what
     01 | 01 or 02 | user key                                  register: KV, str and bytes keys, and
                                                               rows of tables over them
+    01 03 | node id                                           register: what a member says of
+                                                              itself, signed
     02 01 | table id | 00                                     record: a table
     02 01 | table id | 01 | column id                         record: a column
     02 01 | table id | 02 | index id                          record: an index
@@ -52,8 +54,9 @@ import struct
 from collections.abc import Iterable
 from hashlib import blake2b
 
-from murmur.kvcore import DERIVED, RECORD
+from murmur.kvcore import DERIVED, RECORD, REGISTER
 
+MEMBERS = REGISTER + b"\x03"
 CATALOG = RECORD + b"\x01"
 ROWS = RECORD + b"\x02"
 ENTRIES = DERIVED + b"\x01"

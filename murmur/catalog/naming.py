@@ -19,6 +19,8 @@ from murmur.kvcore import REGISTER
 
 def describe_key(catalog: Catalog, key: bytes) -> str:
     """What the key names in this catalog; in hexadecimal what the catalog does not know."""
+    if key.startswith(keyspace.MEMBERS):
+        return f"record of member {key[len(keyspace.MEMBERS) :].hex()}"
     if key.startswith(REGISTER) and len(key) > len(REGISTER):
         return f"key {show_key(key)}"
     if key.startswith(keyspace.CATALOG):

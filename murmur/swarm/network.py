@@ -21,7 +21,7 @@ from murmur.swarm.transaction import WAIT_TIMEOUT_S
 
 if TYPE_CHECKING:
     from murmur.swarm.verification import Verification
-    from murmur.sync import BootstrapStatus, Node, PeerInfo, PeerStatus, PendingPeer
+    from murmur.sync import BootstrapStatus, MemberStatus, Node, PeerInfo, PeerStatus, PendingPeer
 
 DEFAULT_LISTEN = "127.0.0.1:0"
 CONNECT_TIMEOUT_S = 15.0
@@ -131,6 +131,15 @@ class Networked:
         """
         self.node().discover(mdns=mdns, host=host, accept=accept, interfaces=interfaces)
 
+    def members(self) -> list[MemberStatus]:
+        """The members of the group as this replica knows them: `murmur_members` in SQL.
+
+        Those who vote, relay or discover publish a signed record of themselves, which is replicated
+        with the data; of the others it knows whom it has met.
+        """
+        self.check_usable()
+        return [] if self._node is None else self._node.members()
+
     def pending_peers(self) -> list[PendingPeer]:
         """Replicas that were found, or asked to come in, and wait: `murmur_pending` in SQL."""
         self.check_usable()
@@ -186,6 +195,7 @@ class Networked:
         with self._lock:
             self.check_usable()
             if self._node is None:
+                from murmur.swarm.members import ReplicatedRegistry
                 from murmur.sync import Node
                 from murmur.sync.bootstrap import LogPolicy
 
@@ -202,6 +212,7 @@ class Networked:
                     bandwidth=self._network.bandwidth,
                     peer_bandwidth=self._network.peer_bandwidth,
                     on_leader_change=self._leader_changed,
+                    registry=ReplicatedRegistry(self.replica),
                     log=LogPolicy(options.log_bytes, options.log_days, options.expire_days),
                     random_bytes=self._random_bytes,
                 )

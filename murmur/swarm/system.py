@@ -24,7 +24,7 @@ from murmur.sql.checks import checks_of
 
 if TYPE_CHECKING:
     from murmur.kvcore import Replica, View
-    from murmur.sync import BootstrapStatus, PeerStatus, PendingPeer
+    from murmur.sync import BootstrapStatus, MemberStatus, PeerStatus, PendingPeer
 
 _COLUMNS: Mapping[str, tuple[tuple[str, SqlType], ...]] = {
     "murmur_peers": (
@@ -47,6 +47,16 @@ _COLUMNS: Mapping[str, tuple[tuple[str, SqlType], ...]] = {
         ("rate_out", BIGINT),
         ("attempts", BIGINT),
         ("last_error", TEXT),
+    ),
+    "murmur_members": (
+        ("node_id", TEXT),
+        ("replica_id", TEXT),
+        ("roles", TEXT),
+        ("addresses", TEXT),
+        ("liveness", TEXT),
+        ("signed", BOOLEAN),
+        ("signed_at", TIMESTAMPTZ),
+        ("met_at", TIMESTAMPTZ),
     ),
     "murmur_pending": (
         ("node_id", TEXT),
@@ -125,6 +135,10 @@ class Swarm(Protocol):
         """How far a snapshot that this replica takes has come."""
         ...
 
+    def members(self) -> list[MemberStatus]:
+        """The members of the group."""
+        ...
+
     def pending_peers(self) -> list[PendingPeer]:
         """All that wait to be accepted."""
         ...
@@ -137,6 +151,7 @@ class SystemRelations:
         self._swarm = weakref.ref(swarm)
         self._rows: Mapping[str, Callable[[Swarm, View], Iterator[tuple[Any, ...]]]] = {
             "murmur_peers": _peers,
+            "murmur_members": _members,
             "murmur_pending": _pending,
             "murmur_bootstrap": _bootstrap,
             "murmur_conflicts": _conflicts,
@@ -164,9 +179,22 @@ def _peers(swarm: Swarm, view: View) -> Iterator[tuple[Any, ...]]:
         yield tuple(getattr(peer, name) for name in names)
 
 
+def _members(swarm: Swarm, view: View) -> Iterator[tuple[Any, ...]]:
+    for member in swarm.members():
+        yield (
+            member.node_id,
+            member.replica_id,
+            ", ".join(member.roles),
+            ", ".join(member.addresses),
+            member.liveness,
+            member.signed,
+            *(None if ms is None else _wall(ms) for ms in (member.signed_ms, member.met_ms)),
+        )
+
+
 def _pending(swarm: Swarm, view: View) -> Iterator[tuple[Any, ...]]:
     for peer in swarm.pending_peers():
-        seen = (datetime.fromtimestamp(ms / 1000, UTC) for ms in (peer.first_ms, peer.last_ms))
+        seen = map(_wall, (peer.first_ms, peer.last_ms))
         yield peer.node_id, ", ".join(peer.addresses), peer.via, peer.asks, *seen
 
 
@@ -230,6 +258,11 @@ def _conflicts(swarm: Swarm, view: View) -> Iterator[tuple[Any, ...]]:
             None if stamp is None else _moment(stamp),
             None if replica is None else replica.hex(),
         )
+
+
+def _wall(ms: int) -> datetime | None:
+    """A peer's wall clock; None beyond the year 9999."""
+    return _moment(ms << 16)
 
 
 def _hlc(stamp: int) -> int:

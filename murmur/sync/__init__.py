@@ -10,7 +10,7 @@ from murmur.sync.identity import Identity
 from murmur.sync.node import Node, Notice
 from murmur.sync.outbox import Outbox
 from murmur.sync.peer import Timing
-from murmur.sync.status import PeerInfo, PeerStatus, PendingPeer
+from murmur.sync.status import MemberStatus, PeerInfo, PeerStatus, PendingPeer
 from murmur.sync.ticket import Ticket
 from murmur.sync.transport import Link, Transport
 from murmur.sync.verify import Verdict
@@ -19,6 +19,7 @@ __all__ = [
     "BootstrapStatus",
     "Identity",
     "Link",
+    "MemberStatus",
     "Node",
     "Notice",
     "Outbox",

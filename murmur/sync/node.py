@@ -34,13 +34,14 @@ from murmur.sync.identity import Identity
 from murmur.sync.lanes import Lanes
 from murmur.sync.local import LocalTransport
 from murmur.sync.loop import Loop
+from murmur.sync.membership import Members, Registry, Swim
 from murmur.sync.mesh import Mesh
 from murmur.sync.peer import Timing
 from murmur.sync.pull import Pull
 from murmur.sync.push import Push
-from murmur.sync.roster import Roster
+from murmur.sync.roster import Member, Roster
 from murmur.sync.service import Service
-from murmur.sync.status import PeerInfo, PeerStatus, PendingPeer
+from murmur.sync.status import MemberStatus, PeerInfo, PeerStatus, PendingPeer
 from murmur.sync.ticket import Ticket, check_group, node_text, parse_node
 from murmur.sync.transport import LOCAL, RELAY, TCP, Transport, check_transport
 from murmur.sync.verify import Verdict, Verifier
@@ -92,6 +93,7 @@ class Node:
         timing: Timing | None = None,
         patience: Patience | None = None,
         services: Sequence[Service] = (),
+        registry: Registry | None = None,
         log: LogPolicy | None = None,
         random_bytes: Callable[[int], bytes] = os.urandom,
         monotonic: Callable[[], float] = time.monotonic,
@@ -105,7 +107,9 @@ class Node:
         `election` is "majority" of the `voters` (node ids), or "bully"; `on_leader_change` is told
         the leader's node id or None, in a thread of its own.
         `bandwidth` limits what is sent in all and `peer_bandwidth` to each peer, in bytes a second.
-        `services` are run by the node's thread. `log` says how much of the log is kept for whom.
+        `services` are run by the node's thread. In `registry` stand the members' records: a node
+        that votes, relays or discovers publishes its own there. `log` says how much of the log is
+        kept for whom.
         """
         self.group = check_group(group)
         self._replica = replica
@@ -121,6 +125,26 @@ class Node:
         self._voters = check_election(election, voters)
         self._bandwidth = check_rate(bandwidth, "bandwidth")
         self._peer_bandwidth = check_rate(peer_bandwidth, "peer_bandwidth")
+        self._members = (
+            None
+            if registry is None
+            else Members(
+                registry,
+                self._identity,
+                self.group,
+                roles=[
+                    role
+                    for role, held in (
+                        ("relay", relay),
+                        ("voter", self._identity.node_id in self._voters),
+                    )
+                    if held
+                ],
+                addresses=lambda: self._addresses,
+                meet=lambda seen, now_ms: self._loop.mesh.meet(seen, now_ms),
+            )
+        )
+        self._swim = Swim(lambda: [each.node_id for each, _ in self._loop.mesh.acquaintances()])
         self._on_event = on_event
         self._on_leader_change = on_leader_change
         self._timing = timing
@@ -190,6 +214,8 @@ class Node:
                     self._election,
                     self._scouts,
                     Introductions(lambda: self._loop.mesh),
+                    self._swim,
+                    *([self._members] if self._members is not None else []),
                     *([relay] if relay is not None else []),
                     *self._services,
                 ),
@@ -372,8 +398,23 @@ class Node:
         def begin(now_ms: int) -> None:
             self._loop.mesh.door.accept = accept
             self._scouts.send(near, far, now_ms)
+            if self._members is not None:
+                self._members.show(now_ms)
 
         self._loop.ask(begin)
+
+    def members(self) -> list[MemberStatus]:
+        """Everybody who was met, and everybody with a record: who they are, and whether alive."""
+        if self.state != "running" or self._members is None:
+            return []
+
+        def look() -> list[tuple[list[Member], dict[bytes, str]]]:
+            met = [member for member, _ in self._loop.mesh.acquaintances()]
+            return [(met, self._swim.liveness())]
+
+        for met, liveness in self._loop.look(look):
+            return self._members.status(met, liveness)
+        return []
 
     def pending_peers(self) -> list[PendingPeer]:
         """Nodes of the group that were found, or dialed this one, and wait to be accepted."""

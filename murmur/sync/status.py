@@ -40,6 +40,20 @@ class PeerStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class MemberStatus:
+    """One row of `murmur_members`: a node of the group, as this one knows it."""
+
+    node_id: str
+    replica_id: str  # hexadecimal; empty if it was never met and has no record
+    roles: tuple[str, ...]  # voter, relay
+    addresses: tuple[str, ...]
+    liveness: str  # self, alive, suspect, dead, unknown
+    signed: bool | None  # its record is signed by its key; None: it has published none
+    signed_ms: int | None  # when it was, by its own wall clock
+    met_ms: int | None  # when this node last began a conversation with it
+
+
+@dataclass(frozen=True, slots=True)
 class PendingPeer:
     """One row of `murmur_pending`: a node of the group that nobody has accepted or refused."""
 

@@ -49,7 +49,7 @@ class Group:
         """How the others that run see it."""
         node_id = target.identity.node_id
         others = (h for h in self.hosts if h is not target and h.alive)
-        return {self.views[host.name].liveness(node_id) for host in others}
+        return {self.views[host.name].liveness().get(node_id, "unknown") for host in others}
 
 
 def test_who_dies_is_dead_for_all_and_alive_when_it_is_back() -> None:

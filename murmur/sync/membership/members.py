@@ -15,7 +15,10 @@ from murmur.errors import Closed, Poisoned, ProtocolViolation
 from murmur.sync.discovery.sighting import Sighting
 from murmur.sync.identity import Identity
 from murmur.sync.membership.record import MemberRecord, read_record
+from murmur.sync.roster import Member
 from murmur.sync.service import Fabric, Remote
+from murmur.sync.status import MemberStatus
+from murmur.sync.ticket import node_text
 
 LOOK_MS = 30_000
 
@@ -79,6 +82,34 @@ class Members:
 
     def closed(self, remote: Remote, now_ms: int) -> None:
         """A conversation has ended."""
+
+    def status(self, met: Iterable[Member], liveness: Mapping[bytes, str]) -> list[MemberStatus]:
+        """Everybody with a record, and everybody who was met. From any thread."""
+        node_id = self._identity.node_id
+        raw = self._registry.read()
+        signed = read_all(raw, self._group)
+        known = {member.node_id: member for member in met}
+        found = []
+        for each in sorted({node_id, *raw, *known}):
+            record, member = signed.get(each), known.get(each)
+            replica = record.replica if record else member.replica if member else None
+            if record is not None:
+                addresses = record.addresses
+            else:
+                addresses = member.addresses if member is not None else ()
+            found.append(
+                MemberStatus(
+                    node_id=node_text(each),
+                    replica_id=(replica or b"").hex(),
+                    roles=record.roles if record else (),
+                    addresses=addresses,
+                    liveness="self" if each == node_id else liveness.get(each, "unknown"),
+                    signed=each in signed if each in raw else None,
+                    signed_ms=record.time_ms if record else None,
+                    met_ms=member.met_ms if member else None,
+                )
+            )
+        return found
 
     def tick(self, now_ms: int) -> None:
         """Look at the records, and see that this node's own is right."""

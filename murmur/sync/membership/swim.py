@@ -85,12 +85,10 @@ class Swim:
 
     # -- what may be asked
 
-    def liveness(self, node_id: bytes) -> str:
-        """alive, suspect or dead; unknown of whom nothing was heard."""
-        if any(remote.node_id == node_id for remote in self._fabric.remotes()):
-            return NAMES[ALIVE]
-        found = self.states.get(node_id)
-        return "unknown" if found is None else NAMES[found.state]
+    def liveness(self) -> dict[bytes, str]:
+        """alive, suspect or dead, of everybody of whom something was heard."""
+        found = {node_id: NAMES[known.state] for node_id, known in self.states.items()}
+        return found | {remote.node_id: NAMES[ALIVE] for remote in self._fabric.remotes()}
 
     # -- what the mesh says
 
