@@ -15,8 +15,9 @@ from murmur.sql.cache import Shared, shared_of
 from murmur.sql.files import Files
 from murmur.sql.parser import split_script
 from murmur.sql.plan import ResultColumn
+from murmur.sql.point_answer import point_answer
 from murmur.sql.relation import ColumnarEngine, Relation
-from murmur.sql.session import Outcome, Session, point_answer
+from murmur.sql.session import Outcome, Session
 from murmur.sql.system import SystemRelations
 
 __all__ = [

@@ -23,7 +23,6 @@ from murmur.catalog.types import BIGINT, SqlType
 from murmur.errors import BindError
 from murmur.sql.binder_expressions import bind_expression
 from murmur.sql.binder_names import fold, only, output_name, unbound, unsupported
-from murmur.sql.binder_scope import Scope as Names
 from murmur.sql.expressions import Column, Expr, Literal, Parameter
 from murmur.sql.plan import (
     Limit,
@@ -118,25 +117,6 @@ def row_columns(table: Table, offset: int = 0) -> list[Column]:
         Column(offset + column.position, column.name, column.type, table.holds_null(column))
         for column in table.columns
     ]
-
-
-def output_or_input(
-    node: Tree, exprs: Sequence[Expr], columns: Sequence[ResultColumn], scope: Names, text: str
-) -> Expr:
-    """An output column by its place or its name, or an expression over the input."""
-    if isinstance(node, exp.Literal) and not node.is_string and node.this.isdigit():
-        position = int(node.this)
-        if not 1 <= position <= len(exprs):
-            raise unbound(f"there is no output column {position}", node, text)
-        return exprs[position - 1]
-    if isinstance(node, exp.Column) and node.args.get("table") is None:
-        name = fold(node.this)
-        named = [e for e, column in zip(exprs, columns, strict=True) if column.name == name]
-        if len(set(named)) > 1:
-            raise unbound(f'"{name}" names two output columns', node, text)
-        if named:
-            return named[0]
-    return bind_expression(node, scope)
 
 
 def result_type(expr: Expr) -> SqlType | None:

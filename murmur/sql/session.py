@@ -17,12 +17,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 from murmur.catalog.catalog import Catalog
 from murmur.catalog.schema import Table
 from murmur.catalog.types import JSON, TEXT
-from murmur.errors import BindError, Closed, DatabaseError, InvalidInput
+from murmur.errors import BindError, DatabaseError, InvalidInput
 from murmur.kvcore.clock import Clock
 from murmur.kvcore.replica import Replica
 from murmur.kvcore.snapshot import Snapshot
@@ -42,15 +42,15 @@ from murmur.sql.files import Batch, Files
 from murmur.sql.memory import Memory, shown_bytes
 from murmur.sql.parser import split_script
 from murmur.sql.plan import ColumnarQuery, CreateAs, Insert, ResultColumn, RowQuery
+from murmur.sql.point_answer import point_answer, point_rows
 from murmur.sql.prepare import Prepared
 from murmur.sql.relation import ColumnarEngine
+from murmur.sql.session_transaction import Transacting, catalog_of
 from murmur.sql.settings import Engine, SettingStatement
 from murmur.sql.statistics import analyze
 from murmur.sql.system import System, SystemRelations
-from murmur.sql.transactions import TransactionStatement
 
 Row = tuple[Any, ...]
-_T = TypeVar("_T")
 Given = Sequence[Any] | Mapping[str, Any] | None
 
 
@@ -71,15 +71,7 @@ class Outcome:
     lastrowid: int | None = None
 
 
-class _Savepoint(NamedTuple):
-    """A named point of a transaction, and the catalog as its statements saw it there."""
-
-    name: str
-    point: int
-    catalog: Catalog
-
-
-class Session:
+class Session(Transacting):
     """Runs statements against one replica; not safe to share between threads."""
 
     def __init__(
@@ -92,125 +84,16 @@ class Session:
         clock: Clock,
         random_bytes: Callable[[int], bytes],
     ) -> None:
-        self._replica = replica
+        super().__init__(replica)
         self._columnar = columnar
         self._system = System(system)
         self._files = files
         self._clock = clock
         self._random_bytes = random_bytes
         self._shared = shared_of(replica, clock, random_bytes)
-        self._transaction: Transaction | None = None
-        self._catalog: Catalog | None = None  # of the open transaction
-        self._read_only = False  # the open transaction
-        self._read_only_default = False  # those that do not say it, and single statements
-        self._savepoints: list[_Savepoint] = []  # of the open transaction, oldest first
         self.engine: Engine = "auto"  # SET engine
         self._memory_bytes: int | None = None  # SET memory_limit
-        self._closed = False
         self._halt = Halt()  # of the last statement
-
-    # Transactions --------------------------------------------------------------------------------
-
-    @property
-    def in_transaction(self) -> bool:
-        """Whether a transaction is open."""
-        return self._transaction is not None
-
-    @property
-    def transaction(self) -> Transaction | None:
-        """The open transaction, for whoever writes keys beside rows."""
-        return self._transaction
-
-    @property
-    def catalog(self) -> Catalog:
-        """The definitions that the next statement will see."""
-        self._check_open()
-        return self._catalog or _catalog(self._replica)
-
-    def begin(self, *, read_only: bool | None = None) -> None:
-        """Open a transaction: one snapshot for all that follows, and its own writes.
-
-        Without `read_only`, what the session was set to counts.
-        """
-        self._check_open()
-        if self._transaction is not None:
-            raise InvalidInput("a transaction is open already")
-        self._transaction = self._replica.begin()
-        self._read_only = self._read_only_default if read_only is None else read_only
-        self._catalog = _catalog(self._transaction.snapshot)
-
-    def commit(self) -> None:
-        """Make the transaction's writes visible, all at once. Raises Conflict, and is over then."""
-        transaction = self._ending("COMMIT")
-        transaction.commit()
-
-    def rollback(self) -> None:
-        """End the transaction; nothing of it remains."""
-        transaction = self._ending("ROLLBACK")
-        transaction.rollback()
-
-    def savepoint(self, name: str) -> None:
-        """Remember this point of the open transaction; a name may be given again."""
-        transaction = self._open_transaction("SAVEPOINT")
-        assert self._catalog is not None
-        self._savepoints.append(_Savepoint(name, transaction.savepoint(), self._catalog))
-
-    def rollback_to(self, name: str) -> None:
-        """Undo what was written since the newest savepoint of this name; it stays."""
-        transaction = self._open_transaction("ROLLBACK TO SAVEPOINT")
-        at = self._find_savepoint(name)
-        _, point, self._catalog = self._savepoints[at]
-        del self._savepoints[at + 1 :]
-        transaction.rollback_to(point)
-
-    def release(self, name: str) -> None:
-        """Forget the newest savepoint of this name and those after it; what was written stays."""
-        self._open_transaction("RELEASE SAVEPOINT")
-        del self._savepoints[self._find_savepoint(name) :]
-
-    def close(self) -> None:
-        """End; an open transaction is rolled back. Closing twice is once."""
-        self._closed = True
-        if self._transaction is not None:
-            self._ending("ROLLBACK").rollback()
-
-    def _ending(self, word: str) -> Transaction:
-        transaction = self._open_transaction(word)
-        self._transaction = self._catalog = None
-        self._read_only = False
-        self._savepoints.clear()
-        return transaction
-
-    def _open_transaction(self, word: str) -> Transaction:
-        if self._transaction is None:
-            self._check_open()
-            raise InvalidInput(f"{word}: no transaction is open")
-        return self._transaction
-
-    def _find_savepoint(self, name: str) -> int:
-        for at in range(len(self._savepoints) - 1, -1, -1):
-            if self._savepoints[at].name == name:
-                return at
-        raise InvalidInput(f'there is no savepoint "{name}" in this transaction')
-
-    def _control(self, statement: TransactionStatement) -> None:
-        match statement.kind:
-            case "begin":
-                self.begin(read_only=statement.read_only)
-            case "commit":
-                self.commit()
-            case "rollback":
-                self.rollback()
-            case "savepoint":
-                self.savepoint(statement.name)
-            case "rollback to":
-                self.rollback_to(statement.name)
-            case "release":
-                self.release(statement.name)
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise Closed("the session is closed")
 
     # Statements ----------------------------------------------------------------------------------
 
@@ -279,7 +162,7 @@ class Session:
     def table(self, name: str) -> Table:
         """The table of this name, as the next statement sees it. Raises BindError."""
         self._check_open()
-        table = (self._catalog or _catalog(self._replica)).table(name)
+        table = (self._catalog or catalog_of(self._replica)).table(name)
         if table is None:
             raise BindError(f'there is no table "{name}"')
         return table
@@ -409,7 +292,7 @@ class Session:
                 return Outcome("set")
         with self._replica.snapshot() as snapshot:
             view: View = self._transaction or snapshot
-            catalog = self._catalog or _catalog(snapshot)
+            catalog = self._catalog or catalog_of(snapshot)
             analyze(self._shared.statistics, view, catalog, statement.tables)
         return Outcome("analyze")
 
@@ -441,7 +324,7 @@ class Session:
             assert self._catalog is not None
             point = statement.point(self._catalog)
             if point is not None and (point.point is not None or self.engine == "auto"):
-                found = _point_rows(point, transaction, parameters)
+                found = point_rows(point, transaction, parameters)
                 if found is not None:
                     return Outcome("select", point.columns, iter(found))
             prepared = statement.prepared(self._catalog, self._system)
@@ -456,7 +339,7 @@ class Session:
             return Outcome("select", answer[0].columns, iter(answer[1]))
         snapshot = self._replica.snapshot()
         try:
-            prepared = statement.prepared(_catalog(snapshot), self._system)
+            prepared = statement.prepared(catalog_of(snapshot), self._system)
             context = self._context(prepared, parameters)
             outcome = self._read(prepared, snapshot, context)
             if outcome.rows is None:
@@ -498,7 +381,7 @@ class Session:
             statement.parsed.parameters.arrange(parameters)
         with self._replica.snapshot() as snapshot:
             view: View = self._transaction or snapshot
-            catalog = self._catalog or _catalog(snapshot)
+            catalog = self._catalog or catalog_of(snapshot)
             prepared = statement.prepared(catalog, self._system)
             chosen = prepared.plan
             given = parameters is not None or not prepared.types
@@ -559,32 +442,8 @@ class Session:
 
         count = self._whole(work)
         if self._transaction is not None:
-            self._catalog = _catalog(self._transaction)
+            self._catalog = catalog_of(self._transaction)
         return count
-
-    def _whole(self, work: Callable[[Transaction, Catalog], _T]) -> _T:
-        """Do the work in the open transaction or in one of its own: all of it, or nothing."""
-        transaction = self._transaction
-        if transaction is not None:
-            if self._read_only:
-                raise InvalidInput("the transaction is read-only: it was begun with READ ONLY")
-            assert self._catalog is not None
-            savepoint = transaction.savepoint()
-            try:
-                return work(transaction, self._catalog)
-            except BaseException:
-                transaction.rollback_to(savepoint)
-                raise
-        if self._read_only_default:
-            raise InvalidInput("statements are read-only here: default_transaction_read_only is on")
-        transaction = self._replica.begin()
-        try:
-            result = work(transaction, _catalog(transaction.snapshot))
-            transaction.commit()
-        except BaseException:
-            transaction.rollback()
-            raise
-        return result
 
     def _context(
         self, prepared: Prepared, parameters: Given, *, arranged: Sequence[Any] | None = None
@@ -604,44 +463,6 @@ class Session:
             engine=self.engine,
             memory=Memory(self._memory_bytes),
         )
-
-
-def point_answer(
-    replica: Replica, statement: Statement, parameters: Given, *, by_index: bool = True
-) -> tuple[Prepared, list[Row]] | None:
-    """What a point query was prepared to, and its rows in the latest state; None if it is none.
-
-    One key is read, so the state needs no pin; only the catalog must not have moved meanwhile. By
-    an index, entries and rows are of one snapshot.
-    """
-    catalog = _catalog(replica)
-    prepared = statement.point(catalog)
-    if prepared is None:
-        return None
-    if prepared.point is not None:
-        rows = prepared.point(replica.get, parameters)
-        return (prepared, rows) if _catalog(replica).version == catalog.version else None
-    if not by_index:
-        return None
-    with replica.snapshot() as snapshot:
-        if _catalog(snapshot).version != catalog.version:
-            return None
-        found = _point_rows(prepared, snapshot, parameters)
-    return None if found is None else (prepared, found)
-
-
-def _point_rows(prepared: Prepared, view: View, parameters: Given) -> list[Row] | None:
-    """The rows of a point query; None if they are too many to be read at once."""
-    if prepared.point is not None:
-        return prepared.point(view.get, parameters)
-    assert prepared.by_index is not None
-    return prepared.by_index(view, parameters)
-
-
-def _catalog(view: Any) -> Catalog:
-    catalog = view.state
-    assert isinstance(catalog, Catalog)
-    return catalog
 
 
 def _released(rows: Iterable[Row], snapshot: Snapshot) -> Iterator[Row]:

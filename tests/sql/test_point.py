@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import murmur
 from murmur import Swarm
 from murmur.kvcore import MemoryStorage
-from murmur.sql.session import point_answer
+from murmur.sql.point_answer import point_answer
 
 QUERIES = (
     "SELECT * FROM t WHERE id = ? AND word = ?",

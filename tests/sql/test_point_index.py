@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 import murmur
 from murmur import Swarm
 from murmur.kvcore import MemoryStorage
+from murmur.sql.point_answer import point_answer
 from murmur.sql.point_index import FEW
-from murmur.sql.session import point_answer
 from tests.sql.test_point import long_way, short_way
 
 QUERIES = (
