@@ -18,7 +18,7 @@ from functools import partial
 
 from murmur.errors import MurmurError, ProtocolViolation
 from murmur.kvcore import Storage, write_atomically
-from murmur.sync.bootstrap_fetching import LEAST_NEED_BYTES, BootstrapStatus, Fetching
+from murmur.sync.bootstrap_fetching import LEAST_NEED_BYTES, BootstrapStatus, Fetching, Stage
 from murmur.sync.bootstrap_serving import Serving
 from murmur.sync.bootstrap_wire import (
     ASK,
@@ -100,6 +100,11 @@ class Bootstrap:
         self._trimming = False
         self._expired: set[bytes] = set()
         self._holding: set[bytes] = set()
+
+    @property
+    def fetching(self) -> bool:
+        """Whether this replica is taking a snapshot."""
+        return self._fetching.stage in (Stage.ASKING, Stage.FETCHING, Stage.JOINING)
 
     def status(self) -> BootstrapStatus:
         """How far a bootstrap of this replica has come."""

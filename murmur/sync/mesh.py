@@ -832,7 +832,8 @@ class Mesh:
             return
         if code in REFUSALS:
             contact.reply(None, PeerError(reason))
-            if not contact.remembered and not contact.wanted:
+            quarantined = contact.quarantine.until_ms is not None
+            if not (contact.remembered or contact.wanted or quarantined):
                 self._forget(contact)
         self._dialer.failed(contact, reason, now_ms)
         if contact.next_dial_ms is not None:

@@ -208,7 +208,7 @@ class Node:
                 patience=self._patience,
                 services=(
                     Push(),
-                    Pull(),
+                    Pull(busy=lambda: self._bootstrap is not None and self._bootstrap.fetching),
                     self._verifier,
                     self._bootstrap,
                     self._election,

@@ -25,7 +25,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
@@ -84,11 +84,14 @@ class Pull:
         gossip_ms: tuple[int, int] = GOSSIP_MS,
         split: int = SPLIT,
         stuck_ms: int = STUCK_MS,
+        busy: Callable[[], bool] = lambda: False,
     ) -> None:
+        """While `busy`, what is lacking comes another way: in a snapshot."""
         self.wants = 0  # that this node has sent
         self._gossip_ms = gossip_ms
         self._split = split
         self._stuck_ms = stuck_ms
+        self._busy = busy
         self._fabric: Fabric
         self._sources: dict[bytes, _Source] = {}
         self._asked: dict[bytes, int] = {}  # by author: so far it was asked for
@@ -193,6 +196,8 @@ class Pull:
             return
         self._look_ms = now_ms + LOOK_MS
         self._settle(flows, have, now_ms)
+        if self._busy():
+            return
         self._ask(flows, have, self._wanted(have, now_ms), now_ms)
 
     def _waited(self, replica: bytes, have: Mapping[bytes, int], now_ms: int) -> _Wait:

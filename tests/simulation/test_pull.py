@@ -206,3 +206,16 @@ def test_a_clock_that_jumps_is_noticed() -> None:
     assert skew is not None
     assert abs(skew - 30_000) < 1_000
     assert any(kind == "skew" for kind, _, _ in group.late.notices)
+
+
+def test_who_takes_a_snapshot_asks_for_nothing() -> None:
+    group = Group(2, 600)
+    busy = True
+    pulling = Pull(busy=lambda: busy)
+    group.late = Host(group.net, "busy", services=lambda _: (Push(), pulling))
+    group.join()
+    group.net.run(2_000)
+    assert pulling.wants == 0
+    busy = False
+    assert group.net.run(20_000, until=group.converged)
+    assert pulling.wants > 0
