@@ -25,6 +25,7 @@ import hashlib
 import threading
 import uuid
 from collections.abc import Callable
+from struct import unpack
 
 from murmur.catalog.atoms import uuid_from_int
 from murmur.errors import DataError
@@ -34,6 +35,7 @@ TIME_BITS, SLOT_BITS, COUNTER_BITS = 42, 13, 8
 
 _RANDOM_BITS = 74
 _STEP_BYTES = 4
+_LOW_BITS = (1 << 62) - 1
 _UUID_MS_LIMIT = 1 << 48
 
 
@@ -52,20 +54,33 @@ class Uuid7:
     def __call__(self) -> uuid.UUID:
         """The next UUID, later than all before it."""
         with self._lock:
+            return uuid_from_int(self._next(self._now_ms(), self._random_step))
+
+    def many(self, count: int) -> bytes:
+        """So many UUIDs, one after the other, in 16 bytes each."""
+        steps = iter(unpack(f">{count}I", self._random_bytes(_STEP_BYTES * count)))
+        made = bytearray()
+        with self._lock:
             now_ms = self._now_ms()
-            if now_ms > self._ms:
-                self._ms, self._tail = now_ms, self._fresh_tail()
-            else:
-                # RFC 9562, 6.2, method 2: a random step keeps the next one hard to guess.
-                self._tail += 1 + int.from_bytes(self._random_bytes(_STEP_BYTES))
-                if self._tail >> _RANDOM_BITS:
-                    self._ms, self._tail = self._ms + 1, self._fresh_tail()
-            ms, tail = self._ms, self._tail
+            for _ in range(count):
+                made += self._next(now_ms, steps.__next__).to_bytes(16)
+        return bytes(made)
+
+    def _next(self, now_ms: int, step: Callable[[], int]) -> int:
+        if now_ms > self._ms:
+            self._ms, self._tail = now_ms, self._fresh_tail()
+        else:
+            # RFC 9562, 6.2, method 2: a random step keeps the next one hard to guess.
+            self._tail += 1 + step()
+            if self._tail >> _RANDOM_BITS:
+                self._ms, self._tail = self._ms + 1, self._fresh_tail()
+        ms, tail = self._ms, self._tail
         if not 0 <= ms < _UUID_MS_LIMIT:
             raise DataError(f"uuid7() cannot hold the time {ms} ms")
-        return uuid_from_int(
-            ms << 80 | 7 << 76 | (tail >> 62) << 64 | 2 << 62 | tail & ((1 << 62) - 1)
-        )
+        return ms << 80 | 7 << 76 | (tail >> 62) << 64 | 2 << 62 | tail & _LOW_BITS
+
+    def _random_step(self) -> int:
+        return int.from_bytes(self._random_bytes(_STEP_BYTES))
 
     def _fresh_tail(self) -> int:
         # One bit less than there is, so that steps have room.

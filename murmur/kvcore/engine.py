@@ -41,6 +41,7 @@ from struct import Struct
 from types import TracebackType
 
 from murmur.errors import Closed, Corruption, Forked, InvalidInput, Poisoned, TypeMismatch
+from murmur.kvcore import process
 from murmur.kvcore.backup import Backup, Generation, bytes_item
 from murmur.kvcore.batch import Range, WriteBatch, decode_batch, encode_batch
 from murmur.kvcore.ingest import Source
@@ -99,7 +100,7 @@ class Engine:
             )
         self.storage = storage
         self.durability = durability
-        self._pid = os.getpid()
+        self._pid = process.pid
         self._lock = threading.Lock()
         self._closed = False
         # What is being written: where the log stood, and what the tree is to be given.
@@ -296,7 +297,7 @@ class Engine:
         """Sync, flush and let go of the directory. Closing twice is once."""
         if self._closed:
             return
-        if os.getpid() != self._pid:
+        if process.pid != self._pid:
             self._closed = True  # the files and the lock are the parent's
             return
         if self._syncer is not None:
@@ -388,7 +389,7 @@ class Engine:
         tree, log = self._tree, self._log
         if self._closed or tree is None or log is None:
             raise Closed(f"{self.storage.path} is closed; open it again")
-        if os.getpid() != self._pid:
+        if process.pid != self._pid:
             raise Forked(
                 f"{self.storage.path} was opened by process {self._pid}, before the fork; "
                 "open it in this process, after the other has closed it"

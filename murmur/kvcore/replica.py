@@ -39,6 +39,7 @@ from murmur.errors import (
     ProtocolViolation,
     Unsupported,
 )
+from murmur.kvcore import process
 from murmur.kvcore.admission import Group
 from murmur.kvcore.adoption import Adoption
 from murmur.kvcore.backend import LSM, KeyTree, open_tree, record_backend, settle_backend
@@ -130,7 +131,7 @@ class Replica:
         self.clock = clock
         self.durability = durability
         self.derivation = derivation
-        self._pid = os.getpid()
+        self._pid = process.pid
         self._lock = threading.Lock()
         self._closed = False
         # What is being written: where the log stood, and the batch for the tree.
@@ -708,7 +709,7 @@ class Replica:
         """Sync, flush and let go of the directory. Closing twice is once."""
         if self._closed:
             return
-        if os.getpid() != self._pid:
+        if process.pid != self._pid:
             self._closed = True  # the files and the lock are the parent's
             return
         if self._syncer is not None:
@@ -748,7 +749,7 @@ class Replica:
         # Before any lock is waited for: in a forked child nobody would ever release it.
         if self._closed:
             raise Closed(f"{self.storage.path} is closed; open it again")
-        if os.getpid() != self._pid:
+        if process.pid != self._pid:
             raise Forked(
                 f"{self.storage.path} was opened by process {self._pid}, before the fork; "
                 "open it in this process, after the other has closed it"

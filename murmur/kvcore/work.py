@@ -18,6 +18,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
 
 from murmur.errors import Corruption
 from murmur.kvcore.compaction import Plan, arranged, hidden, pressing
@@ -36,6 +39,7 @@ from murmur.kvcore.version import Version, size_of
 PAUSE_BYTES = 1 << 20  # written before a limited flush or merge looks whether it is to wait
 SELDOM = 8  # times as many without a limit: looking is waiting for the interpreter
 WHOLE = 1 << 62  # the size of tables that are not to be cut
+WRITERS = 2  # threads that make the tables of a load
 
 
 class NotCopied(Exception):
@@ -264,14 +268,18 @@ class Work:
             memtables, runs = batch.sources(sequence)
             values: list[ValueFile] = []
             made: list[list[Table]] = []
-            for level, sources in ((0, memtables), (self._head.state.version.deepest, runs)):
-                tables: list[Table] = []
-                for source in sources:
-                    output = self._output(writing, level, sequence, leave_off, urgent=True)
-                    some, files = self._open(write_tables([source], output), output)
-                    tables += some
-                    values += files
-                made.append(tables)
+
+            def write(level: int, source: Any) -> tuple[list[Table], list[ValueFile]]:
+                output = self._output(writing, level, sequence, leave_off, urgent=True)
+                return self._open(write_tables([source], output), output)
+
+            with ThreadPoolExecutor(WRITERS, "murmur-load") as pool:
+                for level, sources in ((0, memtables), (self._head.state.version.deepest, runs)):
+                    tables: list[Table] = []
+                    for some, files in pool.map(partial(write, level), sources):
+                        tables += some
+                        values += files
+                    made.append(tables)
             attachment, mark = logged()
             self._before_install(mark)
 

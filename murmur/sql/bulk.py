@@ -140,7 +140,7 @@ class Loading:
         load = self._load
         row_ids = b""
         if not load.table.primary_key:
-            row_ids = b"".join([self._make_id() for _ in range(batch.rows)])
+            row_ids = self._context.row_ids(batch.rows)
         columns = []
         for column, source in zip(load.columns, self._sources, strict=True):
             given = batch.source(source.position, column) if source.position >= 0 else None

@@ -50,6 +50,7 @@ class Context(expressions.Context):
         self.system = system
         self.columnar = columnar
         self.uuid7 = uuid7
+        self.row_ids = uuid7.many
         self.ids = ids
         self.halt = halt
         self.memory = memory or Memory()

@@ -33,6 +33,7 @@ from murmur.kvcore import (
     Storage,
     SystemClock,
     format_vector,
+    process,
     visible_value,
 )
 from murmur.swarm import bulk, kv, registry
@@ -151,7 +152,7 @@ class Swarm(Documents, Networked):
         random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self._closed = True  # until there is something to close
-        self._pid = os.getpid()
+        self._pid = process.pid
         self._lock = threading.RLock()
         self._node: Node | None = None
         self._engine: LazyEngine | None = None
@@ -482,7 +483,7 @@ class Swarm(Documents, Networked):
 
         From any thread; closing twice is once. What still uses the swarm gets Closed.
         """
-        if os.getpid() != self._pid:
+        if process.pid != self._pid:
             self._closed = True  # the files and the threads are the parent's
             return
         with self._lock:
@@ -505,7 +506,7 @@ class Swarm(Documents, Networked):
         """Raise Closed or Forked unless this handle can be used here."""
         if self._closed:
             raise Closed(f"{self.path} is closed; open it again")
-        if os.getpid() != self._pid:
+        if process.pid != self._pid:
             raise Forked(
                 f"{self.path} was opened by process {self._pid}, before the fork; open it in this "
                 "process, after the other has closed it"
@@ -526,7 +527,7 @@ class Swarm(Documents, Networked):
     def abandon(self) -> None:
         """Close it, with a warning that its owner did not."""
         try:
-            if os.getpid() == self._pid:
+            if process.pid == self._pid:
                 text = f"{self!r} was not closed"
                 warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
         finally:

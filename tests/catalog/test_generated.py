@@ -2,6 +2,7 @@ import itertools
 import threading
 import time
 import uuid
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -131,3 +132,17 @@ def test_threads_share_a_generator(make):
     for thread in threads:
         thread.join()
     assert len(set(made)) == 200
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 3)), max_size=8))
+def test_many_uuids_are_as_those_made_one_by_one(asked):
+    clock = itertools.count(NOW, 1).__next__
+    generate = Uuid7(clock, Random(5).randbytes)
+    made = []
+    for many, alone in asked:
+        packed = generate.many(many)
+        assert len(packed) == 16 * many
+        made += [uuid.UUID(bytes=packed[at : at + 16]) for at in range(0, len(packed), 16)]
+        made += [generate() for _ in range(alone)]
+    assert made == sorted(set(made))
+    assert all((each.version, each.variant) == (7, uuid.RFC_4122) for each in made)

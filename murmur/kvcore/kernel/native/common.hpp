@@ -233,6 +233,11 @@ class ByteString {
     size_ += count;
     return end;
   }
+  /* Room for `count` bytes more, which do not count as there. */
+  void reserve(size_t count) {
+    grow(count);
+    size_ -= count;
+  }
   void assign(Slice bytes) {
     clear();
     append(bytes);

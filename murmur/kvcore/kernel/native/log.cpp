@@ -16,6 +16,7 @@ constexpr uint8_t MARKER[4] = {0xf5, 0x1a, 'L', 'g'};
 constexpr size_t CHECKED_AT = 8;
 constexpr size_t KEEP_SCRATCH = 1 << 20;  // what a large batch took is given back
 constexpr size_t PART = 64 << 10;         // of a long record, stored at once
+constexpr size_t PAGE = 4 << 10;
 constexpr uint64_t MUCH = 256 << 10;      // to be appended between two syncs
 
 bool before(const Origin& origin, const uint8_t* replica) {
@@ -51,6 +52,16 @@ Mapping::~Mapping() { munmap(data_, size_); }
 bool Mapping::store(uint64_t offset, Slice bytes) {
   if (offset > size_ || bytes.size > size_ - offset) return false;
   return copy_guarded(data_ + offset, bytes.data, bytes.size);
+}
+
+void Mapping::expect(uint64_t offset, size_t size) noexcept {
+#ifdef MADV_POPULATE_WRITE
+  const uint64_t start = offset & ~uint64_t{PAGE - 1};
+  if (offset > size_ || size > size_ - offset) return;
+  madvise(data_ + start, offset + size - start, MADV_POPULATE_WRITE);  // only a wish
+#else
+  (void)offset, (void)size;
+#endif
 }
 
 void Mapping::stream(bool much) noexcept {
@@ -140,6 +151,7 @@ bool Appender::store_pieces(uint8_t kind, const std::vector<Slice>& pieces) noex
     streaming_ = true;
     mapping_->stream(true);
   }
+  if (stored) mapping_->expect(at, length);
   for (const Slice piece : pieces) {
     // Both passes over a part while it is in the processor's cache.
     for (size_t start = 0; stored && start < piece.size; start += PART) {

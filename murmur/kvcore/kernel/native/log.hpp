@@ -45,6 +45,8 @@ class Mapping {
   size_t size() const { return size_; }
   /* False if the file has lost these bytes. */
   bool store(uint64_t offset, Slice bytes);
+  /* So many bytes will be stored there: have their pages at hand, at once and not one by one. */
+  void expect(uint64_t offset, size_t size) noexcept;
   /* Whether much is stored between two syncs: then the system takes the file in large pieces, at a
    * quarter of the cost; a sync writes each piece whole (0.5 ms for one frame in place of 0.08). */
   void stream(bool much) noexcept;

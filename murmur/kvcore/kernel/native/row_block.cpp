@@ -16,6 +16,7 @@ constexpr uint8_t ROWS = 7;                    // record.py
 constexpr size_t LONGEST_KEY = 64 << 10;       // of a record's operations
 constexpr size_t LONGEST_BODY = UINT32_MAX / 2;
 constexpr size_t MOST_ROWS = size_t{1} << 31;
+constexpr size_t LARGE = 1 << 20;              // of a block, in bytes
 constexpr size_t PIECE_ROWS = 64;              // of the tree, read at a time
 constexpr size_t PIECE_BYTES = 64 << 10;
 
@@ -86,7 +87,9 @@ std::shared_ptr<const RowShape> shape_of(const BlockPlan& plan) {
     ByteString lead;
     if (at == fields) append_map(lead, counters);
     append_integer(lead, at < fields ? plan.fields[at] : plan.counters[at - fields]);
-    shape->leads.push_back(lead.slice().string());
+    RowShape::Lead& made = shape->leads.emplace_back();
+    made.size = lead.size();
+    std::memcpy(made.bytes, lead.data(), lead.size());
     shape->common += lead.size();
   }
   append_ids(ids, plan.fields);
@@ -95,14 +98,21 @@ std::shared_ptr<const RowShape> shape_of(const BlockPlan& plan) {
   return shape;
 }
 
+/* Copies few bytes without a call; there are NEAR_BYTES more to be read, and to be overwritten. */
+inline uint8_t* put_near(uint8_t* to, const uint8_t* from, size_t size) {
+  if (size <= NEAR_BYTES) std::memcpy(to, from, NEAR_BYTES);
+  else std::memcpy(to, from, size);
+  return to + size;
+}
+
 /* A body but for its first bytes: each atom behind what precedes it. */
 uint8_t* put_fields(uint8_t* to, const RowShape& shape, Slice atoms) {
   const uint8_t* from = atoms.data;
   const uint8_t* const end = atoms.data + atoms.size;
-  for (const std::string& lead : shape.leads) {
+  for (const RowShape::Lead& lead : shape.leads) {
     const uint8_t* const next = msgpack::skip(from, end);
-    to = put_bytes(to, lead);
-    to = put_bytes(to, {from, static_cast<size_t>(next - from)});
+    to = put_near(to, lead.bytes, lead.size);
+    to = put_near(to, from, static_cast<size_t>(next - from));
     from = next;
   }
   return to;
@@ -167,8 +177,10 @@ void RowBlock::key(size_t row, ByteString& out) const {
 
 void RowBlock::body(size_t row, ByteString& out) const {
   const Slice own = atoms(row);
-  uint8_t* to = out.grow(shape_->common + own.size);
+  const size_t size = out.size() + shape_->common + own.size;
+  uint8_t* to = out.grow(shape_->common + own.size + NEAR_BYTES);
   put_fields(put_bytes(to, shape_->head), *shape_, own);
+  out.truncate(size);
 }
 
 size_t RowBlock::lower_bound(Slice wanted) const {
@@ -215,6 +227,8 @@ void RowBlock::operation_head(ByteString& out) const {
   out.append(number.slice());
 }
 
+namespace {
+
 void append_author(ByteString& out, const RowAuthor& author) {
   *out.grow(1) = 1;
   append_integer(out, author.stamp);
@@ -225,20 +239,32 @@ void append_author(ByteString& out, const RowAuthor& author) {
   append_integer(out, author.seq);
 }
 
+}  // namespace
+
 void RowBlock::cell(size_t row, const RowAuthor& author, ByteString& out) const {
+  ByteString head;
+  cell_head(author, head);
+  cell(row, head.slice(), out);
+}
+
+void RowBlock::cell_head(const RowAuthor& author, ByteString& out) const {
   *out.grow(1) = static_cast<uint8_t>(shape_->head[0] + 4);  // an array of so many more
   append_author(out, author);
-  const Slice own = atoms(row), head = Slice(shape_->head).after(1);
-  uint8_t* to = out.grow(shape_->common - 1 + own.size);
+  out.append(Slice(shape_->head).after(1));
+}
+
+void RowBlock::cell(size_t row, Slice head, ByteString& out) const {
+  const Slice own = atoms(row);
+  const size_t size = head.size + shape_->common - shape_->head.size() + own.size;
+  const size_t end = out.size() + size;
+  uint8_t* to = out.grow(size + NEAR_BYTES);
   put_fields(put_bytes(to, head), *shape_, own);
+  out.truncate(end);
 }
 
 void RowBlock::writes(const RowAuthor& author, ByteString& cells, Vector<Operation>& out) const {
-  ByteString head;  // of every cell
-  *head.grow(1) = static_cast<uint8_t>(shape_->head[0] + 4);
-  append_author(head, author);
-  head.append(Slice(shape_->head).after(1));
-
+  ByteString head;
+  cell_head(author, head);
   const Slice prefix = shape_->prefix;
   size_t size = 0, writes = count();
   const size_t common = prefix.size + head.size() + shape_->common - shape_->head.size();
@@ -250,7 +276,7 @@ void RowBlock::writes(const RowAuthor& author, ByteString& cells, Vector<Operati
     }
   }
   out.reserve(out.size() + writes);
-  uint8_t* to = cells.grow(size);  // at once: the slices must not move
+  uint8_t* to = cells.grow(size + NEAR_BYTES);  // at once: the slices must not move
   for (size_t row = 0; row < count(); ++row) {
     uint8_t* const start = to;
     to = put_bytes(put_bytes(to, prefix), rest(row));
@@ -515,7 +541,10 @@ bool RowEncoder::end(Slice row_id) {
   return true;
 }
 
-void RowEncoder::last_body(ByteString& out) const { block_->body(count() - 1, out); }
+void RowEncoder::last_body(ByteString& out) const {
+  block_->bytes_.reserve(NEAR_BYTES);
+  block_->body(count() - 1, out);
+}
 
 std::unique_ptr<RowBlock> RowEncoder::finish() {
   auto next = std::make_unique<RowBlock>();
@@ -531,6 +560,11 @@ std::unique_ptr<RowBlock> RowEncoder::finish() {
   }
   for (size_t plan = 0; plan < plan_.entries.size(); ++plan) sort_asked(plan);
   sort_rows();
+  block.bytes_.reserve(NEAR_BYTES);  // to be read, whatever is there
+  if (ended_ > LARGE) {  // the next one is going to be as large
+    next->bytes_.reserve(ended_ + ended_ / 8);
+    next->rows_.reserve(block.count() + block.count() / 8);
+  }
   ended_ = 0;
   std::swap(next, block_);
   return next;

@@ -87,13 +87,19 @@ struct EncodedKeys {
   Slice values(size_t at) const { return {bytes.data() + keys[at].start, keys[at].values}; }
 };
 
+constexpr size_t NEAR_BYTES = 16;
+
 /* What all rows of a plan have in common. */
 struct RowShape {
-  std::string prefix;              // of every key
-  std::string head;                // how a body begins,
-  std::vector<std::string> leads;  // and what precedes each of its atoms
-  std::string fields;              // how the payload of an operation begins, before the count
-  size_t common = 0;               // the size of all that is not an atom in a body
+  struct Lead {
+    uint8_t bytes[NEAR_BYTES] = {};  // the head of a map, and an id
+    size_t size = 0;
+  };
+  std::string prefix;        // of every key
+  std::string head;          // how a body begins,
+  std::vector<Lead> leads;   // and what precedes each of its atoms
+  std::string fields;        // how the payload of an operation begins, before the count
+  size_t common = 0;         // the size of all that is not an atom in a body
 };
 
 class RowBlock {
@@ -125,6 +131,9 @@ class RowBlock {
   void operation_head(ByteString& out) const;
   Slice rows() const { return bytes_.slice(); }
   void cell(size_t row, const RowAuthor& author, ByteString& out) const;
+  /* What all cells of an author begin with, and a cell, given that. */
+  void cell_head(const RowAuthor& author, ByteString& out) const;
+  void cell(size_t row, Slice head, ByteString& out) const;
   /* Cells and entries, as a memtable takes them; keys and cells are put into `cells`. */
   void writes(const RowAuthor& author, ByteString& cells, Vector<Operation>& out) const;
 
@@ -169,9 +178,6 @@ class RowBlock {
   std::vector<Vector<uint32_t>> asked_;
   std::vector<size_t> reclaimed_;
 };
-
-/* What stands in every cell of one author, but for its first byte. */
-void append_author(ByteString& out, const RowAuthor& author);
 
 /* Encodes rows; for one thread at a time. After an exception a row has to be dropped. */
 class RowEncoder {

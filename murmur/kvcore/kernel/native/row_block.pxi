@@ -652,7 +652,7 @@ def runs_of(loads):
             tables.setdefault(block.prefix, []).append(load)
     runs = []
     for some in tables.values():
-        runs.append(Run(some))
+        runs.extend([Run(part) for part in parts_of(some)])
         block = some[0][0]
         for plan in range(block.core.get().plans()):
             if block.core.get().kind(plan) == EntryKind.Parent:
@@ -660,6 +660,20 @@ def runs_of(loads):
             if any([has_entries(load[0], plan) for load in some]):
                 runs.append(Run(some, plan))
     return runs
+
+
+cdef list parts_of(list loads):
+    """The loads in two parts of about as many rows, if no key of one lies among those of the other:
+    tables of them are made at once."""
+    loads = sorted(loads, key=lambda load: load[0].key(0))
+    last = [load[0].key(load[0].count - 1) for load in loads]
+    rows = sum([load[0].count for load in loads])
+    before = 0
+    for at in range(1, len(loads)):
+        before += loads[at - 1][0].count
+        if 2 * before >= rows and max(last[:at]) < loads[at][0].key(0):
+            return [loads[:at], loads[at:]]
+    return [loads]
 
 
 cdef bint has_entries(RowBlock block, size_t plan) except -1:

@@ -25,9 +25,16 @@ class RowIterator final : public ForwardIterator {
 
   void seek_first() override {
     cursors_.clear();
+    heads_.clear();
     for (const auto& [block, author] : blocks_) {
-      if (block->count()) cursors_.push_back({block, &author, 0});
+      if (!block->count()) continue;
+      ByteString head;
+      block->cell_head(author, head);
+      heads_.push_back(head.slice().string());
+      cursors_.push_back({block, heads_.size() - 1, 0});
     }
+    if (!cursors_.empty()) own_key_.assign(cursors_.front().block->prefix());
+    prefix_ = own_key_.size();
     std::sort(cursors_.begin(), cursors_.end(), [](const Cursor& left, const Cursor& right) {
       return left.rest() < right.rest();
     });
@@ -52,7 +59,7 @@ class RowIterator final : public ForwardIterator {
  private:
   struct Cursor {
     const RowBlock* block;
-    const RowAuthor* author;
+    size_t head;  // of its cells
     size_t row;
     Slice rest() const { return block->rest(row); }
   };
@@ -61,16 +68,18 @@ class RowIterator final : public ForwardIterator {
     valid_ = !cursors_.empty();
     if (!valid_) return;
     const Cursor& first = cursors_.front();
-    own_key_.clear();
-    first.block->key(first.row, own_key_);
+    own_key_.truncate(prefix_);
+    own_key_.append(first.rest());
     own_cell_.clear();
-    first.block->cell(first.row, *first.author, own_cell_);
+    first.block->cell(first.row, heads_[first.head], own_cell_);
     key_ = own_key_.slice();
     value_ = own_cell_.slice();
   }
 
   const LoadedBlocks& blocks_;
   std::vector<Cursor> cursors_;  // by the key at hand
+  std::vector<std::string> heads_;
+  size_t prefix_ = 0;
   ByteString own_key_, own_cell_;
 };
 
