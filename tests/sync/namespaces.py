@@ -1,8 +1,12 @@
-"""Hosts in network namespaces, and the path between them in user space: real sockets, real kernels.
+"""Hosts on a network of their own: Linux network namespaces on one bridge, or on a lossy wire.
 
-Each host is a thread that has left the network of this process (unshare), with a TUN device; what
-is started from it lives in its network. A third thread carries the packets between the devices,
-late, or not at all, from a seed. Namespaces vanish with the threads and processes in them.
+    with Lan(3) as lan: lan.hosts[0].run(...)        10.213.77.1, .2, .3, who all reach each other
+    host.down(), host.up()                           the cable of one host
+    host.blind(other)                                it cannot send to the other, but hears it
+    with Wire(loss=0.01, delay_s=0.02) as wire:      two hosts, 10.213.78.1 and .2, seeded loss
+
+It needs root, `ip`, bridges and /dev/net/tun; `supported()` says whether they are there. Where the
+kernel can lose packets itself (netem) that is not needed: a Wire carries them in user space.
 """
 
 from __future__ import annotations
@@ -12,127 +16,180 @@ import fcntl
 import heapq
 import os
 import select
+import shutil
 import struct
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from random import Random
 
+TUNSETIFF = 0x400454CA
+IFF_TUN, IFF_NO_PI = 0x0001, 0x1000
 CLONE_NEWNET = 0x40000000
-TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 1, 0x1000
-DEVICE = "murmur0"
-PACKET_BYTES = 65_536
+PACKET = 65_536
 
 
-def why_not() -> str | None:
-    """Why there can be no namespaces here, if there cannot."""
-    if sys.platform != "linux" or os.geteuid() != 0:
-        return "network namespaces need root on Linux"
+def supported() -> bool:
+    """Whether this process may make such networks; it tries."""
+    if not hasattr(os, "geteuid") or os.geteuid() != 0 or shutil.which("ip") is None:
+        return False
     try:
-        host = NetworkHost("10.77.0.1")
-    except (OSError, subprocess.SubprocessError) as error:
-        return f"no network namespaces here: {error}"
-    host.close()
-    return None
+        with Lan(2), Wire(loss=0.0, delay_s=0.0):
+            return True
+    except (OSError, subprocess.CalledProcessError):
+        return False
 
 
-class NetworkHost:
-    """A network of its own with one address."""
+class Host:
+    """A namespace with one address."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, name: str, address: str, device: str) -> None:
+        self.name = name
         self.address = address
-        self._thread = ThreadPoolExecutor(1)
-        try:
-            self.device: int = self._thread.submit(self._enter).result()
-        except BaseException:
-            self._thread.shutdown()
-            raise
+        self.device = device
 
-    def start(self, arguments: Sequence[str], **options: object) -> subprocess.Popen[str]:
-        """Start a process in this network."""
-        return self._thread.submit(  # a child is where the thread is that starts it
-            lambda: subprocess.Popen(arguments, text=True, **options)  # type: ignore[call-overload]
-        ).result()
+    def ip(self, *arguments: str) -> None:
+        """`ip` inside the namespace."""
+        _ip("-n", self.name, *arguments)
 
-    def close(self) -> None:
-        """Leave it."""
-        os.close(self.device)
-        self._thread.shutdown()
+    def prefix(self) -> list[str]:
+        """What a command is preceded by to run there."""
+        return ["ip", "netns", "exec", self.name]
 
-    def _enter(self) -> int:
-        if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET):
-            raise OSError(ctypes.get_errno(), "unshare")
-        device = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
-        try:
-            name = struct.pack("16sH22x", DEVICE.encode(), IFF_TUN | IFF_NO_PI)
-            fcntl.ioctl(device, TUNSETIFF, name)
-            for command in (
-                ["addr", "add", f"{self.address}/24", "dev", DEVICE],
-                ["link", "set", DEVICE, "up"],
-                ["link", "set", "lo", "up"],
-            ):
-                subprocess.run(["ip", *command], check=True, capture_output=True)
-        except BaseException:
-            os.close(device)
-            raise
-        return device
+    def down(self) -> None:
+        """Pull the cable."""
+        self.ip("link", "set", self.device, "down")
+
+    def up(self) -> None:
+        """Put it back."""
+        self.ip("link", "set", self.device, "up")
+
+    def blind(self, other: Host) -> None:
+        """Packets from here to the other are lost; the other's come through."""
+        self.ip("route", "add", "blackhole", f"{other.address}/32")
+
+    def see(self, other: Host) -> None:
+        """End it."""
+        self.ip("route", "del", "blackhole", f"{other.address}/32")
 
 
-class Path:
-    """Carries packets between two hosts. Change its attributes while it runs."""
+class Lan:
+    """Hosts on a bridge."""
 
-    def __init__(self, first: NetworkHost, second: NetworkHost, seed: int = 1) -> None:
-        self.loss = 0.0
-        self.delay_s = 0.0  # one way
-        self.blocked: set[NetworkHost] = set()  # whose packets do not get through
-        self.carried = self.lost = 0
-        self._ends = {first.device: second, second.device: first}
-        self._hosts = {first.device: first, second.device: second}
+    def __init__(self, count: int) -> None:
+        self._ends = ExitStack()
+        self._bridge = f"mm{os.getpid()}-lan"
+        self.hosts = [
+            Host(f"mm{os.getpid()}-{i}", f"10.213.77.{i + 1}", "eth0") for i in range(count)
+        ]
+
+    def __enter__(self) -> Lan:
+        # The bridge stands in a namespace too: nothing of the machine's own network is touched.
+        with ExitStack() as ends:
+            _namespace(self._bridge, ends)
+            _ip("-n", self._bridge, "link", "add", "br0", "type", "bridge")
+            _ip("-n", self._bridge, "link", "set", "br0", "up")
+            for number, host in enumerate(self.hosts):
+                _namespace(host.name, ends)
+                port = f"p{number}"
+                wire = ("link", "add", port, "type", "veth", "peer", "name", "eth0")
+                _ip("-n", self._bridge, *wire, "netns", host.name)
+                _ip("-n", self._bridge, "link", "set", port, "master", "br0", "up")
+                host.ip("addr", "add", f"{host.address}/24", "dev", "eth0")
+                host.ip("link", "set", "lo", "up")
+                host.up()
+            self._ends = ends.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ends.close()
+
+
+class Wire:
+    """Two hosts, and every packet between them in this process's hands."""
+
+    def __init__(self, *, loss: float, delay_s: float, seed: int = 1) -> None:
+        self.lost = self.carried = 0
+        self._loss = loss
+        self._delay_s = delay_s
         self._random = Random(seed)
-        self._late: list[tuple[float, int, int, bytes]] = []
-        self._stop, self._stopped = os.pipe()
-        self._thread = threading.Thread(target=self._run, name="path")
-        self._thread.start()
+        self._ends = ExitStack()
+        self._stop = threading.Event()
+        self.hosts = [Host(f"mm{os.getpid()}-w{i}", f"10.213.78.{i + 1}", "tun0") for i in range(2)]
 
-    def close(self) -> None:
-        """Stop."""
-        os.close(self._stopped)
-        self._thread.join()
-        os.close(self._stop)
+    def __enter__(self) -> Wire:
+        with ExitStack() as ends:
+            devices = []
+            for host in self.hosts:
+                _namespace(host.name, ends)
+                device = _tun(host)
+                ends.callback(os.close, device)
+                devices.append(device)
+                host.ip("addr", "add", f"{host.address}/24", "dev", "tun0")
+                host.ip("link", "set", "lo", "up")
+                host.up()
+            carrier = threading.Thread(target=self._carry, args=(devices,), daemon=True)
+            carrier.start()
+            ends.callback(carrier.join)
+            ends.callback(self._stop.set)
+            self._ends = ends.pop_all()
+        return self
 
-    def _run(self) -> None:
-        while True:
-            timeout = self._late[0][0] - time.monotonic() if self._late else 1.0
-            ready, _, _ = select.select([*self._ends, self._stop], [], [], max(0.0, timeout))
-            if self._stop in ready:
-                return
-            for device in ready:
-                self._take(device)
-            while self._late and self._late[0][0] <= time.monotonic():
-                _, _, target, packet = heapq.heappop(self._late)
-                self._give(target, packet)
+    def __exit__(self, *_: object) -> None:
+        self._ends.close()
 
-    def _take(self, device: int) -> None:
+    def _carry(self, devices: list[int]) -> None:
+        under_way: list[tuple[float, int, int, bytes]] = []
+        order = 0
+        while not self._stop.is_set():
+            wait = 0.05 if not under_way else max(0.0, under_way[0][0] - time.monotonic())
+            readable, _, _ = select.select(devices, [], [], min(wait, 0.05))
+            now = time.monotonic()
+            for device in readable:
+                packet = os.read(device, PACKET)
+                if self._random.random() < self._loss:
+                    self.lost += 1
+                    continue
+                self.carried += 1
+                order += 1
+                other = devices[1 - devices.index(device)]
+                heapq.heappush(under_way, (now + self._delay_s, order, other, packet))
+            while under_way and under_way[0][0] <= time.monotonic():
+                _, _, device, packet = heapq.heappop(under_way)
+                os.write(device, packet)
+
+
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, capture_output=True)
+
+
+def _namespace(name: str, ends: ExitStack) -> None:
+    _ip("netns", "add", name)
+    ends.callback(_ip, "netns", "del", name)
+
+
+def _tun(host: Host) -> int:
+    """A TUN device in the namespace: a thread enters it, for a descriptor stays where it was."""
+    found: list[int | BaseException] = []
+
+    def enter() -> None:
         try:
-            packet = os.read(device, PACKET_BYTES)
-        except BlockingIOError:
-            return
-        if self._hosts[device] in self.blocked or self._random.random() < self.loss:
-            self.lost += 1
-            return
-        self.carried += 1
-        target = self._ends[device].device
-        if self.delay_s:
-            when = time.monotonic() + self.delay_s
-            heapq.heappush(self._late, (when, self.carried, target, packet))
-        else:
-            self._give(target, packet)
+            libc = ctypes.CDLL(None, use_errno=True)
+            with open(f"/run/netns/{host.name}", "rb") as namespace:
+                if libc.setns(namespace.fileno(), CLONE_NEWNET):
+                    raise OSError(ctypes.get_errno(), "setns")
+            device = os.open("/dev/net/tun", os.O_RDWR)
+            request = struct.pack("16sH22x", host.device.encode(), IFF_TUN | IFF_NO_PI)
+            fcntl.ioctl(device, TUNSETIFF, request)
+            found.append(device)
+        except BaseException as error:
+            found.append(error)
 
-    def _give(self, target: int, packet: bytes) -> None:
-        try:
-            os.write(target, packet)
-        except OSError:
-            self.lost += 1  # its queue is full, or it is down: as on any path
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    (result,) = found
+    if isinstance(result, BaseException):
+        raise result
+    return result

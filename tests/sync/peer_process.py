@@ -2,13 +2,14 @@
 
     python -m tests.sync.peer_process DIRECTORY [HOST:PORT]
 
-    ticket | connect TICKET | put KEY | has KEY | wait | peers | errors | close
+    ticket | connect TICKET | put KEY | fill KEY SIZE | has KEY | wait | peers | errors | close
 
 Each is answered by one line.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 
 from murmur.kvcore.replica import Replica
@@ -32,6 +33,11 @@ def main(directory: str, listen: str = "127.0.0.1:0") -> None:
                     case "put":
                         with replica.begin() as tx:
                             tx.put(b"\x01" + argument.encode(), b"v")
+                        say("ok")
+                    case "fill":
+                        key, _, size = argument.rpartition(" ")
+                        with replica.begin() as tx:
+                            tx.put(b"\x01" + key.encode(), os.urandom(int(size)))
                         say("ok")
                     case "has":
                         say(str(replica.get(b"\x01" + argument.encode()) is not None))

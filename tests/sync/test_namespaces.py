@@ -1,123 +1,132 @@
-"""Two processes in networks of their own: partition, heal, kill, restart, loss. Needs root."""
+"""Nodes on networks that fail: real processes, real sockets, real kernels' routes and queues."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path as FilePath
+from pathlib import Path
 
 import pytest
 
-from tests.sync.namespaces import NetworkHost, Path, why_not
-from tests.sync.test_node import eventually
+from tests.sync.namespaces import Host, Lan, Wire, supported
+from tests.sync.test_processes import Process, eventually
 
-ADDRESSES = ("10.77.0.1", "10.77.0.2")
+PORT = 4040
 
 
-class Process:
-    """A node in a network of its own."""
+@pytest.fixture(scope="module", autouse=True)
+def _networks_can_be_made() -> None:
+    if not supported():
+        pytest.skip("needs root and network namespaces")
 
-    def __init__(self, host: NetworkHost, directory: FilePath) -> None:
-        self.host, self.directory = host, directory
-        (directory / "run").mkdir(parents=True, exist_ok=True)
-        self.start()
 
-    def start(self) -> None:
-        arguments = [sys.executable, "-m", "tests.sync.peer_process", str(self.directory / "db")]
-        self.process = self.host.start(
-            [*arguments, f"{self.host.address}:0"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "XDG_RUNTIME_DIR": str(self.directory / "run")},
+class Group:
+    """A node on each host; all have met."""
+
+    def __init__(self, hosts: list[Host], directory: Path, ends: ExitStack) -> None:
+        self.hosts = hosts
+        self._directory = directory
+        self._ends = ends
+        self.nodes = [self.start(i) for i in range(len(hosts))]
+        for node in self.nodes[1:]:
+            assert node.ask("connect " + self.nodes[0].ask("ticket"))
+        eventually(lambda: all(int(n.ask("peers")) == len(hosts) - 1 for n in self.nodes))
+
+    def start(self, number: int) -> Process:
+        """The node of a host; a directory of sockets of its own keeps them off the local lane."""
+        host = self.hosts[number]
+        runtime = self._directory / f"run{number}"
+        runtime.mkdir(mode=0o700, exist_ok=True)
+        process = Process(
+            self._directory / f"node{number}",
+            prefix=[*host.prefix(), "env", f"XDG_RUNTIME_DIR={runtime}"],
+            listen=f"{host.address}:{PORT}",
         )
-        assert self._line() == "ready"
+        self._ends.callback(process.end)
+        return process
 
-    def ask(self, command: str) -> str:
-        assert self.process.stdin is not None
-        self.process.stdin.write(command + "\n")
-        self.process.stdin.flush()
-        return self._line()
-
-    def has(self, key: str) -> bool:
-        return self.ask(f"has {key}") == "True"
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.communicate()
-
-    def _line(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
-
-
-@pytest.fixture(scope="module")
-def path() -> Iterator[tuple[Path, list[NetworkHost]]]:
-    reason = why_not()
-    if reason is not None:
-        pytest.skip(reason)
-    with ExitStack() as stack:
-        hosts = []
-        for address in ADDRESSES:
-            hosts.append(NetworkHost(address))
-            stack.callback(hosts[-1].close)
-        carrier = Path(*hosts)
-        stack.callback(carrier.close)
-        yield carrier, hosts
+    def converge(self) -> None:
+        """All hold the same, soon."""
+        eventually(lambda: len({node.ask("wait") for node in self.nodes}) == 1)
 
 
 @pytest.fixture
-def pair(
-    path: tuple[Path, list[NetworkHost]], tmp_path: FilePath
-) -> Iterator[tuple[Path, Process, Process]]:
-    carrier, hosts = path
-    carrier.loss, carrier.delay_s = 0.0, 0.0
-    carrier.blocked.clear()
+def ends() -> Iterator[ExitStack]:
     with ExitStack() as stack:
-        processes = []
-        for host in hosts:
-            processes.append(Process(host, tmp_path / host.address))
-            stack.callback(lambda process=processes[-1]: process.kill())
-        a, b = processes
-        assert b.ask("connect " + a.ask("ticket"))
-        yield carrier, a, b
+        yield stack
 
 
-def converged(a: Process, b: Process) -> bool:
-    return a.ask("wait") == b.ask("wait")
+def test_a_cable_is_pulled_and_put_back(tmp_path: Path, ends: ExitStack) -> None:
+    lan = ends.enter_context(Lan(3))
+    group = Group(lan.hosts, tmp_path, ends)
+    a, b, c = group.nodes
+    lan.hosts[2].down()
+    eventually(lambda: c.ask("peers") == "0" and a.ask("peers") == "1")
+    for node, key in ((a, "at a"), (b, "at b"), (c, "alone")):
+        assert node.ask(f"put {key}") == "ok"
+    eventually(lambda: a.ask("has at b") == b.ask("has at a") == "True")
+    assert c.ask("has at a") == a.ask("has alone") == "False"
+    lan.hosts[2].up()
+    group.converge()
+    assert c.ask("has at a") == c.ask("has at b") == a.ask("has alone") == "True"
 
 
-def test_a_partition_heals_whichever_way_it_is(pair: tuple[Path, Process, Process]) -> None:
-    carrier, a, b = pair
-    a.ask("put before")
-    eventually(lambda: b.has("before"))
-    for number, blocked in enumerate(({a.host, b.host}, {a.host})):
-        carrier.blocked = set(blocked)
-        a.ask(f"put a{number}")
-        b.ask(f"put b{number}")
-        if number == 0:
-            # Both notice by the silence, and go on alone.
-            eventually(lambda: a.ask("peers") == b.ask("peers") == "0")
-        assert not b.has(f"a{number}")
-        carrier.blocked.clear()
-        eventually(lambda n=number: b.has(f"a{n}") and a.has(f"b{n}"), 30)
-    assert converged(a, b)
+def test_who_hears_and_is_not_heard_is_met_again(tmp_path: Path, ends: ExitStack) -> None:
+    lan = ends.enter_context(Lan(2))
+    group = Group(lan.hosts, tmp_path, ends)
+    a, b = group.nodes
+    lan.hosts[1].blind(lan.hosts[0])
+    eventually(lambda: a.ask("peers") == b.ask("peers") == "0")
+    assert a.ask("put from a") == b.ask("put from b") == "ok"
+    lan.hosts[1].see(lan.hosts[0])
+    group.converge()
+    assert a.ask("has from b") == b.ask("has from a") == "True"
 
 
-def test_a_killed_process_lost_nothing_over_a_lossy_path(
-    pair: tuple[Path, Process, Process],
+def test_what_was_acknowledged_while_cut_off_survives_a_kill(
+    tmp_path: Path, ends: ExitStack
 ) -> None:
-    carrier, a, b = pair
-    carrier.loss, carrier.delay_s = 0.01, 0.02
-    lost = carrier.lost
-    for number in range(150):
-        (a if number % 2 else b).ask(f"put {number}")
-        if number == 100:
-            b.kill()  # what it answered is durable
-            b.start()
-    eventually(lambda: a.has("148") and b.has("149"), 30)
-    assert converged(a, b)
-    assert all(process.has(str(number)) for process in (a, b) for number in range(150))
-    assert carrier.lost > lost
+    lan = ends.enter_context(Lan(2))
+    group = Group(lan.hosts, tmp_path, ends)
+    a, b = group.nodes
+    lan.hosts[1].down()
+    for number in range(20):
+        assert b.ask(f"put offline {number}") == "ok"
+    b.kill()
+    assert a.ask("put meanwhile") == "ok"
+    lan.hosts[1].up()
+    group.nodes[1] = b = group.start(1)
+    group.converge()
+    assert all(a.ask(f"has offline {number}") == "True" for number in range(20))
+    assert b.ask("has meanwhile") == "True"
+
+
+def test_one_packet_of_a_hundred_is_lost(tmp_path: Path, ends: ExitStack) -> None:
+    wire = ends.enter_context(Wire(loss=0.01, delay_s=0.02))
+    group = Group(wire.hosts, tmp_path, ends)
+    a, b = group.nodes
+    for number in range(30):
+        assert a.ask(f"put small {number}") == "ok"
+        assert b.ask(f"fill large {number} 40000") == "ok"
+    group.converge()
+    assert all(b.ask(f"has small {number}") == "True" for number in range(30))
+    assert all(a.ask(f"has large {number}") == "True" for number in range(30))
+    assert wire.lost > 0
+    assert wire.carried > 500
+
+
+def test_a_host_that_comes_back_under_another_address_is_met_again(
+    tmp_path: Path, ends: ExitStack
+) -> None:
+    lan = ends.enter_context(Lan(2))
+    group = Group(lan.hosts, tmp_path, ends)
+    a, b = group.nodes
+    host = lan.hosts[1]
+    b.kill()
+    host.ip("addr", "del", f"{host.address}/24", "dev", "eth0")
+    host.address = "10.213.77.99"
+    host.ip("addr", "add", f"{host.address}/24", "dev", "eth0")
+    assert a.ask("put k") == "ok"
+    group.nodes[1] = b = group.start(1)
+    group.converge()
+    assert b.ask("has k") == "True"

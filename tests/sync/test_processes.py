@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,9 +14,12 @@ import pytest
 
 
 class Process:
-    def __init__(self, directory: Path) -> None:
+    def __init__(
+        self, directory: Path, *, prefix: Sequence[str] = (), listen: str = "127.0.0.1:0"
+    ) -> None:
         self.directory = directory
-        command = [sys.executable, "-X", "dev", "-m", "tests.sync.peer_process", str(directory)]
+        python = [*prefix, sys.executable, "-X", "dev", "-m"]
+        command = [*python, "tests.sync.peer_process", str(directory), listen]
         self.errors = directory.with_suffix(".errors")
         with self.errors.open("a") as errors:
             self.process = subprocess.Popen(
