@@ -34,6 +34,7 @@ from murmur.sql.binder_alter import bind_alter_column, bind_comment, bind_rename
 from murmur.sql.binder_defaults import bind_column_type, bind_default
 from murmur.sql.binder_keys import Parts, widen_keys
 from murmur.sql.binder_kv import bind_kv_prefix
+from murmur.sql.binder_like import bind_like
 from murmur.sql.binder_names import (
     check_reserved,
     column_names,
@@ -48,6 +49,7 @@ from murmur.sql.binder_trigrams import bind_trigram_index, is_trigram
 from murmur.sql.binder_views import bind_create_view
 from murmur.sql.checks import bind_check
 from murmur.sql.ddl import (
+    Action,
     AddColumn,
     AddConstraint,
     Constraint,
@@ -73,7 +75,7 @@ def bind_ddl(tree: Tree, binding: Binding) -> tuple[Step, ...]:
     """The steps of a DDL statement."""
     match tree:
         case exp.Create(kind="TABLE"):
-            return (_create_table(tree, binding),)
+            return tuple(_create_table(tree, binding))
         case exp.Create(kind="VIEW"):
             return (bind_create_view(tree, binding),)
         case exp.Create(kind="INDEX"):
@@ -98,7 +100,7 @@ def bind_ddl(tree: Tree, binding: Binding) -> tuple[Step, ...]:
 # CREATE TABLE ------------------------------------------------------------------------------------
 
 
-def _create_table(tree: Tree, binding: Binding) -> Step:
+def _create_table(tree: Tree, binding: Binding) -> Iterable[Step]:
     only(tree, binding.text, "this", "kind", "exists", "properties")
     schema = tree.this
     if not isinstance(schema, exp.Schema) or not schema.expressions:
@@ -106,9 +108,12 @@ def _create_table(tree: Tree, binding: Binding) -> Step:
     name = plain_name(schema.this, binding.text)
     check_reserved(name, schema.this, binding.text)
     parts = Parts(name, binding)
+    following: list[Action] = []
     for item in schema.expressions:
         if isinstance(item, exp.ColumnDef):
             _column(item, parts)
+        elif isinstance(item, exp.LikeProperty):
+            following += bind_like(item, parts)
         elif isinstance(item, exp.Identifier):
             raise unbound(f'column "{fold(item)}" has no type', item, binding.text)
         else:
@@ -123,10 +128,17 @@ def _create_table(tree: Tree, binding: Binding) -> Step:
         primary_key_name=parts.primary_key_name,
         uniques=tuple(parts.uniques),
         foreign_keys=tuple(parts.foreign_keys),
-        checks=tuple(_check(node, label, parts) for node, label in parts.checks),
+        checks=(
+            *parts.copied_checks,
+            *(_check(node, label, parts) for node, label in parts.checks),
+        ),
         kv=kv,
     )
-    return Step(CreateTable(definition, bool(tree.args.get("exists"))), start_of(schema.this))
+    start, if_not_exists = start_of(schema.this), bool(tree.args.get("exists"))
+    yield Step(CreateTable(definition, if_not_exists), start)
+    if not (if_not_exists and binding.catalog.table(name)):
+        for action in following:
+            yield Step(action, start)
 
 
 def _column(node: Tree, parts: Parts) -> None:
@@ -326,9 +338,6 @@ def _index_part(
     """A column or expression of an index, and whether it descends."""
     only(ordered, text, "this", "desc", "nulls_first")
     descending = bool(ordered.args.get("desc"))
-    if bool(ordered.args.get("nulls_first")) != descending:
-        message = "an index has NULLs last where it ascends, first where it descends"
-        raise unsupported(message, ordered, text)
     node = ordered.this
     while isinstance(node, exp.Paren):
         node = node.this

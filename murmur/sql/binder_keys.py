@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from murmur.catalog.schema import (
+    CheckDefinition,
     ColumnDefinition,
     Default,
     ForeignKeyDefinition,
@@ -40,6 +41,7 @@ class Parts:
     uniques: list[UniqueDefinition] = field(default_factory=list)
     foreign_keys: list[ForeignKeyDefinition] = field(default_factory=list)
     checks: list[tuple[Tree, str]] = field(default_factory=list)
+    copied_checks: list[CheckDefinition] = field(default_factory=list)  # LIKE
 
 
 def widen_keys(parts: Parts) -> None:
