@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from inspect import Parameter, Signature
 from typing import Any, NamedTuple
@@ -21,7 +21,13 @@ from murmur.catalog.interval import parse_interval
 from murmur.catalog.types import BIGINT, BLOB, BOOLEAN, JSON, TEXT, SqlType
 from murmur.errors import DataError, TypeMismatch
 from murmur.sql import functions_formats, functions_json
-from murmur.sql.date_formats import char_to_date, char_to_moment, moment_to_char, span_to_char
+from murmur.sql.date_formats import (
+    char_to_date,
+    char_to_moment,
+    moment_to_char,
+    since_midnight,
+    span_to_char,
+)
 from murmur.sql.functions import resolve
 from murmur.sql.functions_json import json_of
 from murmur.sql.number_formats import char_to_number, number_to_char
@@ -44,8 +50,10 @@ def _to_char(text: str, kind: str, pattern: str) -> str:
         return moment_to_char(value, pattern)
     if isinstance(value, Decimal):
         return number_to_char(value, pattern)
-    if kind == "INTERVAL":
+    if isinstance(value, timedelta):
         return span_to_char(value, pattern)
+    if isinstance(value, time):
+        return span_to_char(since_midnight(value), pattern)
     raise TypeMismatch(f"to_char() takes no {kind}")
 
 
@@ -57,6 +65,8 @@ def read_value(text: str, kind: str) -> Any:
         return datetime.fromisoformat(re.sub(r"([+-]\d\d)$", r"\1:00", text))
     if kind == "INTERVAL":
         return parse_interval(text)
+    if kind == "TIME":
+        return time.fromisoformat(text)
     if kind == "BOOLEAN":
         return text == "true"
     try:
@@ -148,6 +158,7 @@ FUNCTIONS: Sequence[Borrowed] = (
     _variadic("format", functions_formats.format_text),
     _variadic("json_object", functions_json.OBJECT.call),
     _variadic("json_array", functions_json.ARRAY.call),
+    _plain("initcap", (TEXT,)),
     _plain("similarity", (TEXT, TEXT)),
     _plain("convert_from", (BLOB, TEXT)),
     _plain("convert_to", (TEXT, TEXT)),

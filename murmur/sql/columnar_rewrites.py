@@ -27,6 +27,8 @@ from murmur.sql.to_char import to_char_parts
 Tree: TypeAlias = Any  # sqlglot's
 KIND = "murmur kind"  # in a column's meta: the name of its SQL type
 
+_TO_DO = "murmur to do"  # in a node's meta: it is the statement's own, and was not looked at
+
 _MAX_DIGITS = 38
 _TEXTS = (exp.Lower, exp.Upper, exp.Trim, exp.Substring, exp.Concat, exp.Left, exp.Right)
 _FLOATS = (exp.Avg, exp.Sqrt, exp.Cbrt, exp.Ln, exp.Exp, exp.Stddev, exp.Variance)
@@ -102,11 +104,25 @@ _CALL_KINDS: Mapping[str, str] = {
 
 
 def rewrite(query: Tree) -> None:
-    """Rewrite a bound query in place, outer expressions before inner ones."""
-    for node in list(query.walk()):
-        said = _REWRITES.get(type(node))
-        if said is not None:
-            said(node)
+    """Rewrite a bound query in place, outer expressions before inner ones.
+
+    What a rewrite copies into its place is looked at again there, what it adds is not.
+    """
+    for node in query.walk():
+        node.meta[_TO_DO] = True
+    root = exp.Paren(this=query)  # so that every node has a place
+    pending: list[Tree] = [root]
+    while pending:
+        parent = pending.pop()
+        for child in list(parent.iter_expressions()):
+            key, index = child.arg_key, child.index
+            said = _REWRITES.get(type(child))
+            if child.meta.pop(_TO_DO, False) and said is not None:
+                said(child)
+                there = parent.args[key]
+                child = there if index is None else there[index]
+            pending.append(child)
+    root.this.pop()
 
 
 def _call(name: str, *arguments: Tree) -> Tree:
@@ -511,6 +527,7 @@ _REWRITES: Mapping[type, Callable[[Tree], None]] = {
     exp.JSONBDeleteAtPath: lambda node: _instead(node, "jsonb_delete_path", "this", "expression"),
     exp.Mod: _similar,
     exp.Normalize: _normalize,
+    exp.Initcap: lambda node: _instead(node, "py_initcap", "this"),
     exp.JSONBExtract: _json_path,
     exp.JSONBExtractScalar: _json_path,
     **dict.fromkeys((exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE), _comparison),

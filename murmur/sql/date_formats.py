@@ -206,6 +206,11 @@ def span_to_char(span: timedelta | Interval, pattern: str) -> str:
     return "".join(out)
 
 
+def since_midnight(clock: time) -> timedelta:
+    """A time of day as a span."""
+    return datetime.combine(date.min, clock) - datetime.combine(date.min, time())
+
+
 def _toward_zero(number: int, divisor: int) -> int:
     return abs(number) // divisor * (-1 if number < 0 else 1)
 

@@ -33,13 +33,20 @@ from murmur.catalog.types import (
 )
 from murmur.errors import DataError
 from murmur.sql import texts
-from murmur.sql.date_formats import char_to_date, char_to_moment, moment_to_char, span_to_char
+from murmur.sql.date_formats import (
+    char_to_date,
+    char_to_moment,
+    moment_to_char,
+    since_midnight,
+    span_to_char,
+)
 from murmur.sql.functions import define
 from murmur.sql.number_formats import char_to_number, number_to_char
 
 for _type in (DATE, TIMESTAMP, TIMESTAMPTZ):
     define("to_char", [_type, TEXT], TEXT, moment_to_char)
 define("to_char", [INTERVAL, TEXT], TEXT, span_to_char)
+define("to_char", [TIME, TEXT], TEXT, lambda clock, form: span_to_char(since_midnight(clock), form))
 define("to_char", [DECIMAL, TEXT], TEXT, number_to_char)
 define("to_char", [DOUBLE, TEXT], TEXT, number_to_char)
 define("to_number", [TEXT, TEXT], DECIMAL, char_to_number)

@@ -22,6 +22,7 @@ from murmur.errors import (
     BindError,
     Closed,
     DataError,
+    InternalError,
     InvalidInput,
     MurmurError,
     ParseError,
@@ -390,4 +391,21 @@ def test_closing_ends_what_runs() -> None:
     assert [type(failure) for failure in failures] == [Closed]
     with pytest.raises(Closed):
         engine.run("SELECT 1", {}, {})
+    engine.close()
+
+
+def test_an_error_inside_of_duckdb_does_not_end_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = DuckEngine()
+    assert engine.run("SELECT 1 AS a", {}, {}).to_pylist() == [{"a": 1}]
+    broken = engine._connection
+
+    def fail(*_: object) -> None:
+        raise duckdb.FatalException("FATAL Error: database has been invalidated")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engine, "_query", fail)
+        with pytest.raises(InternalError):
+            engine.run("SELECT 1 AS a", {}, {})
+    assert engine.run("SELECT 2 AS a", {}, {}).to_pylist() == [{"a": 2}]
+    assert engine._connection is not broken
     engine.close()

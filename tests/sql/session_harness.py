@@ -13,7 +13,6 @@ from murmur.sql import Outcome, Session
 from murmur.sql.binder import Binding
 from murmur.sql.borrowed import FUNCTIONS, MACROS
 from murmur.sql.engines import plan_columnar
-from murmur.sql.parser import parse
 from murmur.sql.plan import ColumnarQuery, RowQuery
 from murmur.sql.row_expressions import compile_row_expression
 from murmur.sql.system import SystemRelations
@@ -60,13 +59,13 @@ def plan_of(session: Session, text: str) -> list[str]:
 
 def columnar_rows(session: Session, text: str, parameters: Given = None) -> list[Row] | None:
     """What the columnar engine answers to a query that runs on the row engine; else None."""
-    parsed = parse(text)
+    statement = session._shared.statements.get(text)
+    parsed = statement.parsed
     if parsed.kind != "select" or parsed.explain:
         return None
     with session._replica.snapshot() as snapshot:
         view = session.transaction or snapshot
         catalog = view.state
-        statement = session._shared.statements.get(text)
         prepared = statement.prepared(catalog, session._system)
         if not isinstance(prepared.plan, RowQuery):
             return None
