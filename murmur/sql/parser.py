@@ -16,30 +16,29 @@ The grammar is PostgreSQL's as sqlglot reads it, with these lines drawn around i
 - text longer than MAX_TEXT and trees deeper than MAX_DEPTH are refused, so that no later step can
   run out of stack.
 
-Every error is ours and points at its place. This file and the binder are the only ones that know
+Every error is ours and points at its place. The parser and the binder are the only ones that know
 sqlglot; it takes 0.1 s to import, which is why the floor imports it with its first statement.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from sqlglot import exp
-from sqlglot.dialects.postgres import Postgres
 from sqlglot.errors import ErrorLevel, TokenError
 from sqlglot.errors import ParseError as SqlglotParseError
-from sqlglot.parsers.postgres import PostgresParser
 from sqlglot.tokens import TokenType
 
 from murmur.errors import InvalidInput, ParseError, Unsupported
 from murmur.sql.copy import Copy, read_copy
 from murmur.sql.explain_options import ExplainOptions, read_options
-from murmur.sql.normal_form import CALLED_AS_WRITTEN, to_normal_form
+from murmur.sql.normal_form import to_normal_form
 from murmur.sql.parameters import MAX_PARAMETERS, Parameters
+from murmur.sql.parser_dialect import StatementDialect, SyntaxFault, shown_token
 from murmur.sql.parser_kv import with_kv_prefix
 from murmur.sql.place import place
 from murmur.sql.reindex import read_reindex
@@ -213,7 +212,7 @@ def _all_tokens(text: str) -> Sequence[Token]:
     if "\0" in text:
         raise _error("a statement holds no NUL character", text, text.index("\0"))
     try:
-        tokens: list[Token] = _Dialect().tokenize(text)
+        tokens: list[Token] = StatementDialect().tokenize(text)
     except TokenError as error:
         # Whatever cannot be tokenised is a literal, a name or a comment that does not end.
         found = re.search(r":(\d+)$", str(error.__cause__))
@@ -272,7 +271,7 @@ def _kind(tokens: Sequence[Token], text: str) -> Kind:
             return _STATEMENTS[word]
         if word in _ELSEWHERE.split():
             raise Unsupported(f"Murmur has no {word} statement\n{place(text, first.start)}")
-    raise _error(f"a statement does not begin with {_shown(first, text)}", text, first.start)
+    raise _error(f"a statement does not begin with {shown_token(first, text)}", text, first.start)
 
 
 def _check_second(tokens: Sequence[Token], text: str, word: str) -> None:
@@ -344,11 +343,6 @@ def _is_quoted(token: Token, text: str) -> bool:
     return text[token.start] in "\"'"
 
 
-def _shown(token: Token, text: str) -> str:
-    word = text[token.start : token.end + 1]
-    return f'"{word}"' if len(word) <= 40 else f'"{word[:40]}..."'
-
-
 # Parameters --------------------------------------------------------------------------------------
 
 
@@ -397,132 +391,12 @@ def _is_name(token: Token, text: str) -> bool:
 # Trees -------------------------------------------------------------------------------------------
 
 
-class _SyntaxError(SqlglotParseError):  # type: ignore[misc]  # sqlglot is untyped here
-    """A syntax error that knows its place; sqlglot catches it when it tries another reading."""
-
-    def __init__(self, message: str, start: int) -> None:
-        super().__init__(message)
-        self.message = message
-        self.start = start
-
-
-def _kept(name: str) -> Callable[[list[Tree]], Tree]:
-    return lambda arguments: exp.Anonymous(this=name, expressions=arguments)
-
-
-_TYPED_LITERALS = (TokenType.DATE, TokenType.TIME, TokenType.TIMESTAMP, TokenType.TIMESTAMPTZ)
-
-
-class _Parser(PostgresParser):  # type: ignore[misc]
-    """PostgreSQL's grammar, with numbered parameters and errors that know their place."""
-
-    numbers: Mapping[int, int] = {}
-
-    PLACEHOLDER_PARSERS: ClassVar[dict[TokenType, Callable[[Any], Any]]] = {
-        TokenType.PLACEHOLDER: lambda self: self.parameter(self._prev),
-        TokenType.PARAMETER: lambda self: self.parameter(self._prev, skip=True),
-        TokenType.COLON: lambda self: self.parameter(self._prev, skip=True),
-    }
-    # What sqlglot would translate, and lose a part of.
-    FUNCTIONS: ClassVar[dict[str, Callable[..., Any]]] = {
-        **PostgresParser.FUNCTIONS,
-        **{name.upper(): _kept(name) for name in CALLED_AS_WRITTEN},
-    }
-    FUNCTION_PARSERS: ClassVar[dict[str, Callable[..., Any]]] = {
-        name: parse
-        for name, parse in PostgresParser.FUNCTION_PARSERS.items()
-        if name.lower() not in CALLED_AS_WRITTEN
-    }
-    # ALTER TABLE ... ADD CHECK (...), which sqlglot reads with CONSTRAINT and a name only.
-    ADD_CONSTRAINT_KEYWORDS: ClassVar[set[str]] = {*PostgresParser.ADD_CONSTRAINT_KEYWORDS, "CHECK"}
-    # `?` is a parameter, never the operator that asks whether a JSON value has a key.
-    JSON_OPERATORS: ClassVar[dict[TokenType, Callable[..., Any]]] = {
-        key: value
-        for key, value in PostgresParser.JSON_OPERATORS.items()
-        if key is not TokenType.PLACEHOLDER
-    }
-
-    # `f(a -> 'k')` passes a member of a JSON value; PostgreSQL has no lambdas.
-    LAMBDAS: ClassVar[dict[TokenType, Callable[..., Any]]] = {
-        key: value for key, value in PostgresParser.LAMBDAS.items() if key is not TokenType.ARROW
-    }
-
-    def _parse_interval_span(self, this: Tree, parse_function_unit: bool = True) -> Tree:
-        # sqlglot keeps the first number and unit of '3 days 02:47:33' or '1 day ago' only.
-        interval = super()._parse_interval_span(this, parse_function_unit)
-        if isinstance(this, exp.Literal) and this.is_string and interval.this is not this:
-            interval = self.expression(exp.Interval(this=this))
-        return interval
-
-    def _parse_types(self, *args: Any, **options: Any) -> Tree:
-        # SIGNED is what MySQL calls BIGINT in a CAST; SQLite's corpora have it.
-        to = super()._parse_types(*args, **options)
-        named = isinstance(to, exp.DataType) and to.this is exp.DType.USERDEFINED
-        signed = named and str(to.args["kind"]).upper() == "SIGNED"
-        return exp.DataType.build("BIGINT") if signed else to
-
-    def _parse_type(self, *args: Any, **options: Any) -> Tree:
-        # sqlglot gives the casts behind DATE '...'::text to the text, before it is a date.
-        kind, after = self._curr and self._curr.token_type, self._next
-        if kind in _TYPED_LITERALS and after and after.token_type is TokenType.STRING:
-            to = self._parse_types()
-            return self._parse_column_ops(
-                self.expression(exp.Cast(this=self._parse_primary(), to=to))
-            )
-        return super()._parse_type(*args, **options)
-
-    def _parse_string(self) -> Tree:
-        # sqlglot does not know COMMENT ... IS NULL, which takes a comment away.
-        if self._prev.token_type is TokenType.IS and self._match(TokenType.NULL):
-            return self.expression(exp.Null())
-        return super()._parse_string()
-
-    def parameter(self, token: Token, *, skip: bool = False) -> Tree:
-        """A Placeholder that holds its position, or None if the token is not a parameter."""
-        number = self.numbers.get(token.start)
-        if number is None:
-            return None
-        if skip:
-            self._advance()
-        return self.expression(exp.Placeholder(this=str(number)), token)
-
-    def raise_error(self, message: str, token: Any = None) -> None:
-        token = token or self._curr or self._prev
-        at_end = not self._curr
-        if message.startswith(("Expecting", "Expected")):
-            message = "e" + message[1:].split(" but got ")[0]
-        elif at_end:
-            message = "the statement is incomplete"
-        else:
-            message = f"syntax error at {_shown(token, self.sql)}"
-        start = len(self.sql.rstrip()) if at_end else token.start
-        raise _SyntaxError(message, start)
-
-    def _parse_as_command(self, start: Token) -> Any:
-        word = start.text.upper()
-        raise Unsupported(f"this form of {word} is not known\n{place(self.sql, start.start)}")
-
-
-class _Dialect(Postgres):  # type: ignore[misc]
-    """sqlglot knows dialects by the names of their classes; nobody asks for this one by name."""
-
-    Parser = _Parser
-
-    class Tokenizer(Postgres.Tokenizer):  # type: ignore[misc]
-        """Without the operators that begin with `?`: `?::date` is a parameter and a cast."""
-
-        KEYWORDS: ClassVar[dict[str, TokenType]] = {
-            word: kind for word, kind in Postgres.Tokenizer.KEYWORDS.items() if word[0] != "?"
-        }
-        COMMANDS: ClassVar[set[TokenType]] = Postgres.Tokenizer.COMMANDS - {TokenType.SHOW}
-
-
 def _tree(tokens: Sequence[Token], text: str, kind: Kind, numbers: Mapping[int, int]) -> Tree:
-    parser = _Dialect().parser(error_level=ErrorLevel.IMMEDIATE)
+    parser = StatementDialect().parser(error_level=ErrorLevel.IMMEDIATE)
     parser.numbers = numbers
     try:
         trees = parser.parse(tokens, text)
-    except _SyntaxError as error:
+    except SyntaxFault as error:
         raise _error(error.message, text, error.start) from None
     except SqlglotParseError as error:
         raise ParseError(str(error)) from None
