@@ -116,6 +116,9 @@ class Bootstrap:
         """The mesh begins."""
         self._fabric = fabric
         self._trim_at_ms = now_ms + TRIM_MS
+        if self._stability.damage is not None:
+            text = f"the log is kept until all members were heard of: {self._stability.damage}"
+            fabric.notice("error", fabric.node_id, text)
         self._serving.start(fabric)
         self._fetching.start(fabric, now_ms)
 
@@ -229,14 +232,15 @@ class Bootstrap:
         wall_ms = self._wall_ms()
         for remote in self._fabric.remotes():
             self._stability.hear(remote.node_id, None, wall_ms)
-        expired = set(self._stability.expired(wall_ms))
+        self._stability.follow(self._members(), wall_ms)
+        expired = self._stability.expired(wall_ms)
         for node_id in sorted(expired - self._expired):
             since = f"silent for {self._policy.expire_days:g} days"
             text = f"{since}: the log is no longer kept for it; it will take a snapshot"
             self._fabric.notice("expired", node_id, text)
         self._expired = expired
         own = self._replica.durable_vector
-        stable = self._stability.stable(own, self._members(), wall_ms)
+        stable = self._stability.stable(own, wall_ms)
         days = self._policy.log_days
         before_ms = None if days is None else wall_ms - int(days * DAY_MS)
         keep_bytes, trims = self._policy.log_bytes, not self._serving.busy

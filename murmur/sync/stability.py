@@ -38,7 +38,13 @@ class Stability:
     them to the file, in whatever thread."""
 
     def __init__(self, storage: Storage, expire_ms: int) -> None:
-        self.members: dict[bytes, Acknowledged] = _read(storage)
+        """What the file says; if it is damaged, nothing: `damage` says what is wrong with it."""
+        self.damage: Corruption | None = None
+        self.members: dict[bytes, Acknowledged] = {}
+        try:
+            self.members = _read(storage)
+        except Corruption as error:
+            self.damage = error
         self._expire_ms = expire_ms
         self._changed = False
 
@@ -50,33 +56,35 @@ class Stability:
         self.members[node_id] = Acknowledged(now_ms, durable)
         self._changed = True
 
-    def expired(self, now_ms: int) -> list[bytes]:
+    def follow(self, members: Iterable[bytes], now_ms: int) -> None:
+        """These are the members now: who is new has said nothing yet, who has left is forgotten."""
+        wanted = set(members)
+        for node_id in wanted - self.members.keys():
+            self.members[node_id] = Acknowledged(now_ms)
+            self._changed = True
+        for node_id in self.members.keys() - wanted:
+            del self.members[node_id]
+            self._changed = True
+
+    def expired(self, now_ms: int) -> set[bytes]:
         """The members that no longer count."""
-        return [
+        return {
             node_id
             for node_id, member in self.members.items()
             if now_ms - member.heard_ms >= self._expire_ms
-        ]
+        }
 
-    def stable(
-        self, own: Mapping[bytes, int], members: Iterable[bytes], now_ms: int
-    ) -> dict[bytes, int]:
-        """What this replica and every one of the members hold, but for those that have expired.
+    def stable(self, own: Mapping[bytes, int], now_ms: int) -> dict[bytes, int]:
+        """What this replica and every member hold, but for those that have expired.
 
-        A member that has never said anything holds nothing, and counts from now on.
+        A member that has never said anything holds nothing.
         """
-        for node_id in members:
-            if node_id not in self.members:
-                self.members[node_id] = Acknowledged(now_ms)
-                self._changed = True
-        gone = set(self.expired(now_ms))
+        gone = self.expired(now_ms)
         stable = {replica: seq for replica, seq in own.items() if seq}
         for node_id, member in self.members.items():
             if node_id not in gone:
-                held = member.durable
-                stable = {
-                    replica: min(seq, held.get(replica, 0)) for replica, seq in stable.items()
-                }
+                held = member.durable.get
+                stable = {replica: min(seq, held(replica, 0)) for replica, seq in stable.items()}
         return {replica: seq for replica, seq in stable.items() if seq}
 
     def changes(self) -> bytes | None:
