@@ -229,6 +229,10 @@ def test_parked_records_that_come_with_a_snapshot_are_no_longer_parked() -> None
         assert a.state_hash() == b.state_hash()
         assert a.last_stamp >= b.last_stamp
         assert list(a.check()) == []
+        storage = a.storage
+        a.close()
+        with opened(storage, 1, wall) as again:
+            assert again.parked() == []
 
 
 def test_the_clock_follows_a_snapshot() -> None:
@@ -286,6 +290,7 @@ def test_a_power_cut_at_any_step_leaves_the_old_state_or_the_new(seed: int) -> N
         write_some(a, rng, 10)
         write_some(b, rng, 25)
         old, new = a.state_hash(), twin_of(a, b)
+        before, union = dict(a.vector), join(a.vector, b.vector)
         export = b.export()
         cuts = {"old": 0, "new": 0}
         wrong: list[BaseException] = []
@@ -298,6 +303,7 @@ def test_a_power_cut_at_any_step_leaves_the_old_state_or_the_new(seed: int) -> N
                     assert list(after.check()) == []
                     digest = after.state_hash()
                     assert digest in (old, new)
+                    assert dict(after.vector) == (before if digest == old else union)
                     cuts["old" if digest == old else "new"] += 1
                     if digest == old:
                         # What was fetched is still there, and need not be fetched again.

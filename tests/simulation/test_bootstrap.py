@@ -142,6 +142,24 @@ def test_nothing_is_trimmed_that_a_member_lacks() -> None:
     group.trim(a)
 
 
+def test_the_log_behind_a_snapshot_stays_while_somebody_may_fetch_it() -> None:
+    group = Group()
+    a = group.host("a")
+    group.write(a, 200)
+    a.replica.flush()
+    group.trim(a)
+    c = group.host("c", a)
+    group.settle(a, c)
+    before = a.replica.floor
+    group.write(a, 200)
+    group.settle(a, c)
+    a.replica.flush()
+    group.run(3)
+    assert a.replica.floor is before
+    group.run(15)
+    assert a.replica.floor != before
+
+
 def test_what_members_acknowledged_outlives_a_restart() -> None:
     group = Group()
     a = group.host("a")
@@ -267,6 +285,8 @@ def test_a_long_log_is_not_sent_where_the_state_is_small() -> None:
     group.settle(a, c)
     assert group.services["c"].status().joined == 1
     assert not a.replica.floor
+    assert c.replica.log.end < a.replica.log.end * 3 // 4
+    assert not group.services["a"]._holding  # and it goes on with the log
 
 
 def test_a_snapshot_from_ahead_of_the_clock_waits() -> None:
