@@ -51,7 +51,7 @@ from murmur.kvcore.version import Version, size_of
 BASE = 4  # level 1 holds up to so many times what level 0 brings down at once
 RANGE_WEIGHT = 1000  # a range tombstone counts as so many tombstones: it was written to save them
 OLD = 64  # a table with tombstones is old when so many files were written after it
-LOPSIDED = 16  # level 0 goes down if it has 1/16 of the bytes that it is merged with
+LOPSIDED = 4  # level 0 goes down if it has a quarter of the bytes that it is merged with
 SMALLEST_MOVE = 4  # a flushed table is moved as it is if it is 1/4 of what it could be
 
 

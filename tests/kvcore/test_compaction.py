@@ -139,7 +139,7 @@ def test_level_0_goes_down_by_its_count() -> None:
 def test_little_in_level_0_is_not_merged_into_much() -> None:
     flushed = [table(number, "a", "z", size=10) for number in (6, 5)]
     old = [table(4, "a", "z", size=100)]
-    below = [table(3, "a", "m", size=1000), table(2, "n", "z", size=1000)]
+    below = [table(3, "a", "m", size=300), table(2, "n", "z", size=300)]
     plan = pick(version([*flushed, *old], below), SMALL)
     assert numbers(plan) == [6, 5], "the third is five times as large as these"
     assert plan is not None
@@ -266,7 +266,7 @@ def test_values_are_moved_out_of_files_of_garbage() -> None:
 def test_what_a_tombstone_is_merged_with_decides_whether_it_may_go() -> None:
     """The table of level 1 spans more than that of level 0, and its tombstones hide keys there."""
     flushed = [table(number, "m", "n", size=100) for number in (9, 8)]
-    spanning = cast("Table", FakeTable(7, {b"a": None, b"z": b"v"}, size=900))
+    spanning = cast("Table", FakeTable(7, {b"a": None, b"z": b"v"}, size=700))
     deepest = [table(1, "a", size=20_000)]
     plan = pick(version(flushed, [spanning], deepest), SMALL)
     assert plan is not None
