@@ -349,7 +349,11 @@ class _DiskReadFile:
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def read(self, offset: int, length: int) -> bytes:
-        data = os.pread(self._fd, min(length, READ_LIMIT), offset)
+        try:
+            data = os.pread(self._fd, min(length, READ_LIMIT), offset)
+        except OSError as error:
+            error.filename = self.name
+            raise
         if len(data) == length or not data:
             return data
         parts = [data]

@@ -347,8 +347,8 @@ class Tree:
     def compact(self) -> None:
         """Merge what was flushed into one level without tombstones.
 
-        Raises OSError if the disk is too full, and Corruption where a file is damaged: it, and what
-        cannot be merged for it, stay as they are.
+        Raises OSError if the disk is too full or a file cannot be read, and Corruption where one is
+        damaged: it, and what cannot be merged for it, stay as they are.
         """
         self._usable()
         self._upkeep.compact()

@@ -21,6 +21,8 @@ uncertain; opening the tree again finds out.
 
 Damage (Corruption) that a merge meets in what it reads is no such failure: the file is set aside,
 no merge takes it any more, and all else goes on. Readers of it hear of it, and so does `compact`.
+So it is with a file that cannot be read (an OSError that names it), but that merges try it again
+now and then, and `compact` does at once.
 
 Invariants:
     1. Memtables are flushed in their order, by one thread.
@@ -107,7 +109,7 @@ class Upkeep:
         self._flush_full: OSError | MemoryError | None = None
         self._compaction_full: OSError | MemoryError | None = None
         self._sweep_full: OSError | MemoryError | None = None
-        self._damage: Corruption | None = None  # met by the merge of everything
+        self._damage: Corruption | OSError | None = None  # met by the merge of everything
         self._failed: Exception | None = None  # what became of that, for who waits
         self._flushes = 0  # begun so far
         self._full_at = 0  # the sequence of what last found no room to be flushed
@@ -382,6 +384,8 @@ class Upkeep:
                 self._full_at, self._full_of = frozen.sequence, number
                 self._head.join()
                 self._head.notify()
+        if error is None:
+            self._work.try_again()
         if MERGE not in self._threads:
             with self._head.lock:
                 due = self._due() is not None or self._to_examine() or self._store.sweepable()
@@ -529,6 +533,7 @@ class Upkeep:
     def _everything(self) -> Plan | None:
         # What found no room before this began is not the answer to who waits for it.
         self._compaction_full = self._damage = None
+        self._work.try_again(now=True)
         aside = self._work.aside
         plan = everything(self._head.state.version, self._options, aside)
         if plan is not None:
@@ -555,11 +560,11 @@ class Upkeep:
                 self._head.notify()
 
     def _reading(self, job: Job) -> None:
-        """Do something that reads tables; what is damaged of them is set aside."""
+        """Do something that reads tables; what of them is damaged, or unreadable, is set aside."""
         try:
             job()
-        except Corruption as error:
-            if not self._work.set_aside(error):
+        except (Corruption, OSError) as error:
+            if (isinstance(error, OSError) and _passing(error)) or not self._work.set_aside(error):
                 raise
             if self._exclusive:
                 self._damage = _bare(error)

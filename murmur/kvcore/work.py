@@ -20,7 +20,7 @@ import threading
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from murmur.errors import Corruption
 from murmur.kvcore.compaction import Plan, arranged, hidden, pressing
@@ -40,6 +40,13 @@ PAUSE_BYTES = 1 << 20  # written before a limited flush or merge looks whether i
 SELDOM = 8  # times as many without a limit: looking is waiting for the interpreter
 WHOLE = 1 << 62  # the size of tables that are not to be cut
 WRITERS = 2  # threads that make the tables of a load
+
+
+class Unread(NamedTuple):
+    """A file that could not be read, though nothing says that it is damaged."""
+
+    times: int  # that this was tried
+    flushes: int  # there were so many when it was tried last
 
 
 class NotCopied(Exception):
@@ -62,6 +69,7 @@ class Work:
         self.brake = Brake(options)
         self.installing = threading.Lock()  # held while manifest and state change together
         self.aside: dict[str, Problem] = {}  # files that no merge takes, by name; head's lock
+        self._unread: dict[str, Unread] = {}  # by name, those aside among them; head's lock
         self.edition = 0  # how often a version was installed; guarded by the head's lock
         self._head = head
         self._store = store
@@ -84,16 +92,44 @@ class Work:
             state.memtable.bytes,
         )
 
-    def set_aside(self, error: Corruption) -> bool:
-        """Let no merge take the file that is damaged; False if the version has no such file."""
+    def set_aside(self, error: Corruption | OSError) -> bool:
+        """Let no merge take the file that is damaged, or could not be read.
+
+        False if the version has no such file: the error is another.
+        """
+        path = error.path if isinstance(error, Corruption) else error.filename
         with self._head.lock:
             for file in files_of(self._head.state.version):
-                if file.path == error.path:
+                if path not in (file.path, file.name):
+                    continue
+                if isinstance(error, Corruption):
                     problem = Problem(error.path, error.offset, error.reason)
-                    self.aside = {**self.aside, file.name: problem}
-                    self.look()
-                    return True
+                else:
+                    problem = Problem(file.path, 0, f"it could not be read: {error.strerror}")
+                    known = self._unread.get(file.name)
+                    times = known.times + 1 if known else 1
+                    self._unread[file.name] = Unread(times, self.figures.counts.flushes)
+                self.aside = {**self.aside, file.name: problem}
+                self.look()
+                return True
             return False
+
+    def try_again(self, *, now: bool = False) -> None:
+        """Let merges take what could not be read: 2, 4, 8 .. flushes after it was tried last."""
+        with self._head.lock:
+            if not self._unread:
+                return
+            names, flushes = set(names_of(self._head.state.version)), self.figures.counts.flushes
+            self._unread = {name: one for name, one in self._unread.items() if name in names}
+            turn = {
+                name
+                for name, one in self._unread.items()
+                if now or flushes >= one.flushes + (1 << one.times)
+            }
+            if turn & self.aside.keys():
+                self.aside = {name: one for name, one in self.aside.items() if name not in turn}
+                self.look()
+                self._head.notify()
 
     def damaged(self) -> list[Problem]:
         """What was found wrong with files that are still needed."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 from murmur.errors import Corruption
@@ -123,6 +125,50 @@ def test_a_damaged_value_costs_only_itself() -> None:
     tree.compact()
     assert tree.stats()["damaged"] == []
     assert list(tree.check()) == []
+    tree.close()
+
+
+def test_what_a_merge_cannot_read_is_tried_again_and_poisons_nothing() -> None:
+    storage = MemoryStorage()
+    tree = Tree.open(storage, options=OPTIONS)
+    tree.write(numbered(0, 400, b"a"))
+    tree.flush(b"1")
+    tree.settle()
+    bad = next(f"tree/{name}" for name in storage.list("tree") if name.endswith(".sst"))
+    storage.fail("read", name=bad, times=None)
+    for turn in range(20):
+        tree.write(numbered(0, 100, b"%02d" % turn))
+        tree.flush(b"turn %d" % turn)
+    tree.settle()
+    stats = tree.stats()
+    (problem,) = stats["damaged"]  # type: ignore[misc]
+    assert problem.path == f"memory/{bad}"
+    assert "could not be read" in problem.reason
+    assert stats["pressure"] == 0
+    assert stats["level_tables"][0] < 8, "level 0 stays short"  # type: ignore[index]
+    with pytest.raises(OSError, match=bad) as caught:
+        tree.compact()
+    assert caught.value.errno == errno.EIO
+
+    storage.heal()
+    turn, last = 0, b"19"
+    while tree.stats()["damaged"]:
+        tree.write(numbered(0, 100, b"%02d" % turn))
+        tree.flush(b"healed %d" % turn)
+        last = b"%02d" % turn
+        turn += 1
+        assert turn < 2000, "nobody tries again"
+    tree.settle()
+    assert tree.stats()["level_tables"][0] < 4  # type: ignore[index]
+    tree.write(numbered(0, 100, last))
+    tree.flush(b"more")
+    storage.fail("read", name="tree", times=None)
+    with pytest.raises(OSError, match="tree/") as caught:
+        tree.compact()
+    storage.heal()
+    tree.compact()
+    assert tree.stats()["damaged"] == []
+    assert readable(tree) == (dict(numbered(0, 400, b"a")) | dict(numbered(0, 100, last)), set())
     tree.close()
 
 
