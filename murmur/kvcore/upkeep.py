@@ -152,6 +152,11 @@ class Upkeep:
         self._retry()
         frozen = self._until(attempt, stalls=True)
         self._start(FLUSH)
+        if MERGE not in self._threads:
+            with self._head.lock:
+                full = self._level0_is_full()
+            if full:  # since it was opened: the flush waits for somebody to merge
+                self._start(MERGE)
         return frozen
 
     def flush(self, mark: bytes) -> None:

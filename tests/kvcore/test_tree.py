@@ -11,6 +11,7 @@ import pytest
 
 from murmur.errors import Corruption, InvalidInput
 from murmur.kvcore.memory_storage import MemoryStorage
+from murmur.kvcore.options import Options
 from murmur.kvcore.pressure import STOP
 from murmur.kvcore.storage import DiskStorage, Storage
 from murmur.kvcore.tree import Tree
@@ -46,6 +47,20 @@ def numbered(start: int, stop: int, value: bytes = b"v") -> list[tuple[bytes, by
 
 def tables(storage: Storage) -> list[str]:
     return [name for name in storage.list("tree") if name.endswith(".sst")]
+
+
+def test_a_tree_that_is_opened_with_a_full_level_0_merges_it_before_it_flushes() -> None:
+    storage = MemoryStorage()
+    tree = Tree.open(storage, options=Options(level0_tables=100))
+    for turn in range(10):
+        tree.write([(b"%d" % turn, b"v")])
+        tree.flush(b"%d" % turn)
+    tree.close()
+    tree = Tree.open(storage, options=Options(level0_tables=2))
+    tree.write([(b"more", b"v")])
+    tree.flush(b"more")
+    assert tree.mark == b"more"
+    tree.close()
 
 
 def test_a_snapshot_stays_through_flush_and_compaction(tree: Tree, storage: Storage) -> None:
