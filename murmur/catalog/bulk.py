@@ -26,6 +26,7 @@ from murmur.catalog.catalog import Catalog
 from murmur.catalog.constraints import (
     RowCheck,
     StatementChecks,
+    asked_key,
     check_row,
     unique_violation,
 )
@@ -219,19 +220,10 @@ def _parent_plan(
     statement: StatementChecks, table: Table, foreign_key: ForeignKey
 ) -> EntryPlan | None:
     """The key of the row that a child refers to, of the child's columns."""
-    parent = statement.reference(foreign_key).parent
-    child_of = dict(zip(foreign_key.parent_column_ids, foreign_key.column_ids, strict=True))
-    if foreign_key.parent_index_id is None:
-        prefix = keyspace.row_prefix(parent.id)
-        asked = [(column_id, False) for column_id in parent.primary_key]
-    else:
-        prefix = keyspace.entry_prefix(foreign_key.parent_index_id, unique=True)
-        index = next(each for each in parent.indexes if each.id == foreign_key.parent_index_id)
-        asked = [(column.column_id, column.descending) for column in index.columns]
+    prefix, asked = asked_key(foreign_key, table, statement.reference(foreign_key).parent)
     columns = columns_of(table)
     parts = []
-    for column_id, descending in asked:
-        own, other = table.column_by_id(child_of[column_id]), parent.column_by_id(column_id)
+    for own, other, descending in asked:
         if own.type != other.type:
             return None
         parts.append(KeyPart(columns.index(own), type_field(other.type), descending))

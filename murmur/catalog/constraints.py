@@ -25,11 +25,30 @@ from murmur.catalog.derivation import Source, source_of, values_encoder
 from murmur.catalog.keycode import atom_encoder
 from murmur.catalog.keyspace import prefix_range
 from murmur.catalog.layout import Fields, Layout, claim_text, key_text, layout_of, value_text
-from murmur.catalog.schema import Check, ForeignKey, Index, Table
+from murmur.catalog.schema import Check, Column, ForeignKey, Index, Table
 from murmur.errors import ConstraintViolation
 from murmur.kvcore import Atom, Transaction, View, visible_fields
 
 RowCheck: TypeAlias = tuple[Check, Callable[[Row], bool | None]]
+
+
+def asked_key(
+    foreign_key: ForeignKey, child: Table, parent: Table
+) -> tuple[bytes, list[tuple[Column, Column, bool]]]:
+    """The key of a parent: what it begins with, and for each part of it the column of the child,
+    that of the parent, and whether it descends."""
+    child_of = dict(zip(foreign_key.parent_column_ids, foreign_key.column_ids, strict=True))
+    if foreign_key.parent_index_id is None:
+        prefix = keyspace.row_prefix(parent.id)
+        asked = [(column_id, False) for column_id in parent.primary_key]
+    else:
+        prefix = keyspace.entry_prefix(foreign_key.parent_index_id, unique=True)
+        index = next(each for each in parent.indexes if each.id == foreign_key.parent_index_id)
+        asked = [(column.column_id, column.descending) for column in index.columns]
+    return prefix, [
+        (child.column_by_id(child_of[column_id]), parent.column_by_id(column_id), descending)
+        for column_id, descending in asked
+    ]
 
 
 class Reference:
@@ -42,24 +61,13 @@ class Reference:
         self.child = child
         self.parent = parent
         self.children: Source = source_of(child, keyspace.child_prefix(foreign_key.id))
-        child_of = dict(zip(foreign_key.parent_column_ids, foreign_key.column_ids, strict=True))
-        if foreign_key.parent_index_id is None:
-            prefix = keyspace.row_prefix(parent.id)
-            asked = [(column_id, False) for column_id in parent.primary_key]
-        else:
-            prefix = keyspace.entry_prefix(foreign_key.parent_index_id, unique=True)
-            index = next(each for each in parent.indexes if each.id == foreign_key.parent_index_id)
-            asked = [(column.column_id, column.descending) for column in index.columns]
+        prefix, asked = asked_key(foreign_key, child, parent)
         # The parent's key, from the fields of a child: None when one of them is NULL.
         self.parent_key = values_encoder(
             prefix,
             [
-                (
-                    child_of[column_id],
-                    child.column_by_id(child_of[column_id]).missing,
-                    atom_encoder(parent.column_by_id(column_id).type, descending=descending),
-                )
-                for column_id, descending in asked
+                (own.id, own.missing, atom_encoder(other.type, descending=descending))
+                for own, other, descending in asked
             ],
         )
         # What the entries of its children begin with, from the fields of a parent.
