@@ -433,6 +433,11 @@ class Replica:
                     settled.append(letter.number)
         return self._dead_letters.remove(settled)
 
+    def set_aside(self, head: bytes, peer: bytes, reason: str, size: int) -> None:
+        """Make a dead letter of a record of which only the beginning was taken."""
+        self._usable()
+        self._dead_letters.add(head, peer, reason, self.clock.now_ms(), size)
+
     def drop_dead_letters(self, numbers: Iterable[int] | None = None) -> int:
         """Forget these letters, or all; how many there were."""
         self._usable()

@@ -32,6 +32,14 @@ SMALL_BYTES = 1 << 10  # a piece smaller than this waits for more room
 LIVE_SHARE = 8  # this part of the window is for live records alone
 
 
+class Oversized(ProtocolViolation):
+    """The first piece of a record that is larger than any record may be."""
+
+    def __init__(self, piece: Piece) -> None:
+        super().__init__(f"PIECE: of a record of {piece.total} bytes")
+        self.piece = piece
+
+
 class Outflow:
     """Records on their way to the peer, live ones and others."""
 
@@ -148,7 +156,7 @@ class Inflow:
     def _receive_piece(self, piece: Piece, size: int) -> Sequence[bytes]:
         if not self._assembly:
             if piece.total > MAX_RECORD_BYTES:
-                raise ProtocolViolation(f"PIECE: of a record of {piece.total} bytes")
+                raise Oversized(piece)
             self._total = piece.total
         self._assembly += piece.part
         if piece.total != self._total or len(self._assembly) > piece.total:

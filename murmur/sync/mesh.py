@@ -791,11 +791,24 @@ class Mesh:
             self._on_notice("refused", node_text(remote) if remote else "", text)
         if contact is not None and code == p.VIOLATION and not event.by_peer:
             self._quarantine(contact, conversation, event.reason, now_ms)
+            if event.oversized is not None:
+                self._set_aside(conversation, event.oversized, event.reason)
         if contact is not None and event.by_peer and code == p.CLOSING:
             contact.met = False  # it left in order: nobody waits for it
         if contact is not None and code in (*REFUSALS, p.CLOSING):
             contact.backoff.attempts = max(contact.backoff.attempts, PATIENT_ATTEMPTS)
         self._lost(conversation, code, reason, now_ms)
+
+    def _set_aside(self, conversation: Conversation, piece: m.Piece, reason: str) -> None:
+        """Keep what can be kept of a record that is too large."""
+        node_id = conversation.session.remote_id or b""
+
+        def done(_: None, error: BaseException | None, now_ms: int) -> None:
+            if error is not None:
+                self._failed(conversation, error, now_ms)
+
+        work = partial(self.outbox.set_aside, piece.part, node_id, reason, piece.total)
+        self.labour.submit("apply", work, done)
 
     def _quarantine(
         self, contact: Contact, conversation: Conversation, reason: str, now_ms: int

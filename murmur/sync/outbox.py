@@ -114,6 +114,10 @@ class Outbox(Protocol):
         """
         ...
 
+    def set_aside(self, head: bytes, peer: bytes, reason: str, size: int) -> None:
+        """Keep the beginning of a record that a peer sent and that is not taken in."""
+        ...
+
     def sync(self) -> None:
         """Make everything that was committed durable now."""
         ...

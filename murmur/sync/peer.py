@@ -25,14 +25,14 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from murmur.errors import PeerError, ProtocolViolation
 from murmur.sync import messages as m
 from murmur.sync import wire
 from murmur.sync.batches import Batches
-from murmur.sync.flow import WINDOW_BYTES, Inflow, Outflow
+from murmur.sync.flow import WINDOW_BYTES, Inflow, Outflow, Oversized
 from murmur.sync.identity import (
     Identity,
     equal,
@@ -137,6 +137,7 @@ class Ended:
     code: int
     reason: str
     by_peer: bool
+    oversized: m.Piece | None = None  # the beginning of a record that is not taken in
 
 
 Event = Introduced | Greeted | Received | Acknowledged | Relinked | Rewound | Said | Ended
@@ -390,7 +391,8 @@ class PeerSession:
             if len(self._reader) > limit:
                 raise ProtocolViolation(f"{len(self._reader)} bytes before they are allowed")
         except ProtocolViolation as error:
-            events.append(self._end(VIOLATION, str(error)))
+            piece = error.piece if isinstance(error, Oversized) else None
+            events.append(replace(self._end(VIOLATION, str(error)), oversized=piece))
         return events
 
     def _hand_on(self, kind: int, payload: bytes, events: list[Event]) -> None:

@@ -217,6 +217,20 @@ def test_two_records_with_one_dot_are_kept_apart(honest: Honest) -> None:
     mallory.close()
 
 
+def test_a_record_that_is_too_large_is_a_letter_without_its_bytes(honest: Honest) -> None:
+    mallory = Mallory(honest).open()
+    mallory.lie(m.PIECE, (1 << 30).to_bytes(4) + record()[:40])
+    assert "of a record of 1073741824 bytes" in mallory.refused()
+    deadline = time.monotonic() + TIMEOUT_S
+    while not honest.replica.dead_letters() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    (letter,) = honest.replica.dead_letters()
+    assert (letter.replica, letter.seq, letter.size, letter.record) == (AUTHOR, 1, 1 << 30, b"")
+    assert honest.replica.retry_dead_letters() == 0
+    assert honest.unchanged()
+    mallory.close()
+
+
 def test_a_header_that_promises_too_much_is_refused_before_it_comes(honest: Honest) -> None:
     mallory = Mallory(honest).open()
     mallory.say(mallory.session.take_output())
