@@ -994,6 +994,7 @@ class Replica:
     def _settle(self) -> None:
         """Finish or undo what an exception interrupted."""
         if self._joining is not None:
+            self._tree.prepare(()).close()  # waits for what the tree has begun
             joining, self._joining = self._joining, None
             if self._tree.mark == encode_mark(joining):
                 self._joined(joining)

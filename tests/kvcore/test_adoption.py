@@ -202,6 +202,41 @@ def test_an_open_transaction_conflicts_with_a_snapshot(pair: tuple[Replica, Repl
     assert visible_fields(a.get(b"\x02row") or b"") == {1: 5}
 
 
+@pytest.mark.parametrize("where", ["_joined", "adopt"])
+def test_an_interrupted_join_is_settled_by_whoever_comes_next(
+    pair: tuple[Replica, Replica], monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    a, b = pair
+    write_some(a, Random(1), 5)
+    write_some(b, Random(2), 20)
+    expected = twin_of(a, b)
+    owner = a if where == "_joined" else a._tree
+    work = getattr(owner, where)
+
+    def interrupted(*args: Any) -> None:
+        monkeypatch.setattr(owner, where, work)
+        if where == "adopt":
+            work(*args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(owner, where, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        hand_over(b, a)
+    write_some(b, Random(3), 2)
+    give(b, a)  # the records after the snapshot follow on it
+    a.write([Operation(PUT, b"\x01new", b"v")])
+    assert a.vector[b.id] == 22
+    assert list(a.check()) == []
+    storage, digest = a.storage, a.state_hash()
+    assert digest != expected
+    give(a, b)
+    assert b.state_hash() == digest
+    a.close()
+    with opened(storage, 1) as again:
+        assert again.state_hash() == digest
+        assert list(again.check()) == []
+
+
 def test_readers_keep_their_snapshot(pair: tuple[Replica, Replica]) -> None:
     a, b = pair
     write_some(b, Random(4), 30)
