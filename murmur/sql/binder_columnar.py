@@ -45,9 +45,10 @@ HISTORY_FUNCTION = "murmur_history"
 MAX_VIEW_DEPTH = 16
 KEYED = "murmur keyed"  # in a table reference's meta: its relation carries row keys
 
-_SELECT = (
-    "with_ distinct expressions from_ joins laterals where group having windows order limit offset"
-)
+_SELECT = """
+    with_ distinct expressions from_ joins laterals where group having qualify windows order limit
+    offset
+"""
 
 
 class ColumnarBinder:
@@ -166,7 +167,7 @@ class ColumnarBinder:
         }
         for item in node.expressions:
             self._expressions.resolve(item, ctes, scopes)
-        for key in ("where", "having"):
+        for key in ("where", "having", "qualify"):
             if clause := node.args.get(key):
                 self._expressions.resolve(clause.this, ctes, scopes)
         if group := node.args.get("group"):
@@ -291,10 +292,14 @@ class ColumnarBinder:
             case exp.Lateral():
                 return self._lateral(node, ctes, scope, outer)
             case exp.Unnest():
-                only(node, self._text, "expressions", "alias")
+                only(node, self._text, "expressions", "alias", "offset")
                 for item in node.expressions:
                     self._expressions.resolve(item, ctes, [scope, *outer])
                 names, default = {"unnest": None}, "unnest"
+                if offset := node.args.get("offset"):  # WITH ORDINALITY
+                    names[fold(offset) if isinstance(offset, exp.Identifier) else "ordinality"] = (
+                        BIGINT
+                    )
             case _:
                 raise unbound("there is no such relation", node, self._text)
         alias = node.args.get("alias")

@@ -249,6 +249,9 @@ class Expressions:
         elif (time := _TIMES.get(type(node))) is not None:
             only(node, self._text)
             self._time(node, *time)
+        elif isinstance(node, exp.Max | exp.Min) and node.expressions:
+            message = f"{node.sql_name().lower()}() takes one value: greatest() and least() compare"
+            raise unbound(message, node, self._text)
         elif type(node).__name__ in _REFUSED.split():
             raise unsupported(f"{node.sql_name()} is not supported", node, self._text)
 

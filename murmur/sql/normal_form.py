@@ -8,6 +8,9 @@
     obj_description('note'::regclass)        (SELECT comment FROM murmur_tables WHERE name = 'note')
     current_schema, version()                'public', 'Murmur, ...'
     FROM jsonb_each(j) AS e(k, v)            FROM LATERAL (SELECT ... ) AS e(k, v)
+    FROM unnest(a, b) AS t(x, y)             FROM LATERAL (SELECT unnest(a), unnest(b)) AS t(x, y)
+    FROM generate_series(1, t.n)             FROM unnest(generate_series(1, t.n))
+    ORDER BY a FETCH FIRST 3 ROWS WITH TIES  QUALIFY rank() OVER (ORDER BY a) <= 3 ORDER BY a
 
 The tree is changed as soon as it is parsed, before names are looked up.
 """
@@ -21,7 +24,7 @@ from typing import Any, TypeAlias
 
 from sqlglot import exp
 
-from murmur.errors import BindError, DataError
+from murmur.errors import BindError, DataError, Unsupported
 from murmur.sql.functions_json import path_of
 from murmur.sql.information_schema import CATALOG, SCHEMA
 
@@ -303,7 +306,16 @@ def _json_object(node: Tree) -> None:
 def _table(node: Tree) -> None:
     """FROM function(...) and LATERAL function(...) as a subquery that calls it."""
     call = node.this
-    if not isinstance(call, exp.Anonymous) or (name := call.name.lower()) not in _RELATIONS:
+    if isinstance(call, exp.ExplodingGenerateSeries) and call.find(exp.Column) is not None:
+        alias = node.args.get("alias")
+        if alias is None:
+            alias = exp.TableAlias(this=exp.to_identifier("generate_series", quoted=True))
+        values = exp.GenerateSeries(**{key: call.args.get(key) for key in ("start", "end", "step")})
+        _instead(node, exp.Unnest(expressions=[values], alias=alias))
+        return
+    if node.args.get("ordinality") or not isinstance(call, exp.Anonymous):
+        return
+    if (name := call.name.lower()) not in _RELATIONS:
         return
     columns = _RELATIONS[name]
     alias = node.args.get("alias")
@@ -327,6 +339,85 @@ def _table(node: Tree) -> None:
         node.set("alias", alias)
     else:
         _instead(node, exp.Lateral(this=subquery, alias=alias, joins=node.args.get("joins")))
+
+
+def _unnest(node: Tree) -> None:
+    """Several arrays side by side; the shorter ones end with NULLs. LATERAL unnest(...) is one."""
+    outer = node.parent
+    if isinstance(outer, exp.Lateral) and not node.args.get("offset"):
+        if (alias := outer.args.get("alias")) is not None and not alias.args.get("columns"):
+            alias.set("columns", [exp.to_identifier(alias.this.name, quoted=True)])
+        arrays = node.expressions
+        _instead(node, exp.Subquery(this=exp.Select(expressions=_side_by_side(arrays))))
+        return
+    arrays = node.expressions
+    if (
+        len(arrays) < 2
+        or node.args.get("offset")
+        or not isinstance(node.parent, exp.From | exp.Join)
+    ):
+        return
+    alias = node.args.get("alias")
+    if alias is None:
+        alias = exp.TableAlias(this=exp.to_identifier("unnest", quoted=True))
+    subquery = exp.Subquery(this=exp.Select(expressions=_side_by_side(arrays)))
+    _instead(node, exp.Lateral(this=subquery, alias=alias))
+
+
+def _side_by_side(arrays: Sequence[Tree]) -> list[Tree]:
+    return [
+        exp.Alias(
+            this=exp.Explode(this=array.copy()), alias=exp.to_identifier(f"unnest{i}", quoted=True)
+        )
+        for i, array in enumerate(arrays, 1)
+    ]
+
+
+# WITH TIES ---------------------------------------------------------------------------------------
+
+
+def _ties(node: Tree) -> None:
+    """The rows that rank among the first, by the columns of ORDER BY."""
+    fetch, order = node.args.get("limit"), node.args.get("order")
+    options = fetch.args.get("limit_options") if isinstance(fetch, exp.Fetch) else None
+    if options is None or not options.args.get("with_ties"):
+        return
+    if not isinstance(node, exp.Select) or node.args.get("distinct"):
+        raise Unsupported("WITH TIES goes with a SELECT without DISTINCT, UNION and the like")
+    if order is None:
+        raise BindError("WITH TIES needs ORDER BY: it is about rows of equal rank")
+    terms = []
+    for term in order.expressions:
+        ranked = term.copy()
+        ranked.set("this", _meant(term.this, node.expressions).copy())
+        terms.append(ranked)
+    over = exp.Order(expressions=terms)
+    last = fetch.args.get("count") or exp.Literal.number(1)
+    offset = node.args.get("offset")
+    if offset is not None:
+        last = exp.Paren(this=last + offset.expression.copy())
+    test: Tree = exp.LTE(this=_over(exp.Rank(), over), expression=last.copy())
+    if offset is not None:
+        row = _over(exp.RowNumber(), over)
+        test = exp.And(this=test, expression=exp.GT(this=row, expression=offset.expression.copy()))
+    node.set("qualify", exp.Qualify(this=test))
+    node.set("limit", None)
+    node.set("offset", None)
+
+
+def _meant(term: Tree, items: Sequence[Tree]) -> Tree:
+    """What ORDER BY names by the place or the name of an output column."""
+    if isinstance(term, exp.Literal) and term.is_int and 1 <= int(term.this) <= len(items):
+        return items[int(term.this) - 1].unalias()
+    if isinstance(term, exp.Column) and term.args.get("table") is None:
+        for item in items:
+            if isinstance(item, exp.Alias) and item.alias.lower() == term.name.lower():
+                return item.this
+    return term
+
+
+def _over(function: Tree, order: Tree) -> Tree:
+    return exp.Window(this=function, order=order.copy())
 
 
 def _names_alone(node: Tree, alias: Tree) -> bool:
@@ -400,6 +491,8 @@ _FORMS: Mapping[type, Callable[[Tree], None]] = {
     exp.Anonymous: _called,
     exp.Table: _table,
     exp.Lateral: _table,
+    exp.Unnest: _unnest,
+    **dict.fromkeys((exp.Select, exp.Union, exp.Intersect, exp.Except, exp.Subquery), _ties),
     exp.JSONArrayAgg: _json_array,
     exp.JSONBExtract: _path_operator,
     exp.JSONBExtractScalar: _path_operator,
