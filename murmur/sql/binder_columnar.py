@@ -36,6 +36,7 @@ from murmur.sql.binder_names import (
     unbound,
     unsupported,
 )
+from murmur.sql.normal_form import TIES
 from murmur.sql.parser import parse
 from murmur.sql.plan import KEY_COLUMN, RelationUse, ResultColumn
 
@@ -147,6 +148,8 @@ class ColumnarBinder:
 
     def _select(self, node: Tree, ctes: Mapping[str, Names], outer: list[Scope]) -> Names:
         only(node, self._text, *_SELECT.split())
+        if (qualify := node.args.get("qualify")) and not qualify.meta.get(TIES):
+            raise unsupported("QUALIFY is not supported here", qualify, self._text)
         if not node.expressions:
             raise unsupported("a SELECT without columns is not supported", node, self._text)
         if isinstance(node.parent, exp.Exists) and not node.args.get("distinct"):

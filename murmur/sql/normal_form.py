@@ -40,6 +40,9 @@ _NAMES = """
 CALLED_AS_WRITTEN = tuple(_NAMES.split())
 
 
+TIES = "murmur ties"  # in the meta of a QUALIFY, which is no word of PostgreSQL's
+
+
 def to_normal_form(tree: Tree) -> None:
     """Change the tree in place, inner expressions before outer ones."""
     for node in reversed(list(tree.walk())):
@@ -400,7 +403,9 @@ def _ties(node: Tree) -> None:
     if offset is not None:
         row = _over(exp.RowNumber(), over)
         test = exp.And(this=test, expression=exp.GT(this=row, expression=offset.expression.copy()))
-    node.set("qualify", exp.Qualify(this=test))
+    qualify = exp.Qualify(this=test)
+    qualify.meta[TIES] = True
+    node.set("qualify", qualify)
     node.set("limit", None)
     node.set("offset", None)
 
