@@ -36,6 +36,7 @@ from murmur.sql.compile import (
     compile_projection,
 )
 from murmur.sql.execution import Context
+from murmur.sql.memory import weight
 from murmur.sql.plan import (
     Access,
     Bound,
@@ -99,6 +100,7 @@ def access_finder(access: KeyLookup | KeyRange | IndexRange) -> Finder:
             if rows is None:
                 rows = list(read(view, context, row))
                 if len(known) < CACHED:
+                    context.memory.add(weight(name) + (len(rows) * weight(rows[0]) if rows else 0))
                     known[name] = rows
             return rows
 

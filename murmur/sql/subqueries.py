@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 from murmur.errors import DataError
 from murmur.sql.compile import SubqueryValue, compile_expression
 from murmur.sql.expressions import Column, Compare, Context, Row, Subquery, Value
+from murmur.sql.memory import weight
 
 KEPT = 100_000  # answers of one subquery
 
@@ -30,7 +31,7 @@ def compile_subquery(expr: Subquery, read: PlanReader) -> SubqueryValue:
     answer_of, judge = _kind(expr)
     name = object()
 
-    def value(arguments: tuple[Value, ...], operands: tuple[Value, ...], context: Context) -> Value:
+    def value(arguments: tuple[Value, ...], operands: tuple[Value, ...], context: Any) -> Value:
         answers = context.answers.setdefault(name, {})
         try:
             answer = answers[arguments]
@@ -38,6 +39,7 @@ def compile_subquery(expr: Subquery, read: PlanReader) -> SubqueryValue:
             inner = context.inside(dict(zip(slots, arguments, strict=True)))
             answer = answer_of(read(context.view, inner), context)
             if len(answers) < KEPT:
+                context.memory.add(weight(arguments))
                 answers[arguments] = answer
         return judge(answer, operands, context)
 

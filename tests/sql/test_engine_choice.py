@@ -160,6 +160,8 @@ def test_analyze_counts_what_is_in_columns(session: Session) -> None:
         "SELECT DISTINCT likes, a.id FROM n, a",
         "SELECT id FROM n EXCEPT SELECT likes FROM n",
         "SELECT id FROM a WHERE id NOT IN (SELECT likes FROM n)",
+        "SELECT id, (SELECT max(id) FROM a WHERE a.id < n.likes) FROM n",
+        "WITH c AS (SELECT id, likes FROM n) SELECT x.id FROM c x, c y WHERE x.id = y.likes",
     ],
 )
 def test_a_query_that_holds_too_much_ends(
@@ -199,6 +201,16 @@ def test_rows_that_are_held_are_limited_on_either_engine(
     assert session.execute(text).rowcount != 0
     session.rollback()
     assert fetch(session, "SELECT * FROM n ORDER BY id") == before
+
+
+def test_what_a_lookup_join_remembers_is_limited(session: Session) -> None:
+    session.execute_many("INSERT INTO n VALUES (?, ?, ?)", [(i, i, i) for i in range(40, 2000)])
+    text = "SELECT count(n.likes) FROM a x JOIN n ON n.author = x.id"
+    assert any("lookup join" in line for line in plan_of(session, text))
+    assert fetch(session, text) == [(35,)]
+    session.execute("SET memory_limit = '1kB'")
+    with pytest.raises(OperationalError, match="holds more than 1kB"):
+        fetch(session, text)
 
 
 def test_what_many_rows_of_parameters_hold_is_not_added_up(session: Session) -> None:
