@@ -7,12 +7,14 @@ from collections.abc import Callable
 import pytest
 
 from murmur.catalog.schema import Table
+from murmur.catalog.types import INTEGER
 from murmur.sql import Session
 from murmur.sql.binder import Binding
 from murmur.sql.binder_query import QueryBinder
 from murmur.sql.explain_tree import lines_of, operator_of
+from murmur.sql.expressions import Column, walk
 from murmur.sql.parser import parse
-from murmur.sql.plan import Rows
+from murmur.sql.plan import Join, Project, Rows
 from murmur.sql.rules import optimise
 from murmur.sql.rules.choose import choose
 from murmur.sql.rules.estimate import Estimates
@@ -252,7 +254,7 @@ def test_flatten_sees_through_what_only_chooses_columns(session: Session) -> Non
               table a
         """,
         """
-        project name, likes
+        project name, k
           left join id = author
             filter id < 3
               table n
@@ -262,6 +264,15 @@ def test_flatten_sees_through_what_only_chooses_columns(session: Session) -> Non
     text = "SELECT 1 FROM (SELECT likes + 1 AS k FROM n) s JOIN a ON k = id"
     rows = push_down(bound(session, text))
     assert flatten(rows) == rows
+
+
+def test_flatten_keeps_the_types_of_what_is_computed_above(session: Session) -> None:
+    text = "SELECT a.born * -3, s.k - 1 FROM (SELECT likes AS k FROM n) s JOIN a ON a.id = s.k"
+    rows = flatten(push_down(bound(session, text)))
+    assert isinstance(rows, Project)
+    columns = [part for expr in rows.exprs for part in walk(expr) if isinstance(part, Column)]
+    assert [column.type for column in columns] == [INTEGER, INTEGER]
+    assert isinstance(rows.source, Join)
 
 
 def final(session: Session, text: str) -> list[str]:

@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from murmur.sql.expressions import Column, Expr
 from murmur.sql.plan import Join, Project, Rows
-from murmur.sql.rules.shape import mapped, rebuilt, substituted, width
+from murmur.sql.rules.shape import mapped, rebuilt, width
 
 
 def flatten(rows: Rows) -> Rows:
@@ -26,8 +26,10 @@ def flatten(rows: Rows) -> Rows:
     match rows:
         case Join():
             return _lifted(rows)
-        case Project(Project(source, inner), outer) if _plain(inner) is not None:
-            return Project(source, tuple(substituted(expr, inner) for expr in outer))
+        case Project(Project(source, inner), outer) if (columns := _plain(inner)) is not None:
+            # Only the places are taken over: the upper expressions know their types.
+            places = [column.index for column in columns]
+            return Project(source, tuple(mapped(expr, places.__getitem__) for expr in outer))
     return rows
 
 
