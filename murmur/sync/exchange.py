@@ -204,9 +204,10 @@ class Exchange:
         self.pump(now_ms)
 
     def leave(self, until_ms: int) -> None:
-        """Leave it to the peer to ask for what is durable here now."""
+        """Leave it to the peer to ask for what it was told of when the conversation opened."""
         self._leave_until_ms = until_ms
-        self._left_to_it = self._outbox.durable_vector
+        # It knows of this, and asks for it; what came after is pushed.
+        self._left_to_it = dict(self.session.told)
 
     def _leave_on(self, now_ms: int) -> None:
         if self._leave_until_ms is not None:

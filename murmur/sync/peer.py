@@ -348,6 +348,11 @@ class PeerSession:
         """Whether records are on their way that the peer has not applied."""
         return self._outflow.in_flight
 
+    @property
+    def told(self) -> Mapping[bytes, int]:
+        """What the peer was told that this side durably holds."""
+        return self._told_durable
+
     def hear(self, durable: Mapping[bytes, int]) -> None:
         """The peer says by another message that it durably holds this."""
         self._raise((self.durable, self.admitted, self.known), durable)

@@ -97,7 +97,7 @@ class Pull:
         self._asked: dict[bytes, int] = {}  # by author: so far it was asked for
         self._again: list[Ranges] = []  # asked, and not come
         self._waits: dict[bytes, _Wait] = {}
-        self._catching_up = False
+        self._backlog: dict[bytes, int] = {}  # how far peers were ahead when they came
         self._heard = 0
         self._look_ms: int | None = None
         self._gossip_at_ms: int | None = None
@@ -118,7 +118,8 @@ class Pull:
         if _lacking(outbox.durable_vector, flow.durable) >= self._split:
             flow.leave(now_ms + LEAVE_MS)
         if _lacking(flow.durable, outbox.vector) >= self._split:
-            self._catching_up = True
+            for replica, seq in flow.durable.items():
+                self._backlog[replica] = max(seq, self._backlog.get(replica, 0))
         self._look(now_ms)
 
     def closed(self, remote: Remote, now_ms: int) -> None:
@@ -155,7 +156,8 @@ class Pull:
             if self._gossip_at_ms is not None:
                 self._gossip()
             self._gossip_at_ms = now_ms + self._fabric.random.randint(*self._gossip_ms)
-        heard = sum(flow.heard for flow in self._flows().values())
+        # Whatever came may complete a chunk: the next one is asked for at once.
+        heard = sum(f.heard + sum(f.arrived.values()) for f in self._flows().values())
         if heard != self._heard or (self._look_ms is not None and now_ms >= self._look_ms):
             self._heard = heard
             self._look(now_ms)
@@ -187,7 +189,8 @@ class Pull:
                     holders[replica] = max(holders.get(replica, 0), seq)
         self._waits = {replica: self._waited(replica, have, now_ms) for replica in holders}
         if not holders:
-            self._catching_up, self._look_ms = False, None
+            self._backlog.clear()
+            self._look_ms = None
             self._asked.clear()
             self._again.clear()
             for source in self._sources.values():
@@ -206,7 +209,9 @@ class Pull:
 
     def _wanted(self, have: Mapping[bytes, int], now_ms: int) -> set[bytes]:
         """The authors that are to be asked for."""
-        wanted = set(self._waits) if self._catching_up else set()
+        # What peers have got since is pushed, as to everybody.
+        self._backlog = {r: seq for r, seq in self._backlog.items() if seq > have.get(r, 0)}
+        wanted = set(self._waits) & self._backlog.keys()
         outstanding = {r for source in self._sources.values() for c in source.chunks for r in c}
         for replica, wait in self._waits.items():
             patience = min(CAP_MS, self._stuck_ms << min(wait.failures, 16))
@@ -289,8 +294,9 @@ class Pull:
         offers: dict[bytes, tuple[int, int]] = {}
         for replica in authors:
             start = max(self._asked.get(replica, 0), have.get(replica, 0))
-            if flow.durable.get(replica, 0) > start:
-                offers[replica] = (start, flow.durable[replica])
+            stop = min(flow.durable.get(replica, 0), self._backlog.get(replica, MAX_SEQ))
+            if stop > start:
+                offers[replica] = (start, stop)
             if len(offers) == MAX_AUTHORS:
                 break
         total = sum(stop - start for start, stop in offers.values())

@@ -106,6 +106,18 @@ def test_what_is_committed_meanwhile_is_not_lost() -> None:
     assert group.net.run(30_000, until=group.converged)
 
 
+def test_what_is_committed_meanwhile_is_sent_once() -> None:
+    group = Group(1, 1_500)
+    group.join()
+    writer = group.holders[0].replica
+    for i in range(100):
+        for j in range(50):
+            writer.put(b"\x01new%d" % (50 * i + j), bytes(100))
+        group.net.run(20)
+    assert group.net.run(30_000, until=group.converged)
+    assert sum(group.sent_to_late()) < 6_500 * 1.1
+
+
 def test_little_is_pushed_and_nobody_asks() -> None:
     group = Group(3, 100)
     group.join()
