@@ -128,6 +128,12 @@ class Bootstrap:
         self._fetching.opened(remote, now_ms)
         if remote.features & FEATURE:
             self._tell([remote])
+        elif self._replica.floor:
+            text = (
+                "its release cannot take snapshots, and the log here no longer holds everything: "
+                "if it lacks what was trimmed, it does not catch up before it is upgraded"
+            )
+            self._fabric.notice("error", remote.node_id, text)
 
     def received(self, remote: Remote, kind: int, payload: bytes, now_ms: int) -> None:
         """Take what the peer says."""

@@ -142,6 +142,22 @@ def test_nothing_is_trimmed_that_a_member_lacks() -> None:
     group.trim(a)
 
 
+def test_a_peer_that_cannot_take_snapshots_is_named() -> None:
+    group = Group()
+    a = group.host("a")
+    group.write(a, 200)
+    a.replica.flush()
+    group.trim(a)
+    old = Host(group.network, "old")  # a release without the service
+    old.meet(a)
+    assert group.run(1, lambda: any("cannot take snapshots" in text for _, _, text in a.notices))
+    group.write(a, 5)
+    group.write(old, 5)
+    group.run(1)
+    assert old.replica.vector == {old.replica.id: 5}  # no gap
+    assert a.replica.vector[old.replica.id] == 5
+
+
 def test_the_log_behind_a_snapshot_stays_while_somebody_may_fetch_it() -> None:
     group = Group()
     a = group.host("a")
