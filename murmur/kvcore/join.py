@@ -47,10 +47,11 @@ from murmur.kvcore.record import (
     MAX_KEY_BYTES,
     RECORD,
     REGISTER,
+    ROWS,
     Atom,
 )
 
-KINDS = 6  # the highest kind of operation whose effect the cells of this release hold
+KINDS = ROWS  # the highest kind of operation whose effect the cells of this release hold
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from murmur.kvcore import causality
+from murmur.kvcore import causality, record
 from murmur.kvcore import cell as cells
 from murmur.kvcore import join as joins
 from murmur.kvcore.join import MalformedCell, check_cell, join
@@ -134,6 +134,7 @@ def test_the_model_objects_to_fields_by_stamp_alone(monkeypatch: pytest.MonkeyPa
     assert breaks()
 
 
+KIND_NAMES = {"PUT", "DELETE", "REMOVE", "INSERT", "EDIT", "COUNT", "ROWS"}
 A, B = b"A" * 8, b"B" * 8
 KEY, ROW = b"\x01k", b"\x02r"
 
@@ -154,6 +155,13 @@ def good() -> bytes:
     cell = cells.encode_record([life])
     assert cell is not None
     return cell
+
+
+def test_a_snapshot_says_which_operations_its_cells_hold() -> None:
+    """A release that applies another kind raises this number, and takes no older snapshots in."""
+    kinds = {value for name, value in vars(record).items() if name in KIND_NAMES}
+    assert max(kinds) == joins.KINDS
+    assert len(kinds) == len(KIND_NAMES) == joins.KINDS
 
 
 def test_a_good_cell_passes() -> None:
