@@ -43,24 +43,20 @@ from contextlib import closing, suppress
 from typing import NoReturn
 
 from murmur.errors import Closed, Corruption, InvalidInput, Poisoned, Trimmed
+from murmur.kvcore import log_reading
 from murmur.kvcore import segment as segments_of
 from murmur.kvcore.floor import Floor
-from murmur.kvcore.frame import ADMITTED, BATCH, FRAME_SIZE, PARKED, scan
+from murmur.kvcore.frame import ADMITTED, BATCH, FRAME_SIZE, PARKED
 from murmur.kvcore.kernel import Appender
 from murmur.kvcore.log_recovery import TornTail, full_path, recover
 from murmur.kvcore.long_record import Record
-from murmur.kvcore.record import origin
 from murmur.kvcore.reserve import RESERVE, Reserve
 from murmur.kvcore.segment import (
     DIRECTORY,
     HEADER_SIZE,
     Segment,
-    check_header,
     create_segment,
     encode_footer,
-    lacking,
-    ranges_of,
-    read_footer,
     survey,
 )
 from murmur.kvcore.storage import AppendFile, Problem, ReadFile, Storage, cannot_preallocate
@@ -297,7 +293,8 @@ class Log:
         if start < segments[0].start:
             raise Trimmed(f"the log of {self._storage.path} begins at {segments[0].start} by now")
         assert start <= end, (segments[0].start, start, end)
-        return self._read(segments, start, end if stop is None else min(stop, end))
+        stop = end if stop is None else min(stop, end)
+        return log_reading.frames(self._storage, self._opened, segments, start, stop)
 
     def missing(
         self, have: Mapping[bytes, int], stop: int | None = None
@@ -311,54 +308,18 @@ class Log:
         segments = self.segments
         self._check_served(have)
         end = segments[-1].end
-        return self._missing(segments, dict(have), end if stop is None else min(stop, end))
+        stop = end if stop is None else min(stop, end)
+        return log_reading.missing(self._storage, self._opened, segments, dict(have), stop)
 
     def find(self, replica: bytes, seq: int) -> bytes | None:
         """The admitted record of this dot; None if it is not in the log."""
         self._check_open()
-        for segment in self.segments:
-            begin = segment.start
-            for block in segment.sealed().blocks:
-                first, last = block.ranges.get(replica, (1, 0))
-                if first <= seq <= last:
-                    for _, kind, record in self._read((segment,), begin, block.stop):
-                        if kind == ADMITTED and origin(record) == (replica, seq):
-                            return record
-                begin = block.stop
-        return None
+        return log_reading.find(self._storage, self._opened, self.segments, replica, seq)
 
     def check(self) -> Iterator[Problem]:
         """Read every byte, and tell what is wrong; not to be run beside `rewind`."""
         self._check_open()
-        segments = self.segments
-        for segment in segments:
-            path = full_path(self._storage, segment)
-            try:
-                yield from self._check_segment(segment, path, closed=segment is not segments[-1])
-            except Corruption as error:
-                yield Problem(error.path, error.offset, error.reason)
-            except OSError as error:
-                yield Problem(path, 0, str(error))
-
-    def _read(
-        self, segments: tuple[Segment, ...], start: int, stop: int
-    ) -> Iterator[tuple[int, int, bytes]]:
-        for segment in segments:
-            begin, end = max(start, segment.start), min(stop, segment.end)
-            if begin < end:
-                with closing(self._opened(segment)) as file:
-                    path = full_path(self._storage, segment)
-                    for after, kind, _, record in scan(file, path, begin, end, segment.shift):
-                        yield after, kind, record
-
-    def _missing(
-        self, segments: tuple[Segment, ...], have: Mapping[bytes, int], stop: int
-    ) -> Iterator[tuple[int, bytes]]:
-        for segment in segments:
-            if segment.start < stop and segment.holds_more_than(have):
-                with closing(self._opened(segment)) as file:
-                    path = full_path(self._storage, segment)
-                    yield from lacking(file, path, segment, stop, have)
+        yield from log_reading.check(self._storage, self.segments)
 
     def _check_served(self, have: Mapping[bytes, int]) -> None:
         if not self.floor.serves(have):
@@ -371,20 +332,6 @@ class Log:
             if segment.start >= self.start:
                 raise
             raise Trimmed(f"{segment.name} of {self._storage.path} was removed meanwhile") from None
-
-    def _check_segment(self, segment: Segment, path: str, *, closed: bool) -> Iterator[Problem]:
-        with closing(self._storage.open(segment.name)) as file:
-            check_header(file, path, segment.start)
-            if closed and read_footer(file, path, segment.start) != segment:
-                yield Problem(path, segment.end + segment.shift, "the footer was exchanged")
-            start = segment.start
-            for block in segment.sealed().blocks:
-                frames = scan(file, path, start, block.stop, segment.shift)
-                ranges = ranges_of(record for _, kind, _, record in frames if kind == ADMITTED)
-                if ranges != block.ranges:
-                    reason = "the block's ranges are not those of its records"
-                    yield Problem(path, start + segment.shift, reason)
-                start = block.stop
 
     # -- the parts of writing
 

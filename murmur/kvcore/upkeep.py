@@ -14,10 +14,10 @@ When the disk is full, or there is no memory, nothing is lost: the memtables sta
 readable, whoever waits gets the OSError or MemoryError, and the next rotate, flush or compact tries
 again, with all that is frozen as one: what was deleted since then takes no room. What brings
 deletions may use the room that is held in reserve (reserve.py), and level 0 is merged before its
-turn if it brings little else. Writers go on until as much is unflushed as ever may be, and two
-memtables more for those who delete. Any other failure ends the threads and poisons the tree: every
-later write raises `Poisoned` with the failure as its cause, for what is on the disk is now
-uncertain; opening the tree again finds out.
+turn if it brings little else (room.py). Writers go on until as much is unflushed as ever may be,
+and two memtables more for those who delete. Any other failure ends the threads and poisons the
+tree: every later write raises `Poisoned` with the failure as its cause, for what is on the disk is
+now uncertain; opening the tree again finds out.
 
 Damage (Corruption) that a merge meets in what it reads is no such failure: the file is set aside,
 no merge takes it any more, and all else goes on. Readers of it hear of it, and so does `compact`.
@@ -32,10 +32,8 @@ Invariants:
 
 from __future__ import annotations
 
-import errno
 import threading
 from collections.abc import Callable, Collection
-from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -46,16 +44,14 @@ from murmur.kvcore.kernel import eager
 from murmur.kvcore.loads import BlockBatch
 from murmur.kvcore.options import Options
 from murmur.kvcore.pressure import STOP, Pace
+from murmur.kvcore.room import Job, Room, bare, passing
 from murmur.kvcore.state import Frozen, Head
 from murmur.kvcore.store import Store
 from murmur.kvcore.work import NotCopied, Work
 
-FULL = {errno.ENOSPC, errno.EDQUOT}
 FLUSH, MERGE = "murmur-flush", "murmur-merge"
 
 T = TypeVar("T")
-E = TypeVar("E", bound=Exception)
-Job = Callable[[], object]
 
 
 class _Stopped(BaseException):
@@ -95,6 +91,7 @@ class Upkeep:
         self._options = options
         self._work = work
         self._pace = pace
+        self._room = Room(store, (options.pending_memtables + 2) * options.memtable_bytes)
         self._starting = threading.Lock()
         self._threads: dict[str, threading.Thread] = {}  # guarded by it
         # Guarded by the head's lock:
@@ -115,7 +112,6 @@ class Upkeep:
         self._full_at = 0  # the sequence of what last found no room to be flushed
         self._full_of = 0  # which of the flushes that was
         self._tight = False  # the last flush found no room
-        self._crowded = False  # something found no room, and the reserve was not held since
         self.failure: BaseException | None = None
         self.clear = True  # a writer need not look any closer: no failure, and no ingest under way
         self._stopping = False
@@ -188,7 +184,7 @@ class Upkeep:
         self._start(MERGE)
         self._until(lambda: self._compact_answered >= mine or None)
         if self._failed is not None:
-            raise _bare(self._failed)
+            raise bare(self._failed)
 
     def settle(self) -> None:
         """Return when nothing is left to flush, to merge or to remove, for tests and benchmarks."""
@@ -300,7 +296,7 @@ class Upkeep:
                     if self._stopping:
                         raise Closed("the tree is closed")
                     if self._flush_full is not None:
-                        raise _bare(self._flush_full)
+                        raise bare(self._flush_full)
                     waiter = self._head.waiter()
                     if not cause:
                         began = self._pace.now_ns()
@@ -378,7 +374,7 @@ class Upkeep:
         )
 
     def _flush(self, frozen: Frozen, number: int) -> None:
-        error = self._attempt(
+        error = self._room.attempt(
             partial(self._work.flush, frozen, self._leave_off),
             in_need=lambda: self._work.deletes(frozen, self._leave_off),
         )
@@ -403,9 +399,9 @@ class Upkeep:
         except NotCopied as error:
             ingesting.error = error.__cause__
         except (OSError, MemoryError) as error:
-            if not _passing(error):
+            if not passing(error):
                 raise
-            ingesting.error = _bare(error)
+            ingesting.error = bare(error)
         with self._head.lock:
             self._ingesting, self.clear = None, True
             self._head.notify()
@@ -434,9 +430,9 @@ class Upkeep:
         except _GivenUp:
             pass  # who gave up knows
         except (OSError, MemoryError) as error:
-            if not _passing(error):
+            if not passing(error):
                 raise
-            loading.error = _bare(error)
+            loading.error = bare(error)
         with self._head.lock:
             self._ingesting, self.clear = None, True
             self._head.notify()
@@ -482,7 +478,7 @@ class Upkeep:
     def _due(self) -> Plan | None:
         """What is to be merged next; on a full disk what clears it, too."""
         plan = self._pick()
-        if plan is None and self._crowded and not self._running:
+        if plan is None and self._room.crowded and not self._running:
             return clearing(self._head.state.version, self._options, self._work.aside)
         return plan
 
@@ -569,10 +565,10 @@ class Upkeep:
         try:
             job()
         except (Corruption, OSError) as error:
-            if (isinstance(error, OSError) and _passing(error)) or not self._work.set_aside(error):
+            if (isinstance(error, OSError) and passing(error)) or not self._work.set_aside(error):
                 raise
             if self._exclusive:
-                self._damage = _bare(error)
+                self._damage = bare(error)
 
     def _rearranging(self) -> bool:
         """Whether a merge that is about to be installed may renumber the levels."""
@@ -582,7 +578,7 @@ class Upkeep:
 
     def _sweep(self) -> OSError | MemoryError | None:
         try:
-            error = self._attempt(self._work.sweep)
+            error = self._room.attempt(self._work.sweep)
             with self._head.lock:
                 self._sweep_full = error
             return error
@@ -594,52 +590,8 @@ class Upkeep:
     def _compacting(
         self, job: Job, *, in_need: Callable[[], bool], again: Job | None = None
     ) -> OSError | MemoryError | None:
-        error = self._attempt(job, in_need=in_need, again=again)
+        error = self._room.attempt(job, in_need=in_need, again=again)
         if error is not None:
             with self._head.lock:
                 self._compaction_full = error
         return error
-
-    def _attempt(
-        self,
-        job: Job,
-        *,
-        in_need: Callable[[], bool] = lambda: False,
-        again: Job | None = None,
-    ) -> OSError | MemoryError | None:
-        """Do something; the error if there was no room for it, or no memory.
-
-        What finds the disk full is done again without the reserve, if it is `in_need`.
-        """
-        error, pending = _without_room(job), self._options.pending_memtables
-        if isinstance(error, OSError):
-            self._crowded = True
-            if self._store.reserve.bytes and in_need() and self._store.reserve.give_up():
-                error = _without_room(again or job)
-        self._store.hold_reserve((pending + 2) * self._options.memtable_bytes)
-        if error is None and self._store.reserve.bytes:
-            self._crowded = False
-        return error
-
-
-def _without_room(job: Job) -> OSError | MemoryError | None:
-    """Do something; the error if there was no room on the disk, or no memory."""
-    try:
-        job()
-    except (OSError, MemoryError) as error:
-        if not _passing(error):
-            raise
-        return _bare(error)
-    return None
-
-
-def _bare(error: E) -> E:
-    """The error without its traceback, whose frames keep files that are to be removed."""
-    bare = copy(error)
-    bare.__traceback__ = bare.__context__ = bare.__cause__ = None
-    return bare
-
-
-def _passing(error: OSError | MemoryError) -> bool:
-    """Whether there may be room on the disk, or memory, when it is tried again."""
-    return isinstance(error, MemoryError) or error.errno in FULL
