@@ -25,6 +25,7 @@ from murmur.kvcore.cell import visible_fields, visible_value
 from murmur.kvcore.clock import ManualClock
 from murmur.kvcore.convert import convert
 from murmur.kvcore.export import Chunk, Export, Manifest, content_hash, decode_manifest
+from murmur.kvcore.log_reading import missing
 from murmur.kvcore.mark import Tip
 from murmur.kvcore.memory_storage import MemoryStorage
 from murmur.kvcore.record import PUT, Operation
@@ -94,7 +95,9 @@ def twin_of(*replicas: Replica) -> bytes:
         while True:
             before = dict(twin.vector)
             for replica in replicas:
-                twin.apply([r for _, r in replica.log._missing(replica.log.segments, {}, FAR)])
+                log = replica.log
+                held = missing(log._storage, log._opened, log.segments, {}, FAR)
+                twin.apply([record for _, record in held])
             if twin.vector == before:
                 return twin.state_hash()
 
