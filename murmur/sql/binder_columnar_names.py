@@ -67,6 +67,7 @@ _FUNCTIONS = {name: name for name in _KNOWN.split()} | {
     "regexp_split_to_array": "string_split_regex",
     "regexp_match": "regexp_match",
     "regexp_matches": "regexp_matches",
+    "regexp_substring": "regexp_substring",
     "format": "murmur_py_format",
     "clock_timestamp": "now",
     "all": "all",

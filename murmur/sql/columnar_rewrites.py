@@ -461,6 +461,20 @@ def _regexp_match(node: Tree) -> None:
     node.replace(case)
 
 
+def _regexp_substring(node: Tree) -> None:
+    """The first group of the first match, or all of it where there are no groups."""
+    text, pattern = node.expressions
+    try:
+        group = min(re.compile(pattern.this).groups, 1)
+    except re.error as error:
+        raise Unsupported(f"the pattern of substring: {error}") from None
+    matched = exp.Anonymous(this="regexp_matches", expressions=[text.copy(), pattern.copy()])
+    found = exp.Anonymous(
+        this="regexp_extract", expressions=[text.copy(), pattern.copy(), exp.Literal.number(group)]
+    )
+    node.replace(exp.Case(ifs=[exp.If(this=matched, true=found)]))
+
+
 _NAMED: Mapping[str, Callable[[Tree], None]] = {
     "murmur_to_char": _to_char,
     "json_object": _json_built,
@@ -468,6 +482,7 @@ _NAMED: Mapping[str, Callable[[Tree], None]] = {
     "murmur_py_format": _format,
     "regexp_match": _regexp_match,
     "regexp_matches": _regexp_match,
+    "regexp_substring": _regexp_substring,
 }
 
 

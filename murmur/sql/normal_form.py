@@ -146,12 +146,45 @@ def _plain_name(text: str) -> str:
 
 
 def _concatenation(node: Tree) -> None:
-    """array || element, where one side is an array that is written out."""
+    """array || element, where one side is an array by its form or by its name."""
     left, right = node.this, node.expression
-    if isinstance(left, exp.Array) and isinstance(right, exp.Literal):
+    sides = (_is_list(left), _is_list(right))
+    if sides == (True, False) and not isinstance(right, exp.Subquery | exp.Null):
         node.set("expression", exp.Array(expressions=[right]))
-    elif isinstance(right, exp.Array) and isinstance(left, exp.Literal):
+    elif sides == (False, True) and not isinstance(left, exp.Subquery | exp.Null):
         node.set("this", exp.Array(expressions=[left]))
+
+
+def _is_list(node: Tree) -> bool:
+    """Whether it is an array that is written out, or a column that some query makes of one.
+
+    So `path || id` adds to a path that begins as ARRAY[id].
+    """
+    if not isinstance(node, exp.Column):
+        return isinstance(node, _LISTS)
+    name = node.name.lower()
+    for each in node.root().find_all(*_LISTS):
+        if isinstance(each.parent, exp.Alias) and each.parent.alias.lower() == name:
+            return True
+        # WITH walk (id, path) AS (SELECT id, ARRAY[id] ...) gives the names itself.
+        select = each.parent
+        cte = each.find_ancestor(exp.CTE)
+        if isinstance(select, exp.Select) and cte is not None and each.arg_key == "expressions":
+            columns = [column.name.lower() for column in cte.args["alias"].columns]
+            if columns[each.index : each.index + 1] == [name]:
+                return True
+    return False
+
+
+_LISTS = (exp.Array, exp.ArrayAgg)
+
+
+def _substring(node: Tree) -> None:
+    """substring(text FROM 'pattern'): a regular expression where a number would stand."""
+    start = node.args.get("start")
+    if isinstance(start, exp.Literal) and start.is_string and node.args.get("length") is None:
+        call = exp.Anonymous(this="regexp_substring", expressions=[node.this, start])
+        _instead(node, call)
 
 
 # Rows and periods --------------------------------------------------------------------------------
@@ -492,6 +525,7 @@ _FORMS: Mapping[type, Callable[[Tree], None]] = {
     exp.Cast: _cast,
     exp.DPipe: _concatenation,
     exp.Is: _null_test,
+    exp.Substring: _substring,
     exp.Overlaps: _overlaps,
     exp.Anonymous: _called,
     exp.Table: _table,

@@ -475,7 +475,7 @@ class Cursor:
     def _result(self) -> Iterator[Row]:
         self._usable()
         if self._rows is None:
-            raise ProgrammingError("there are no rows to fetch: execute a SELECT first")
+            raise ProgrammingError("no results to fetch: execute a SELECT first")
         return self._rows
 
 

@@ -92,12 +92,13 @@ from IPython.core.interactiveshell import InteractiveShell
 import murmur
 
 connection = murmur.connect(sys.argv[1], autocommit=True)
-connection.execute("CREATE TABLE t (a INT, b TEXT)")
-connection.execute("INSERT INTO t VALUES (1, 'x'), (2, 'y')")
 shell = InteractiveShell.instance()
 shell.history_manager.enabled = False
 shell.user_ns["connection"] = connection
-for line in ("%load_ext sql", "%config SqlMagic.displaycon = False", "%sql connection"):
+for line in (
+    "%load_ext sql", "%config SqlMagic.displaycon = False", "%sql connection",
+    "%sql CREATE TABLE t (a INT, b TEXT)", "%sql INSERT INTO t VALUES (1, 'x'), (2, 'y')",
+):
     assert shell.run_cell(line).success, line
 found = shell.run_cell("%sql SELECT b FROM t WHERE a > 1").result
 assert found.DataFrame()["b"].to_list() == ["y"], found
