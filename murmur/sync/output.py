@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from murmur.sync import wire
 from murmur.sync.batches import Batch
 from murmur.sync.flow import Outflow
+from murmur.sync.messages import HELLO
 from murmur.sync.service import Urgency
 
 PART_BYTES = 48 << 10
@@ -131,7 +132,8 @@ class Output:
     def _emit(self, frame: Frame, result: list[bytes]) -> int:
         kind, flags, batch = frame
         payload = batch.payload
-        if self.compresses:
+        # HELLO says what this side can read: the peer cannot know that it may be compressed.
+        if self.compresses and kind != HELLO:
             packed = batch.packed()
             if packed is not None:
                 payload, flags = packed, flags | wire.COMPRESSED

@@ -44,7 +44,8 @@ CHUNK_LEAST, CHUNK_MOST, CHUNK_FIRST = 32, 2048, 256  # transactions
 STUCK_MS = 1_500
 CAP_MS = 60_000
 LEAVE_MS = 3_000  # a backlog waits so long for a WANT that does not come
-LOOK_MS = 250
+LOOK_MS = 250  # so seldom does it look at what is lacking
+BUSY_LOOK_MS = 5  # while it catches up
 GOSSIP_MS = (1_000, 15_000)
 MAX_AUTHORS = 1 << 12  # in one WANT
 
@@ -99,6 +100,7 @@ class Pull:
         self._waits: dict[bytes, _Wait] = {}
         self._backlog: dict[bytes, int] = {}  # how far peers were ahead when they came
         self._heard = 0
+        self._looked_ms = 0
         self._look_ms: int | None = None
         self._gossip_at_ms: int | None = None
 
@@ -156,10 +158,12 @@ class Pull:
             if self._gossip_at_ms is not None:
                 self._gossip()
             self._gossip_at_ms = now_ms + self._fabric.random.randint(*self._gossip_ms)
-        # Whatever came may complete a chunk: the next one is asked for at once.
+        # Whatever came may complete a chunk: the next one is asked for soon.
         heard = sum(f.heard + sum(f.arrived.values()) for f in self._flows().values())
-        if heard != self._heard or (self._look_ms is not None and now_ms >= self._look_ms):
+        if heard != self._heard:
             self._heard = heard
+            self._look_again()
+        if self._look_ms is not None and now_ms >= self._look_ms:
             self._look(now_ms)
 
     def next_timer_ms(self, now_ms: int) -> int | None:
@@ -178,8 +182,13 @@ class Pull:
 
     # -- what is lacking
 
+    def _look_again(self) -> None:
+        pause = BUSY_LOOK_MS if self._backlog else LOOK_MS
+        self._look_ms = self._looked_ms + pause
+
     def _look(self, now_ms: int) -> None:
         """See what is lacking and ask for it, if it does not come by itself."""
+        self._looked_ms = now_ms
         flows = self._flows()
         have = self._fabric.outbox.vector
         holders: dict[bytes, int] = {}
@@ -197,7 +206,7 @@ class Pull:
                 source.chunks.clear()
                 source.failures = 0
             return
-        self._look_ms = now_ms + LOOK_MS
+        self._look_again()
         self._settle(flows, have, now_ms)
         if self._busy():
             return

@@ -31,6 +31,7 @@ FULL_MESH = 8  # open conversations
 EAGER_LINKS = 4  # so many at first; grafts and prunes change it
 GRAFT_MS = 600  # and two round trips: transactions are made durable at every hop
 PAUSE_MS = 1_000  # between two grafts of one link
+REPAIR_MS = 50  # so seldom does it look at what did not come
 
 
 @dataclass(slots=True)
@@ -74,6 +75,7 @@ class Push:
         self._others: set[bytes] = set()  # neighbours of older releases: always eager
         self._lacks: dict[bytes, _Lack] = {}
         self._tree = False
+        self._repair_at_ms = 0
 
     def eager(self) -> set[bytes]:
         """The neighbours that are sent everything at once."""
@@ -126,15 +128,16 @@ class Push:
                 link.heard = flow.heard
                 self._compare(flow.durable, now_ms)
         if self._lacks:
-            if lazy:
-                self._repair(now_ms)
-            else:
+            if not lazy:
                 self._lacks.clear()
+            elif now_ms >= self._repair_at_ms:
+                self._repair_at_ms = now_ms + REPAIR_MS
+                self._repair(now_ms)
 
     def next_timer_ms(self, now_ms: int) -> int | None:
         """When tick() is due."""
         due = [lack.since_ms + self._graft_ms for lack in self._lacks.values()]
-        return max(now_ms + 10, min(due)) if due else None
+        return max(self._repair_at_ms, now_ms + 10, min(due)) if due else None
 
     def end(self) -> None:
         """Nothing is left to do."""

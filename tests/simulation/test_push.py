@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from random import Random
 
 import pytest
@@ -10,6 +11,7 @@ from murmur.sync.push import FULL_MESH, PRUNE, Push
 from murmur.sync.service import Urgency
 from murmur.sync.wire import pack
 from tests.simulation.network import Host, Network, Weather
+from tests.simulation.test_convergence import close, finish, run, seeds
 
 CALM = Weather(latency_ms=(5, 40))
 
@@ -111,6 +113,38 @@ def break_and_mend(seed: int) -> None:
             host.restart()
     assert crowd.net.run(60_000, until=lambda: all(h.alive for h in crowd.hosts))
     assert crowd.net.run(60_000, until=crowd.converged)
+
+
+def crowded_day(seed: int, sizes: tuple[int, int] = (20, 60)) -> None:
+    """Twenty to sixty replicas of eleven links on a bad network, some of which crash."""
+    random = Random(seed)
+    crowd = Crowd(random.randint(*sizes), 11, seed)
+    crowd.net.weather = Weather((1, 120), 0.001, late=0.05, shuffle=0.1, labour_ms=30)
+    for _ in range(20):
+        alive = [host for host in crowd.hosts if host.alive]
+        if len(alive) > len(crowd.hosts) * 0.7 and random.random() < 0.3:
+            random.choice(alive).crash()
+        elif random.random() < 0.2:
+            for host in crowd.hosts:
+                if not host.alive:
+                    host.restart()
+        for _ in range(3):
+            host = random.choice(crowd.hosts)
+            if host.alive:
+                crowd.tell(host, b"%d" % random.getrandbits(40))
+        crowd.net.run(random.randint(50, 2_000))
+    finish(crowd.net, seed)
+    close(crowd.net)
+
+
+def test_a_crowded_day_ends_well() -> None:
+    run(partial(crowded_day, sizes=(12, 12)), 1)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", seeds(range(20_000, 20_200)))
+def test_many_crowded_days_end_well(seed: int) -> None:
+    run(crowded_day, seed)
 
 
 def test_a_full_mesh_decides_nothing() -> None:

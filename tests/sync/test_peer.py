@@ -7,6 +7,7 @@ import pytest
 from murmur.sync import flow
 from murmur.sync import messages as m
 from murmur.sync import peer as p
+from murmur.sync.greeting import hello_of
 from murmur.sync.peer import State, Timing
 from tests.sync.fakes import FakeOutbox, Pair, Side, dot, record, replica_id
 
@@ -274,3 +275,13 @@ def test_what_arrives_while_the_owner_judges_waits() -> None:
     assert not received(pair.acceptor)
     original(pair.acceptor.session.open(pair.now_ms), pair.now_ms)
     assert [dot(data) for data in received(pair.acceptor)] == [(ALICE, 1)]
+
+
+def test_a_long_hello_is_not_compressed_before_the_peer_knows_that_it_may_be() -> None:
+    pair = Pair()
+    for side in (pair.dialer, pair.acceptor):
+        side.outbox.vector = {number.to_bytes(8): 5 for number in range(200)}
+        side.outbox.durable_vector = side.outbox.vector
+    assert len(hello_of(pair.dialer.outbox, b"incarnat", ()).payload()) > 2_000
+    pair.open()  # the dialer has the other's HELLO before its own is on its way
+    assert pair.acceptor.session.known == pair.dialer.outbox.vector
