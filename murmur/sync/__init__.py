@@ -4,7 +4,7 @@
 (`Mesh`) are plain code without sockets or clocks; aioquic is loaded when the first node starts.
 """
 
-from murmur.sync.bootstrap_fetching import BootstrapStatus
+from murmur.sync.bootstrap_sources import BootstrapStatus
 from murmur.sync.exchange import Patience
 from murmur.sync.identity import Identity
 from murmur.sync.node import Node, Notice

@@ -18,8 +18,9 @@ from functools import partial
 
 from murmur.errors import MurmurError, ProtocolViolation
 from murmur.kvcore import Storage, write_atomically
-from murmur.sync.bootstrap_fetching import LEAST_NEED_BYTES, BootstrapStatus, Fetching, Stage
+from murmur.sync.bootstrap_fetching import LEAST_NEED_BYTES, Fetching
 from murmur.sync.bootstrap_serving import Serving
+from murmur.sync.bootstrap_sources import BootstrapStatus, Stage
 from murmur.sync.bootstrap_wire import (
     ASK,
     DATA,

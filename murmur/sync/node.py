@@ -22,7 +22,7 @@ from murmur.errors import InvalidInput, PeerError, Timeout, Unreachable
 from murmur.kvcore import Storage
 from murmur.sync.bandwidth import check_rate
 from murmur.sync.bootstrap import Bootstrap, Breather, LogPolicy
-from murmur.sync.bootstrap_fetching import BootstrapStatus
+from murmur.sync.bootstrap_sources import BootstrapStatus
 from murmur.sync.bootstrap_wire import Handed
 from murmur.sync.contact import Wait
 from murmur.sync.discovery import Introductions, Sighting, Stranger
