@@ -22,9 +22,13 @@ from murmur.kvcore.parking import Delivery
 from murmur.kvcore.replica import Replica
 from murmur.sync import messages as m
 from murmur.sync import wire
+from murmur.sync.circuits import unpack_head
+from murmur.sync.relay import Relay
 from murmur.sync.ticket import Ticket
+from murmur.sync.transport import Up
 from tests.simulation.network import Host, Network, Weather
 from tests.sync.fakes import Pair, record, replica_id
+from tests.sync.test_relay import A, B, C, Line
 
 PEER = b"p" * 32
 ALICE = replica_id("alice")
@@ -141,6 +145,36 @@ def fuzz_services(seed: int) -> None:
     assert net.run(400_000, until=lambda: b.replica.get(b"\x01after") is not None)
 
 
+def fuzz_circuits(seed: int) -> None:
+    """Mutated messages of a relay and to one: refused, or they end a circuit, or no harm."""
+    random = Random(seed)
+    line = Line()
+    try:
+        a, b = line.ends[A.node_id], line.ends[B.node_id]
+        a.dial(a.ways(B.node_id, [])[0], 0.0)
+        for step in range(60):
+            queue, line.queue = line.queue, []
+            for who, to_relay, kind, payload in queue:
+                if random.random() < 0.2:
+                    kind = random.choice((kind, *Relay.kinds))
+                    payload = mutate(payload, random)
+                try:
+                    if to_relay:
+                        line.board.relay.received(line.board.remotes[who], kind, payload, step)
+                    else:
+                        circuit, _, body = unpack_head(payload)
+                        line.ends[who].received(C.node_id, kind, circuit, body, step)
+                except ProtocolViolation:
+                    return
+            for end in (a, b):
+                for event in end.poll(step / 1000):
+                    if isinstance(event, Up):
+                        event.link.write(random.randbytes(3000))
+                end.flush(step / 1000)
+    finally:
+        line.close()
+
+
 # -- records and tickets
 
 
@@ -199,7 +233,7 @@ def fuzz_tickets(seed: int) -> None:
         assert found == ticket, damaged
 
 
-FUZZERS = [fuzz_messages, fuzz_stream, fuzz_services, fuzz_records, fuzz_tickets]
+FUZZERS = [fuzz_messages, fuzz_stream, fuzz_services, fuzz_circuits, fuzz_records, fuzz_tickets]
 
 
 def run(fuzz: Callable[[int], None], these: Iterable[int]) -> None:
