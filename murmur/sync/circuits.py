@@ -201,23 +201,21 @@ class RelayTransport:
         result: list[TransportEvent] = []
         heard, self._heard = self._heard, set()
         for link in sorted(heard, key=lambda link: (link.relay, link.circuit)):
-            if link.closing is None and self._links.get((link.relay, link.circuit)) is link:
+            if link.closing is None:
                 try:
                     link.advance(result)
                 except OSError as error:  # ssl.SSLError is one
-                    self._failed.append((link, error.strerror or str(error)))
+                    self._fail(link, error.strerror or str(error))
                 self._touched.add(link)
         for link in list(self._links.values()):
             if link.deadline is not None and link.deadline < now:
-                self._failed.append((link, "the handshake took too long"))
+                self._fail(link, "the handshake took too long")
         failed, self._failed = self._failed, []
         for link, reason in failed:
-            if self._links.get((link.relay, link.circuit)) is not link:
-                continue
-            self._hang_up(link, reason)
-            if link.closing is None and (link.up or link.dialed):
+            if link.closing is None:
                 link.closing = reason
-                result.append(Down(link, reason))
+                if link.up or link.dialed:
+                    result.append(Down(link, reason))
         return result
 
     def flush(self, now: float) -> None:
@@ -249,9 +247,9 @@ class RelayTransport:
     def relay_closed(self, relay: bytes) -> None:
         """It is not any more, and its circuits have ended."""
         self._relays = tuple(each for each in self._relays if each != relay)
-        for link in self._links.values():
+        for link in list(self._links.values()):
             if link.relay == relay:
-                self._failed.append((link, "the relay is gone"))
+                self._fail(link, "the relay is gone", tell=False)
 
     def received(self, relay: bytes, kind: int, circuit: int, body: bytes, now_ms: int) -> None:
         """A relay said something about a circuit."""
@@ -272,7 +270,7 @@ class RelayTransport:
         elif kind == HANGUP:
             reason = body[:REASON_BYTES].decode(errors="replace")
             printable = "".join(c if c.isprintable() else "?" for c in reason)
-            self._failed.append((link, f"the relay ended the circuit: {printable}"))
+            self._fail(link, f"the relay ended the circuit: {printable}", tell=False)
         else:
             raise ProtocolViolation("relay: CALL from a relay")
 
@@ -305,10 +303,16 @@ class RelayTransport:
         if link.closing is not None:
             self._hang_up(link, link.closing)
 
-    def _hang_up(self, link: RelayLink, reason: str) -> None:
+    def _fail(self, link: RelayLink, reason: str, *, tell: bool = True) -> None:
+        """The circuit is over; the next poll says so, after what it brought."""
+        if tell:
+            self._hang_up(link, reason)
         self._links.pop((link.relay, link.circuit), None)
-        self._touched.discard(link)
-        self._heard.discard(link)
+        self._failed.append((link, reason))
+
+    def _hang_up(self, link: RelayLink, reason: str) -> None:
+        if self._links.pop((link.relay, link.circuit), None) is None:
+            return
         text = reason.encode()[:REASON_BYTES]
         self._speak(link.relay, HANGUP, pack_head(link.circuit, 0) + text)
 

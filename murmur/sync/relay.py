@@ -26,7 +26,9 @@ Invariants:
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import count
 
 from murmur.errors import ProtocolViolation
 from murmur.sync.circuits import (
@@ -77,6 +79,8 @@ class _Client:
     tokens: float
     at_ms: int
     ends: dict[int, _End] = field(default_factory=dict)
+    # Numbers of circuits to it. None is used again: what was said of the last may be under way.
+    numbers: Iterator[int] = field(default_factory=lambda: count(1, 2))
 
 
 class Relay:
@@ -177,7 +181,7 @@ class Relay:
             self._say_hangup(caller, circuit, f"more than {self._limits.circuits} circuits")
             return
         here = _End(caller, circuit)
-        there = _End(callee, next(n for n in range(1, 1 << 31, 2) if n not in target.ends))
+        there = _End(callee, next(target.numbers))
         here.other, there.other = there, here
         client.ends[circuit] = here
         target.ends[there.circuit] = there

@@ -447,6 +447,20 @@ def test_a_relay_that_goes_takes_its_links_along(line: Line) -> None:
     assert [event.reason for event in line.of(A, Down)] == ["the relay is gone"]
 
 
+def test_a_call_may_follow_a_hangup_at_once(line: Line) -> None:
+    dialed, _ = joined(line)
+    a, b = line.ends[A.node_id], line.ends[B.node_id]
+    dialed.write(b"last words")
+    dialed.close("enough")
+    again = a.dial(a.ways(B.node_id, [])[0], line.now)
+    a.flush(line.now)
+    line.run(lambda: any(up.link is again for up in line.of(A, Up)) and len(line.of(B, Up)) == 2)
+    assert line.data(B) == b"last words"
+    assert [down.reason for down in line.of(B, Down)] == ["the relay ended the circuit: enough"]
+    # No number is used twice: what was said of the first circuit may still be under way.
+    assert [link.circuit for link in b._links.values()] == [3]
+
+
 def test_calls_that_never_speak_are_ended(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(circuits, "HALF_OPEN_MOST", 3)
     b = line.ends[B.node_id]
