@@ -36,6 +36,7 @@ from murmur.sql.binder_names import (
     unbound,
     unsupported,
 )
+from murmur.sql.dependent_columns import with_dependent_columns
 from murmur.sql.normal_form import TIES
 from murmur.sql.parser import parse
 from murmur.sql.plan import KEY_COLUMN, RelationUse, ResultColumn
@@ -395,7 +396,8 @@ class ColumnarBinder:
         binder = ColumnarBinder(self._catalog, self._system, view.text, depth=self._depth + 1)
         binder._uses, binder._reads = self._uses, self._reads
         try:
-            body = _select_values(parse(view.text).tree)
+            body = with_dependent_columns(parse(view.text).tree, self._catalog)
+            body = _select_values(body)
             names = binder._query(body, {}, [])
         except DatabaseError as error:
             raise type(error)(f'in view "{view.name}": {error}') from None

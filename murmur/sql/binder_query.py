@@ -39,6 +39,7 @@ from murmur.sql.binder_select import (
     sort_keys,
     understood,
 )
+from murmur.sql.dependent_columns import with_dependent_columns
 from murmur.sql.expressions import (
     Column,
     Expr,
@@ -287,7 +288,8 @@ class QueryBinder:
         binding = replace(self.binding, text=view.text, types=[])
         try:
             inside = QueryBinder(binding, self.slots, self._depth + 1)
-            bound = inside.query(parse(view.text).tree, {}, None)
+            body = with_dependent_columns(parse(view.text).tree, binding.catalog)
+            bound = inside.query(body, {}, None)
         except NeedsColumnar:
             raise
         except DatabaseError as error:

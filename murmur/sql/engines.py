@@ -22,6 +22,7 @@ from murmur.sql.binder import Binding
 from murmur.sql.binder_columnar import KEYED, ColumnarBinder
 from murmur.sql.binder_query import QueryBinder
 from murmur.sql.columnar import columnar_text
+from murmur.sql.dependent_columns import with_dependent_columns
 from murmur.sql.expressions import NeedsColumnar
 from murmur.sql.plan import ColumnarQuery, Query, ResultColumn, RowQuery
 from murmur.sql.rules import Estimates, optimise
@@ -36,6 +37,7 @@ Tree: TypeAlias = Any  # sqlglot's
 
 def plan_query(tree: Tree, binding: Binding) -> Query:
     """The plan of a SELECT, VALUES or set operation."""
+    tree = with_dependent_columns(tree, binding.catalog)
     types = list(binding.types)
     try:
         return plan_rows(tree, binding)
@@ -82,7 +84,7 @@ def plan_found(tree: Tree, binding: Binding, reason: str) -> Query:
 def plan_columnar(tree: Tree, binding: Binding, reason: str) -> ColumnarQuery:
     """The plan of a query on the columnar engine. The tree is left as it was."""
     binder = ColumnarBinder(binding.catalog, binding.system, binding.text)
-    bound, names = binder.bind(tree.copy())
+    bound, names = binder.bind(with_dependent_columns(tree, binding.catalog).copy())
     text = columnar_text(bound)
     for position, sql_type in binder.parameters:
         if binding.types[position] is None:
