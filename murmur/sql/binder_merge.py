@@ -39,15 +39,14 @@ from murmur.sql.binder_writes import (
 )
 from murmur.sql.engines import plan_columnar, plan_found
 from murmur.sql.expressions import Column, Expr, NeedsColumnar
-from murmur.sql.plan import (
-    KEY_COLUMN,
+from murmur.sql.plan import KEY_COLUMN, ResultColumn
+from murmur.sql.plan_writes import (
     Assignment,
     Insert,
     Merge,
     MergeDelete,
     MergeInsert,
     MergeUpdate,
-    ResultColumn,
     Returning,
 )
 

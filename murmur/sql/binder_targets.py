@@ -24,7 +24,8 @@ from murmur.sql.binder_columnar import KEYED
 from murmur.sql.binder_names import alias_name, fold, only, unbound, unsupported
 from murmur.sql.engines import plan_columnar, plan_found
 from murmur.sql.expressions import Column, Expr, NeedsColumnar
-from murmur.sql.plan import KEY_COLUMN, Query, ResultColumn, Returning
+from murmur.sql.plan import KEY_COLUMN, Query, ResultColumn
+from murmur.sql.plan_writes import Returning
 
 Tree: TypeAlias = Any  # sqlglot's
 

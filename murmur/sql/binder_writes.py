@@ -49,17 +49,8 @@ from murmur.sql.expressions import (
 from murmur.sql.folding import fold as fold_constants
 from murmur.sql.generate import GENERATED_ID, default_expression
 from murmur.sql.index_matching import conditions_of, key_fields, serves, with_key_fields
-from murmur.sql.plan import (
-    Assignment,
-    Delete,
-    Insert,
-    OnConflict,
-    Query,
-    Returning,
-    RowQuery,
-    Rows,
-    Update,
-)
+from murmur.sql.plan import Query, RowQuery, Rows
+from murmur.sql.plan_writes import Assignment, Delete, Insert, OnConflict, Returning, Update
 from murmur.sql.rules.access_path import plan_access
 
 Tree: TypeAlias = Any  # sqlglot's

@@ -49,7 +49,7 @@ from murmur.sql.execution import Context
 from murmur.sql.expressions import Expr, Literal, Parameter
 from murmur.sql.files import Batch
 from murmur.sql.parameters import Parameters
-from murmur.sql.plan import Insert
+from murmur.sql.plan_writes import Insert
 
 PIECE_ROWS = 512  # Python rows encoded before the statement asks whether it is to stop
 PART_BYTES = 32 << 20  # of a load that may be several transactions: what each of them takes

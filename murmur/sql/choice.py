@@ -21,7 +21,8 @@ from typing import Protocol
 from murmur.kvcore.transaction import Transaction
 from murmur.kvcore.view import View
 from murmur.sql.execution import Context
-from murmur.sql.plan import ColumnarQuery, Costs, Plan, RowQuery
+from murmur.sql.plan import ColumnarQuery, Costs, RowQuery
+from murmur.sql.plan_writes import Plan
 from murmur.sql.relation import ColumnarEngine, Relation
 from murmur.sql.rules.cost import ARROW_US, PRIVATE_US
 

@@ -29,7 +29,8 @@ from murmur.sql.engines import plan_found
 from murmur.sql.execution import Context
 from murmur.sql.found import compile_found
 from murmur.sql.parser import text_after_as
-from murmur.sql.plan import CreateAs, RowQuery
+from murmur.sql.plan import RowQuery
+from murmur.sql.plan_writes import CreateAs
 
 Tree: TypeAlias = Any  # sqlglot's
 Row: TypeAlias = tuple[Any, ...]

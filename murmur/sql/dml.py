@@ -35,17 +35,8 @@ from murmur.sql.execution import Context
 from murmur.sql.expressions import Call, Expr, Parameter
 from murmur.sql.found import compile_found
 from murmur.sql.memory import weight
-from murmur.sql.plan import (
-    Assignment,
-    Delete,
-    Insert,
-    KeyLookup,
-    OnConflict,
-    Query,
-    Returning,
-    Rows,
-    Update,
-)
+from murmur.sql.plan import KeyLookup, Query, Rows
+from murmur.sql.plan_writes import Assignment, Delete, Insert, OnConflict, Returning, Update
 
 Row: TypeAlias = tuple[Any, ...]
 Values: TypeAlias = dict[int, Any]  # by column id

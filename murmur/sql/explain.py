@@ -35,9 +35,8 @@ from murmur.sql.execution import Context
 from murmur.sql.explain_analyze import measured_columns, measured_rows
 from murmur.sql.explain_text import sql_of
 from murmur.sql.explain_tree import data_of, data_of_figures, lines_of, operator_of
-from murmur.sql.plan import (
-    ColumnarQuery,
-    Costs,
+from murmur.sql.plan import ColumnarQuery, Costs, Query, RelationUse, RowQuery, Rows
+from murmur.sql.plan_writes import (
     CreateAs,
     Delete,
     Insert,
@@ -47,10 +46,6 @@ from murmur.sql.plan import (
     MergeUpdate,
     OnConflict,
     Plan,
-    Query,
-    RelationUse,
-    RowQuery,
-    Rows,
     Update,
 )
 

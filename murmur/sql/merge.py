@@ -22,7 +22,7 @@ from murmur.sql.compile import compile_projection
 from murmur.sql.dml import Program, Row, Written, changer, filler, inserter, returned_by, row_at
 from murmur.sql.execution import Context
 from murmur.sql.found import compile_found
-from murmur.sql.plan import Merge, MergeAction, MergeDelete, MergeInsert, MergeUpdate
+from murmur.sql.plan_writes import Merge, MergeAction, MergeDelete, MergeInsert, MergeUpdate
 
 # Writes what a row of the query asks for; the target's row to return, None if nothing was written.
 Act: TypeAlias = Callable[[Transaction, Context, Row, bytes, StatementChecks], Row | None]

@@ -35,18 +35,13 @@ from murmur.sql.parser import Parsed
 from murmur.sql.plan import (
     Aggregate,
     ColumnarQuery,
-    CreateAs,
-    Delete,
-    Insert,
     KeyLookup,
-    Merge,
     OneRow,
-    Plan,
     ResultColumn,
     RowQuery,
     Rows,
-    Update,
 )
+from murmur.sql.plan_writes import CreateAs, Delete, Insert, Merge, Plan, Update
 from murmur.sql.point import PointReader, compile_point
 from murmur.sql.point_index import IndexReader, compile_point_index
 from murmur.sql.rules.cost import counted_path

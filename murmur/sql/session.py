@@ -41,7 +41,8 @@ from murmur.sql.explain import explain, explain_analyzed, explain_data
 from murmur.sql.files import Batch, Files
 from murmur.sql.memory import Memory, shown_bytes
 from murmur.sql.parser import split_script
-from murmur.sql.plan import ColumnarQuery, CreateAs, Insert, ResultColumn, RowQuery
+from murmur.sql.plan import ColumnarQuery, ResultColumn, RowQuery
+from murmur.sql.plan_writes import CreateAs, Insert
 from murmur.sql.point_answer import point_answer, point_rows
 from murmur.sql.prepare import Prepared
 from murmur.sql.relation import ColumnarEngine
