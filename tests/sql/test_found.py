@@ -13,7 +13,7 @@ from murmur.sql import Session
 from murmur.sql.rules import cost
 from tests.sql.session_harness import fetch, open_session, plan_of
 
-STATEMENTS = 120
+STATEMENTS = 60
 TABLES = {
     "t": "id INTEGER PRIMARY KEY, a INT, b INT, s TEXT",
     "u": "id INTEGER PRIMARY KEY, a INT, n INT, s TEXT",
