@@ -76,6 +76,7 @@ class Exchange:
         self.duplicates = 0
         self.received = 0
         self.received_bytes = 0
+        self.progress = 0
         self.arrived: dict[bytes, int] = {}
         self._outbox = outbox
         self._labour = labour
@@ -316,6 +317,7 @@ class Exchange:
         received = self.inbox.popleft()
         self.applied_records += outcome.applied.admitted
         self.duplicates += outcome.duplicates
+        self.progress += 1
         for replica, seq in outcome.last.items():
             if seq > self.arrived.get(replica, 0):
                 self.arrived[replica] = seq

@@ -159,7 +159,7 @@ class Pull:
                 self._gossip()
             self._gossip_at_ms = now_ms + self._fabric.random.randint(*self._gossip_ms)
         # Whatever came may complete a chunk: the next one is asked for soon.
-        heard = sum(f.heard + sum(f.arrived.values()) for f in self._flows().values())
+        heard = sum(flow.heard + flow.progress for flow in self._flows().values())
         if heard != self._heard:
             self._heard = heard
             self._look_again()

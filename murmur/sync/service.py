@@ -85,6 +85,11 @@ class Flow(Protocol):
         ...
 
     @property
+    def progress(self) -> int:
+        """Slices of them that were applied; with them `arrived` grows."""
+        ...
+
+    @property
     def arrived(self) -> Vector:
         """The newest of each author that came, admitted or not."""
         ...
