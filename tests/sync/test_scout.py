@@ -67,7 +67,9 @@ def settled(writers: list[Writer], *peers: Peer) -> None:
 
 
 def kinds(peer: Peer) -> list[str]:
-    return [notice.kind for notice in peer.notices]
+    """What was said of connections."""
+    told = ("connected", "moved", "disconnected")
+    return [notice.kind for notice in peer.notices if notice.kind in told]
 
 
 def both(a: Peer, b: Peer, transport: str) -> bool:
