@@ -216,8 +216,8 @@ def _overlaps(node: Tree) -> None:
         )
         if span:
             stop = exp.Paren(this=exp.Add(this=start.copy(), expression=stop.copy()))
-        low = exp.Least(this=start.copy(), expressions=[stop.copy()])
-        high = exp.Greatest(this=start.copy(), expressions=[stop.copy()])
+        low = exp.Least(this=start.copy(), expressions=[stop.copy()], ignore_nulls=True)
+        high = exp.Greatest(this=start.copy(), expressions=[stop.copy()], ignore_nulls=True)
         ends.append((low, high))
     (a, b), (c, d) = ends
     same = exp.EQ(this=a.copy(), expression=c.copy())

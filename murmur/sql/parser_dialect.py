@@ -75,6 +75,12 @@ class StatementParser(PostgresParser):  # type: ignore[misc]
         key: value for key, value in PostgresParser.LAMBDAS.items() if key is not TokenType.ARROW
     }
 
+    # ~ binds less than arithmetic does, as all operators that have no rank of their own.
+    UNARY_PARSERS: ClassVar[dict[TokenType, Callable[..., Any]]] = {
+        **PostgresParser.UNARY_PARSERS,
+        TokenType.RLIKE: lambda self: self.expression(exp.BitwiseNot(this=self._parse_term())),
+    }
+
     def _parse_interval_span(self, this: Tree, parse_function_unit: bool = True) -> Tree:
         # sqlglot keeps the first number and unit of '3 days 02:47:33' or '1 day ago' only.
         interval = super()._parse_interval_span(this, parse_function_unit)
