@@ -52,7 +52,7 @@ BASE = 4  # level 1 holds up to so many times what level 0 brings down at once
 RANGE_WEIGHT = 1000  # a range tombstone counts as so many tombstones: it was written to save them
 OLD = 64  # a table with tombstones is old when so many files were written after it
 LOPSIDED = 4  # level 0 goes down if it has a quarter of the bytes that it is merged with
-SMALLEST_MOVE = 4  # a flushed table is moved as it is if it is 1/4 of what it could be
+SMALLEST_MOVE = 4  # flushed tables are moved as they are if their mean is 1/4 of what it could be
 
 
 class Plan(NamedTuple):
@@ -219,7 +219,7 @@ def _plan_level0(version: Version, options: Options) -> Plan:
         _may_move(version, options, plan)
         and not below
         and all(a.info.last < b.info.first for a, b in pairwise(in_order))
-        and all(table.info.size * SMALLEST_MOVE >= usual for table in flushed)
+        and size_of(flushed) * SMALLEST_MOVE >= usual * len(flushed)
     )
     return plan._replace(moved=moved)
 

@@ -150,6 +150,17 @@ def test_little_in_level_0_is_not_merged_into_much() -> None:
     assert numbers(plan) == [6, 5, 3, 2]
 
 
+def test_what_came_in_order_is_moved_down_with_the_small_one_at_its_end() -> None:
+    flushed = [table(4, "d", size=2), table(3, "c", size=90), table(2, "b", size=80)]
+    plan = pick(version(flushed), SMALL)
+    assert plan is not None
+    assert plan.moved
+    tiny = [table(number, key, size=20) for number, key in ((6, "f"), (5, "e"))]
+    plan = pick(version(tiny), SMALL)
+    assert plan is not None
+    assert not plan.moved, "many tiny tables would pile up"
+
+
 def test_sizes_follow_the_deepest_level() -> None:
     tree = version([], [table(1, "a", size=50)], [table(2, "a", size=20_000)])
     assert capacity(tree, SMALL, 2) == 20_000
