@@ -86,6 +86,7 @@ from murmur.kvcore.record import Transaction as Decoded
 from murmur.kvcore.snapshot import Published, Snapshot
 from murmur.kvcore.spool import Spool
 from murmur.kvcore.storage import Problem, Storage
+from murmur.kvcore.successors import Successors
 from murmur.kvcore.syncer import Syncer
 from murmur.kvcore.transaction import Transaction
 from murmur.kvcore.tree import Tree
@@ -181,6 +182,7 @@ class Replica:
             self._tips: dict[bytes, Tip] = dict(mark.tips)
             self.parking = Parking(self._tree)
             self._waiting = Waiting()
+            self._successors = Successors()
             self._dead_letters = DeadLetters(storage)
             self._recover(mark)
         except BaseException:
@@ -895,7 +897,8 @@ class Replica:
         replica, seq, stamp, previous, _, _ = decoded
         tip = group.tips.get(replica) or self._tips.get(replica, NO_TIP)
         if seq <= tip.seq:
-            if seq == tip.seq and digest(record) != tip.hash:
+            known = tip.hash if seq == tip.seq else self._successors.hash_of(replica, seq)
+            if known is not None and digest(record) != known:
                 raise _fork(replica, seq)
             return False
         if seq == tip.seq + 1:
@@ -910,6 +913,7 @@ class Replica:
                         group.park.append(record)
                     return False
                 group.admit(record, decoded, vector)
+                self._successors.note(replica, seq, previous)
                 return True
         self._waiting.add(arrived)
         return False

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from murmur.errors import ProtocolViolation, UnknownFormat
 from murmur.kvcore import dead_letters as d
-from murmur.kvcore import parking
+from murmur.kvcore import parking, successors
 from murmur.kvcore.clock import ManualClock
 from murmur.kvcore.dead_letters import DeadLetters, check_dead_letters
 from murmur.kvcore.memory_storage import MemoryStorage
@@ -80,7 +80,21 @@ def test_two_records_with_one_dot_are_an_equivocation() -> None:
         assert replica.vector == {AUTHOR: 2}
         replica.apply(Delivery(true[2:], ALICE))
         assert replica.retry_dead_letters() == 0
-        assert [e.times for e in replica.dead_letters()] == [1, 2]
+        assert [e.times for e in replica.dead_letters()] == [2, 2]
+
+
+def test_an_older_dot_is_not_written_again_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(successors, "LIMIT", 20)
+    with open_replica() as replica:
+        true, false = chain(AUTHOR, 50), chain(AUTHOR, 50, value=b"false")
+        replica.apply(Delivery(true, ALICE))
+        assert replica.apply(Delivery(true, BOB)).admitted == 0
+        with pytest.raises(ProtocolViolation, match=f"{AUTHOR.hex()}:40"):
+            replica.apply(Delivery([false[39]], BOB))
+        assert [(e.peer, e.seq) for e in replica.dead_letters()] == [(BOB, 40)]
+        assert replica.apply(Delivery([false[5]], BOB)).admitted == 0  # too long ago to be told
+        assert len(replica._successors._hashes) == 20
+        assert replica.vector == {AUTHOR: 50}
 
 
 def test_the_same_lie_is_one_letter() -> None:
