@@ -71,7 +71,8 @@ class Engine:
     """An ordered map of bytes that lasts. Safe to use from many threads."""
 
     get: Callable[[bytes], bytes | None]
-    """The value of a key, None if it has none. Raises TypeError, Corruption, OSError, Closed."""
+    """The value of a key, None if it has none. Raises TypeMismatch, Corruption, OSError,
+    Closed."""
 
     multi_get: Callable[[Sequence[bytes]], list[bytes | None]]
     """The values of several keys, in their order."""
@@ -79,7 +80,7 @@ class Engine:
     scan: Scan
     """The pairs with start <= key < stop (None: no bound) of this moment, in key order or against
     it. An iterator that is not read to its end lets go when it is forgotten; Closed ends it when
-    the engine is closed. Raises TypeError, and in the place of a pair Corruption or OSError."""
+    the engine is closed. Raises TypeMismatch, and in the place of a pair Corruption or OSError."""
 
     scan_prefix: ScanPrefix
     """The pairs whose keys begin so, in the same way."""

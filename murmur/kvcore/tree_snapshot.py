@@ -19,7 +19,7 @@ from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
-from murmur.errors import Closed
+from murmur.errors import Closed, TypeMismatch
 from murmur.kvcore.figures import SAMPLE, Histogram
 from murmur.kvcore.kernel import Reads
 from murmur.kvcore.pressure import Pace
@@ -126,6 +126,8 @@ class TreeSnapshot:
 
 def after_prefix(prefix: bytes) -> bytes | None:
     """The first key after all that begin with a prefix; None if there is none."""
+    if not isinstance(prefix, bytes):
+        raise TypeMismatch(f"a prefix is bytes, not {type(prefix).__name__}")
     shortened = prefix.rstrip(b"\xff")
     return shortened[:-1] + bytes([shortened[-1] + 1]) if shortened else None
 

@@ -6,6 +6,7 @@ import errno
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -189,6 +190,23 @@ class TestReadingAndWriting:
             engine.write(WriteBatch())
             batch.clear()
             assert len(batch) == 0
+
+    @pytest.mark.parametrize("bad", ["a", None, 1, bytearray(b"a")])
+    def test_what_is_no_key_cannot_be_read(self, storage: Storage, bad: Any) -> None:
+        with Engine.open(storage) as engine, engine.snapshot() as snapshot:
+            kind = type(bad).__name__
+            for view in (engine, snapshot):
+                with pytest.raises(TypeMismatch, match=f"a key is bytes, not {kind}"):
+                    view.get(bad)
+                with pytest.raises(TypeMismatch, match=f"a key is bytes, not {kind}"):
+                    view.multi_get([b"a", bad])
+                with pytest.raises(TypeMismatch, match=f"a prefix is bytes, not {kind}"):
+                    view.scan_prefix(bad)
+                with pytest.raises(TypeMismatch, match="bounds are bytes"):
+                    list(view.scan(bad, b"b"))
+                if bad is not None:
+                    with pytest.raises(TypeMismatch, match="bounds are bytes"):
+                        list(view.scan(b"", bad))
 
     def test_what_is_no_key_or_value_is_refused_and_changes_nothing(self, storage: Storage) -> None:
         with Engine.open(storage) as engine:

@@ -123,6 +123,12 @@ class BlockCache {
   BlockCache(const BlockCache&) = delete;
   BlockCache& operator=(const BlockCache&) = delete;
 
+  /* Asks for what `find` and a search in the block will read. */
+  void prefetch(const Slot& slot) const {
+    const uintptr_t held = slot.load(std::memory_order_relaxed);
+    if (is_block(held)) prefetch(held);
+  }
+
   /* The block of a slot, if it is here. */
   BlockRef find(Slot& slot, bool keep) {
     uintptr_t held = slot.load(std::memory_order_relaxed);

@@ -77,14 +77,62 @@ void Reads::get_many(const Slice* keys, const uint32_t* order, size_t count, uin
     for (const Memtable* memtable : memtables_) memtable->get_many(lookups, some, sequence);
     for (size_t at = 0; at < some; at++) {
       const Lookup& one = lookups[at];
-      if (one.seen == Seen::Nothing) {
-        present[start + at] = get_from_tables(one.key, one.hash, found[start + at]);
-      } else {
-        present[start + at] = one.seen == Seen::Value;
-        found[start + at].kind = Kind::Put;
-        found[start + at].value = one.value;
-      }
+      present[start + at] = one.seen == Seen::Value;
+      found[start + at].kind = Kind::Put;
+      found[start + at].value = one.value;
     }
+    get_many_from_tables(lookups, some, found + start, present + start);
+  }
+}
+
+/* What memtables have not decided. Run by run, and in each in steps: while one lookup waits for
+ * memory, the others go on. */
+void Reads::get_many_from_tables(const Lookup* lookups, size_t count, Found* found,
+                                 bool* present) const {
+  struct Step {
+    size_t at;
+    Table* table;
+    size_t block;
+    bool possible;
+  };
+  Step steps[TOGETHER];
+  uint32_t left[TOGETHER];  // whose key no table has been found to have
+  size_t open = 0;
+  for (size_t at = 0; at < count; at++)
+    if (lookups[at].seen == Seen::Nothing) left[open++] = static_cast<uint32_t>(at);
+  for (const Run& run : runs_) {
+    if (!open) return;
+    size_t asked = 0;
+    for (size_t i = 0; i < open; i++) {
+      Table* table = run.find(lookups[left[i]].key);
+      if (!table) continue;
+      table->prefetch_filter(lookups[left[i]].hash);
+      steps[asked++] = {left[i], table, 0, false};
+    }
+    for (size_t i = 0; i < asked; i++) {
+      Step& step = steps[i];
+      const Lookup& one = lookups[step.at];
+      step.possible = step.table->may_have(one.key, one.hash, step.block);
+      if (step.possible) step.table->prefetch_slot(step.block);
+    }
+    for (size_t i = 0; i < asked; i++)
+      if (steps[i].possible) steps[i].table->prefetch_block(steps[i].block);
+    size_t decided = 0;
+    for (size_t i = 0; i < asked; i++) {
+      const Step& step = steps[i];
+      const Slice key = lookups[step.at].key;
+      const bool has = step.possible && step.table->get_from(step.block, key, found[step.at]);
+      if (has) present[step.at] = found[step.at].kind != Kind::Tombstone;
+      // Its ranges hide what is older, not its own entry of the key.
+      if (has || step.table->covers(key)) steps[decided++].at = step.at;
+    }
+    // Both ascend.
+    size_t kept = 0;
+    for (size_t i = 0, next = 0; i < open; i++) {
+      if (next < decided && steps[next].at == left[i]) next++;
+      else left[kept++] = left[i];
+    }
+    open = kept;
   }
 }
 

@@ -63,6 +63,7 @@ class Reads {
   friend class Scan;
 
   bool get_from_tables(Slice key, uint32_t hash, Found& found) const;
+  void get_many_from_tables(const Lookup* lookups, size_t count, Found* found, bool* present) const;
 
   std::vector<Memtable*> memtables_;
   std::vector<Run> runs_;

@@ -18,7 +18,7 @@ from libcpp cimport bool as cbool
 from libcpp.memory cimport unique_ptr
 from libcpp.vector cimport vector
 
-from murmur.errors import Closed as _Closed
+from murmur.errors import Closed as _Closed, TypeMismatch as _TypeMismatch
 
 
 cdef extern from "Python.h":
@@ -156,7 +156,7 @@ cdef class Reads:
     cdef object _get(self, key, uint64_t sequence):
         cdef Found found
         if not PyBytes_Check(key):
-            raise TypeError("a key is bytes")
+            raise _TypeMismatch(f"a key is bytes, not {type(key).__name__}")
         if not self.core.get(_slice_of(<PyObject*>key), sequence, found):
             return None
         return self._value(found)
@@ -183,7 +183,7 @@ cdef class Reads:
         slices.reserve(count)
         for key in kept:
             if not PyBytes_Check(key):
-                raise TypeError("a key is bytes")
+                raise _TypeMismatch(f"a key is bytes, not {type(key).__name__}")
             slices.push_back(_slice_of(<PyObject*>key))
         values = [None] * <Py_ssize_t>count
         if count == 0:
@@ -214,7 +214,10 @@ cdef object _checked(part, type_):
 
 cdef CScan* _scan(Reads reads, start, stop, uint64_t sequence, cbool reverse) except NULL:
     if not PyBytes_Check(start) or not (stop is None or PyBytes_Check(stop)):
-        raise TypeError("bounds are bytes; stop may be None")
+        raise _TypeMismatch(
+            f"bounds are bytes, and stop may be None; not {type(start).__name__} and "
+            f"{type(stop).__name__}"
+        )
     return new CScan(
         reads.core, _slice_of(<PyObject*>start),
         Slice() if stop is None else _slice_of(<PyObject*>stop), stop is not None, sequence, reverse)
@@ -453,7 +456,7 @@ cdef class Latest:
     def scan_prefix(self, prefix, *, cbool reverse=False):
         """The pairs whose keys begin so, as `scan` gives them."""
         if not PyBytes_Check(prefix):
-            raise TypeError("a prefix is bytes")
+            raise _TypeMismatch(f"a prefix is bytes, not {type(prefix).__name__}")
         return self.scan(prefix, _after_prefix(prefix), reverse=reverse)
 
 

@@ -73,14 +73,23 @@ Table::~Table() {
   delete contents;
 }
 
-bool Table::get(Slice key, uint32_t hash, Found& found) {
+void Table::prefetch_filter(uint32_t hash) {
+  const Contents& known = contents();
+  if (known.filter.size) filter::prefetch(known.filter, hash);
+}
+
+bool Table::may_have(Slice key, uint32_t hash, size_t& block) {
   const Contents& known = contents();
   if (known.filter.size && !filter::may_contain(known.filter, hash)) {
     filtered_.store(filtered_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
     return false;
   }
-  const size_t at = known.find(key);
-  if (at == known.blocks()) return false;
+  block = known.find(key);
+  return block < known.blocks();
+}
+
+bool Table::get_from(size_t at, Slice key, Found& found) {
+  const Contents& known = contents();
   BlockRef pin = block(known, at, true);
   bool present;
   const uint32_t position = pin->find(key, present);

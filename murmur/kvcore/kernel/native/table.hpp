@@ -99,7 +99,17 @@ class Table {
   const std::string& path() const { return file_->path(); }
 
   /* Whether the table has an entry of this key; `hash` is crc32(key). Ranges are not asked. */
-  bool get(Slice key, uint32_t hash, Found& found);
+  bool get(Slice key, uint32_t hash, Found& found) {
+    size_t block;
+    return may_have(key, hash, block) && get_from(block, key, found);
+  }
+  /* The same in steps, between which the memory that the next one needs comes on its way: the block
+   * that may have the key, if there is one, and the entry in it. */
+  void prefetch_filter(uint32_t hash);
+  bool may_have(Slice key, uint32_t hash, size_t& block);
+  void prefetch_slot(size_t block) { __builtin_prefetch(&slot(contents(), block)); }
+  void prefetch_block(size_t block) { cache_->prefetch(slot(contents(), block)); }
+  bool get_from(size_t block, Slice key, Found& found);
   /* The range tombstones, disjoint and ascending. */
   const RangeTombstones& ranges();
   /* Whether a range tombstone of this table covers the key. */

@@ -19,7 +19,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from murmur.errors import Closed, Corruption
+from murmur.errors import Closed, Corruption, TypeMismatch
 from murmur.kvcore.kernel.interface import ABSENT, Absent, Ranges, Values
 from murmur.kvcore.kernel.pure.block import Reference
 from murmur.kvcore.kernel.pure.chunk import Chunk, chunks
@@ -56,6 +56,8 @@ class Reads:
 
     def get(self, key: bytes, sequence: int) -> bytes | None:
         """The value of the key at a sequence that is pinned, None if it has none."""
+        if type(key) is not bytes:
+            _need_bytes(key, "a key")
         value = self.recent(key, sequence)
         return self.below(key) if value is ABSENT else value
 
@@ -76,6 +78,7 @@ class Reads:
 
         Ends with Closed when `is_open`, asked between pieces, says so.
         """
+        _need_bounds(start, stop)
         runs = self.runs(start, stop, sequence, reverse=reverse)
         if is_open is not None:
             runs = _while_open(runs, is_open, "snapshot")
@@ -85,6 +88,7 @@ class Reads:
         self, start: bytes, stop: bytes | None, sequence: int, *, bytes_: int = CHUNK_BYTES
     ) -> Iterator[Chunk]:
         """The same pairs, ascending, in chunks of at least so many bytes, but for the last."""
+        _need_bounds(start, stop)
         return chunks(
             live_pieces(self.runs(start, stop, sequence, reverse=False), self.read), bytes_
         )
@@ -189,6 +193,8 @@ class Latest:
 
     def get(self, key: bytes) -> bytes | None:
         """The latest published value of the key, None if it has none."""
+        if type(key) is not bytes:
+            _need_bytes(key, "a key")
         while True:
             now = self._now
             if now is None:
@@ -224,6 +230,7 @@ class Latest:
         Closed when this is closed, and else as `Reads.scan`. Lets go of what it reads at its end,
         or when it is forgotten.
         """
+        _need_bounds(start, stop)
         now = self._now
         if now is None:
             raise Closed("the tree is closed")
@@ -235,7 +242,21 @@ class Latest:
 
     def scan_prefix(self, prefix: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
         """The pairs whose keys begin so, as `scan` gives them."""
+        _need_bytes(prefix, "a prefix")
         return self.scan(prefix, after_prefix(prefix), reverse=reverse)
+
+
+def _need_bytes(given: object, what: str) -> None:
+    if not isinstance(given, bytes):
+        raise TypeMismatch(f"{what} is bytes, not {type(given).__name__}")
+
+
+def _need_bounds(start: object, stop: object) -> None:
+    if not isinstance(start, bytes) or not isinstance(stop, bytes | None):
+        raise TypeMismatch(
+            f"bounds are bytes, and stop may be None; not {type(start).__name__} and "
+            f"{type(stop).__name__}"
+        )
 
 
 def after_prefix(prefix: bytes) -> bytes | None:
