@@ -141,10 +141,12 @@ class Node:
                     if held
                 ],
                 addresses=lambda: self._addresses,
-                meet=lambda seen, now_ms: self._loop.mesh.meet(seen, now_ms),
+                meet=lambda seen, now_ms: self._loop.mesh.reception.meet(seen, now_ms),
             )
         )
-        self._swim = Swim(lambda: [each.node_id for each, _ in self._loop.mesh.acquaintances()])
+        self._swim = Swim(
+            lambda: [each.node_id for each, _ in self._loop.mesh.reception.acquaintances()]
+        )
         self._on_event = on_event
         self._on_leader_change = on_leader_change
         self._timing = timing
@@ -153,7 +155,7 @@ class Node:
         self._verifier = Verifier()
         self._log = log
         self._bootstrap: Bootstrap | None = None
-        self._scouts = Scouts(lambda seen, now_ms: self._loop.mesh.meet(seen, now_ms))
+        self._scouts = Scouts(lambda seen, now_ms: self._loop.mesh.reception.meet(seen, now_ms))
         self._random_bytes = random_bytes
         self._monotonic = monotonic
         self._loop = Loop(replica, monotonic, self._stopped)
@@ -213,7 +215,7 @@ class Node:
                     self._bootstrap,
                     self._election,
                     self._scouts,
-                    Introductions(lambda: self._loop.mesh),
+                    Introductions(lambda: self._loop.mesh.reception),
                     self._swim,
                     *([self._members] if self._members is not None else []),
                     *([relay] if relay is not None else []),
@@ -280,7 +282,7 @@ class Node:
 
     def connected_peers(self) -> list[PeerInfo]:
         """The peers with whom a conversation is open."""
-        return self._loop.look(self._loop.mesh.connected) if self.state == "running" else []
+        return self._loop.look(self._loop.mesh.company.connected) if self.state == "running" else []
 
     def peers(self) -> list[PeerStatus]:
         """Every peer that this node knows, and how it stands with it."""
@@ -301,7 +303,7 @@ class Node:
         vector = {replica: seq for replica, seq in self._replica.vector.items() if seq}
         self._replica.sync()  # only what is durable is sent: do not wait for the next interval
         if wanted:
-            known = self._loop.ask(lambda _: frozenset(self._loop.mesh.contacts))
+            known = self._loop.ask(lambda _: frozenset(self._loop.mesh.company.contacts))
             for node_id in wanted - known:
                 raise InvalidInput(f"peer {node_text(node_id)} is not known here: connect to it")
         late = self._wait(vector, timeout, peers=wanted)
@@ -376,7 +378,7 @@ class Node:
         from murmur.sync.discovery.mdns import MulticastScout
 
         def report(seen: Sighting) -> None:
-            self._loop.post(lambda now_ms: self._loop.mesh.meet(seen, now_ms))
+            self._loop.post(lambda now_ms: self._loop.mesh.reception.meet(seen, now_ms))
 
         # What was asked before ends first: its announcements have the same names.
         self._loop.ask(lambda now_ms: self._scouts.send(None, None, now_ms))
@@ -396,7 +398,7 @@ class Node:
             raise
 
         def begin(now_ms: int) -> None:
-            self._loop.mesh.door.accept = accept
+            self._loop.mesh.reception.door.accept = accept
             self._scouts.send(near, far, now_ms)
             if self._members is not None:
                 self._members.show(now_ms)
@@ -409,7 +411,7 @@ class Node:
             return []
 
         def look() -> list[tuple[list[Member], dict[bytes, str]]]:
-            met = [member for member, _ in self._loop.mesh.acquaintances()]
+            met = [member for member, _ in self._loop.mesh.reception.acquaintances()]
             return [(met, self._swim.liveness())]
 
         for met, liveness in self._loop.look(look):
@@ -420,7 +422,9 @@ class Node:
         """Nodes of the group that were found, or dialed this one, and wait to be accepted."""
         if self.state != "running":
             return []
-        return [_pending(stranger) for stranger in self._loop.look(self._loop.mesh.strangers)]
+        return [
+            _pending(stranger) for stranger in self._loop.look(self._loop.mesh.reception.strangers)
+        ]
 
     def accept_peer(self, node_id: str) -> None:
         """Admit a node that waits, or whose id is known otherwise, and connect with it."""
@@ -428,7 +432,7 @@ class Node:
         if key == self._identity.node_id:
             raise InvalidInput("accept: it is this node's own id")
         self._loop.check_may_wait()
-        self._loop.ask(lambda now_ms: self._loop.mesh.accept(key, now_ms))
+        self._loop.ask(lambda now_ms: self._loop.mesh.reception.accept(key, now_ms))
 
     def refuse_peer(self, node_id: str) -> None:
         """Keep a node out until it is accepted, a member too; durable when this returns."""
@@ -439,7 +443,7 @@ class Node:
         done: Future[None] = Future()
 
         def refused(_: None, error: BaseException | None, now_ms: int) -> None:
-            self._loop.mesh.refuse(key, now_ms)
+            self._loop.mesh.reception.refuse(key, now_ms)
             done.set_result(None) if error is None else done.set_exception(error)
 
         write = partial(self._roster.refuse, key)
@@ -494,7 +498,7 @@ class Node:
         """Block until peers hold the vector; who is late, if that took too long."""
         held: Future[None] = Future()
         wait = Wait(vector, peers, lambda: held.set_result(None), count)
-        self._loop.post(lambda _: self._loop.mesh.wait(wait))
+        self._loop.post(lambda _: self._loop.mesh.company.wait(wait))
         deadline = self._monotonic() + timeout
         try:
             while True:
@@ -506,10 +510,10 @@ class Node:
                     self._loop.check_running()
                     if self._monotonic() >= deadline:
                         break
-            late = self._loop.ask(lambda _: self._loop.mesh.forget_wait(wait))
+            late = self._loop.ask(lambda _: self._loop.mesh.company.forget_wait(wait))
             return None if held.done() else late  # it came in the last moment
         except BaseException:
-            self._loop.post(lambda _: _ignore(self._loop.mesh.forget_wait(wait)))
+            self._loop.post(lambda _: _ignore(self._loop.mesh.company.forget_wait(wait)))
             raise
 
     def close(self) -> None:

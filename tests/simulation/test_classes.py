@@ -51,13 +51,15 @@ class Pair:
         self.first = Host(self.network, "first", limits=limits)
         self.second = Host(self.network, "second", services=lambda _: (self.snapshots,))
         self.first.meet(self.second)
-        assert self.network.run(5_000, lambda: bool(self.first.mesh.connected()))
+        assert self.network.run(5_000, lambda: bool(self.first.mesh.company.connected()))
         self.network.run(1_000)
 
     def send_snapshot(self, chunks: int) -> None:
         for _ in range(chunks):
             chunk = self.random.randbytes(CHUNK)
-            assert self.first.mesh.say(self.second.identity.node_id, SNAPSHOT, chunk, Urgency.BULK)
+            assert self.first.mesh.fabric.say(
+                self.second.identity.node_id, SNAPSHOT, chunk, Urgency.BULK
+            )
         self.first.wake()
 
     def put(self, key: bytes, size: int = 10) -> None:

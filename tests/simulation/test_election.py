@@ -256,10 +256,10 @@ def test_many_seeds(block: int) -> None:
 def test_what_makes_no_sense_is_a_violation(kind: int, payload: bytes) -> None:
     met = Assembly(8, 2, 2)
     met.run(3_000)
-    (remote,) = met.hosts[0].mesh.remotes()
+    (remote,) = met.hosts[0].mesh.fabric.remotes()
     with pytest.raises(ProtocolViolation):
         met.elections["h0"].received(remote, kind, payload, met.network.now_ms)
-    met.hosts[0].mesh.say(remote.node_id, kind, payload, Urgency.CONTROL)
+    met.hosts[0].mesh.fabric.say(remote.node_id, kind, payload, Urgency.CONTROL)
     met.hosts[0].wake()
     met.run(300)
     assert any(kind == "refused" for kind, _, _ in met.hosts[1].notices)

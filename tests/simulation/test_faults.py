@@ -202,7 +202,7 @@ class Day:
             if host.alive:
                 assert host.replica._waiting.bytes <= WAITING_BYTES
                 assert len(host.mesh._conversations) <= 4 * len(self.net.hosts)
-                for contact in host.mesh.contacts.values():
+                for contact in host.mesh.company.contacts.values():
                     if contact.open is not None and contact.open.exchange is not None:
                         flow, session = contact.open.exchange, contact.open.session
                         assert session._outflow.queued_bytes <= QUEUE_BYTES + (1 << 20)
@@ -210,7 +210,9 @@ class Day:
 
     def verify_somebody(self) -> None:
         for _ in range(5):  # a connection may be given up for a better one meanwhile
-            able = [(host, c) for host in self.net.hosts.values() for c in host.mesh.remotes()]
+            able = [
+                (host, c) for host in self.net.hosts.values() for c in host.mesh.fabric.remotes()
+            ]
             able = [(host, c) for host, c in able if c.features & Verifier.features]
             if not able:
                 return

@@ -29,7 +29,7 @@ class Liar:
         self.honest.replica.put(b"\x01mine", b"v")
         self.liar.replica.put(b"\x01theirs", b"v")
         self.liar.meet(self.honest)
-        assert self.run(lambda: bool(self.honest.mesh.connected()), 3000)
+        assert self.run(lambda: bool(self.honest.mesh.company.connected()), 3000)
         self.net.run(2000)
         self.state = self.honest.replica.state_hash()
         self.vector = dict(self.honest.replica.vector)
@@ -38,7 +38,7 @@ class Liar:
         return self.net.run(milliseconds, until=until)
 
     def say(self, message: m.Message) -> None:
-        (contact,) = self.liar.mesh.contacts.values()
+        (contact,) = self.liar.mesh.company.contacts.values()
         assert contact.open is not None
         if isinstance(message, m.Records):
             self.liar.mesh._batches._known.clear()  # an honest node knows one record by its dot
@@ -84,10 +84,10 @@ def test_a_lie_changes_nothing_is_kept_and_costs_a_minute(lie: str) -> None:
     assert letter.peer == liar.liar.identity.node_id
     assert liar.status().state == "quarantined"
     assert liar.told("quarantined")
-    assert not liar.honest.mesh.connected()
+    assert not liar.honest.mesh.company.connected()
     liar.net.run(BASE_MS - 5_000)
     assert liar.status().state == "quarantined"
-    assert not liar.honest.mesh.connected()
+    assert not liar.honest.mesh.company.connected()
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_a_quarantine_ends_and_the_next_is_longer() -> None:
     for expected in (BASE_MS, 4 * BASE_MS):
         liar.say(m.Records([b"\x01" + bytes(40)]))
         began = liar.net.now_ms
-        assert liar.run(lambda: bool(liar.honest.mesh.connected()), 20 * BASE_MS)
+        assert liar.run(lambda: bool(liar.honest.mesh.company.connected()), 20 * BASE_MS)
         assert liar.net.now_ms - began >= expected - 1_000
         liar.net.run(1_000)
         assert len(liar.told("refused")) > refusals, "it is told why"
@@ -123,17 +123,17 @@ def test_whoever_asks_for_the_peer_gets_it_back() -> None:
     liar.say(m.Records([b"\x01" + bytes(40)]))
     assert liar.status().state == "quarantined"
     liar.honest.meet(liar.liar)
-    assert liar.run(lambda: bool(liar.honest.mesh.connected()), 10_000)
+    assert liar.run(lambda: bool(liar.honest.mesh.company.connected()), 10_000)
 
 
 def test_nobody_is_blamed_for_what_another_had_sent() -> None:
     liar = Liar()
     third = Host(liar.net, "third")
     third.meet(liar.honest)
-    assert liar.run(lambda: len(liar.honest.mesh.connected()) == 2, 3000)
+    assert liar.run(lambda: len(liar.honest.mesh.company.connected()) == 2, 3000)
     author = b"A" * 8
     liar.say(m.Records([false_record(author, 2)]))  # it waits for its predecessor
-    assert len(liar.honest.mesh.connected()) == 2
+    assert len(liar.honest.mesh.company.connected()) == 2
     third.replica.apply([false_record(author)])
     third.replica.sync()
     liar.net.run(3000)

@@ -42,7 +42,8 @@ class Group:
 
     def _met(self) -> bool:
         return all(
-            len(h.mesh.connected()) == min(len(self.hosts) - 1, 2 * self.near) for h in self.hosts
+            len(h.mesh.company.connected()) == min(len(self.hosts) - 1, 2 * self.near)
+            for h in self.hosts
         )
 
     def seen(self, target: Host) -> set[str]:
@@ -89,7 +90,7 @@ def test_whom_two_cannot_reach_from_each_other_is_alive_all_the_same() -> None:
     group = Group(10)
     a, b = group.hosts[:2]
     group.network.blocked |= {(a.name, b.name), (b.name, a.name)}
-    assert group.network.run(60_000, lambda: len(a.mesh.connected()) == 8)
+    assert group.network.run(60_000, lambda: len(a.mesh.company.connected()) == 8)
     for _ in range(60):
         group.network.run(2_000)
         assert group.seen(b) == {"alive"}  # for those who ask for it find it
@@ -137,7 +138,7 @@ def test_few_watch_each_other_by_their_conversations_alone() -> None:
 )
 def test_a_probe_that_makes_no_sense_is_a_violation(said: list[object]) -> None:
     group = Group(2)
-    (remote,) = group.hosts[0].mesh.remotes()
+    (remote,) = group.hosts[0].mesh.fabric.remotes()
     with pytest.raises(ProtocolViolation, match="probe"):
         group.views["h0"].received(remote, PROBE, pack(said), group.network.now_ms)
     with pytest.raises(ProtocolViolation, match="probe"):
@@ -172,20 +173,22 @@ def test_members_find_each_other_by_their_records_and_a_forged_one_is_nothing() 
                 GROUP,
                 roles=("relay",),
                 addresses=lambda: (host.address,),
-                meet=lambda seen, now_ms: host.mesh.meet(seen, now_ms),
+                meet=lambda seen, now_ms: host.mesh.reception.meet(seen, now_ms),
             ),
         )
 
     hub, a, b = (Host(network, name, services=services) for name in ("hub", "a", "b"))
     a.meet(hub)
     b.meet(hub)
-    assert network.run(90_000, lambda: all(len(h.mesh.connected()) == 2 for h in (hub, a, b)))
+    assert network.run(
+        90_000, lambda: all(len(h.mesh.company.connected()) == 2 for h in (hub, a, b))
+    )
     assert len(Rows(a).read()) == 3
     forged = MemberRecord(b"x" * 32, b"r" * 8, (), ("10.9.9.9:1",), 1, 0)
     Rows(a).write(b"x" * 32, forged.sign(a.identity, GROUP))
     Rows(a).write(hub.identity.node_id, b"damaged")
     network.run(90_000)
-    assert b"x" * 32 not in b.mesh.contacts
+    assert b"x" * 32 not in b.mesh.company.contacts
     assert read_record(Rows(b).read()[hub.identity.node_id], GROUP).replica == hub.replica.id
     seqs = dict(hub.replica.vector)
     network.run(200_000)

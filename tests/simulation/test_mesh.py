@@ -39,7 +39,7 @@ def value_at(host: Host, key: bytes) -> bytes | None:
 
 
 def open_links(host: Host) -> list[str]:
-    return [info.node_id for info in host.mesh.connected()]
+    return [info.node_id for info in host.mesh.company.connected()]
 
 
 def kinds(host: Host) -> list[str]:
@@ -96,7 +96,10 @@ def test_of_two_dials_at_once_both_keep_the_same(seed: int) -> None:
     connect(b, a.ticket())
     net.run(3000)
     assert len(open_links(a)) == len(open_links(b)) == 1
-    (mine,), (theirs,) = a.mesh.status(a.network.now_ms), b.mesh.status(b.network.now_ms)
+    (mine,), (theirs,) = (
+        a.mesh.status(a.network.now_ms),
+        b.mesh.status(b.network.now_ms),
+    )
     assert mine.dialed != theirs.dialed
     before = kinds(a).count("disconnected") + kinds(b).count("disconnected")
     net.run(60_000)
@@ -121,7 +124,7 @@ def test_a_stranger_without_an_invite_is_refused_and_forgotten() -> None:
     net.run(2000)
     assert isinstance(answer.error, PeerError)
     assert "not admitted" in str(answer.error)
-    assert not b.mesh.contacts
+    assert not b.mesh.company.contacts
     assert "refused" in kinds(a)
     assert b.identity.node_id not in a.roster.members
 
@@ -134,7 +137,7 @@ def test_a_member_needs_no_invite_any_more() -> None:
     b.mesh.close("bye")
     b.crash()
     b.restart()
-    del b.mesh.contacts[a.identity.node_id]
+    del b.mesh.company.contacts[a.identity.node_id]
     answer = connect(b, replace(a.ticket(), invite=None))
     net.run(5000)
     assert answer.info is not None
@@ -181,7 +184,7 @@ def test_all_addresses_are_tried_before_waiting() -> None:
     assert answer.info is not None
     net.run(2 * DIAL_MS)
     assert len(b.mesh._conversations) == 1
-    assert b.mesh.connected()
+    assert b.mesh.company.connected()
 
 
 def test_of_two_addresses_that_answer_the_slower_link_is_let_go() -> None:
@@ -204,7 +207,7 @@ def test_giving_up_forgets_the_peer() -> None:
     net.run(DIAL_MS + 1000)
     reason = b.mesh.forget_answer(a.identity.node_id, answer)
     assert "no answer from 10.9.9.9:1" in reason
-    assert not b.mesh.contacts
+    assert not b.mesh.company.contacts
     net.run(100_000)
     assert b.mesh.next_timer_ms(net.now_ms) is None
 
@@ -258,12 +261,12 @@ def test_a_link_lost_while_it_is_judged_does_not_open() -> None:
     net = network()
     a, b = Host(net, "a"), Host(net, "b")
     held: list[Callable[[], None]] = []
-    submit = b.mesh.labour.submit
+    submit = b.mesh.fabric.labour.submit
 
     def hold(lane: str, work: Callable[[], object], done: Callable[..., None]) -> None:
         held.append(lambda: submit(lane, work, done))
 
-    b.mesh.labour.submit = hold  # type: ignore[method-assign, assignment]
+    b.mesh.fabric.labour.submit = hold  # type: ignore[method-assign, assignment]
     connect(b, a.ticket())
     for step in ("introduced", "greeted"):
         assert net.run(2000, until=lambda: bool(held)), step
@@ -272,9 +275,9 @@ def test_a_link_lost_while_it_is_judged_does_not_open() -> None:
     (link,) = b.mesh._conversations
     b.transport.deliver(Down(link, "gone"))  # type: ignore[union-attr]
     net.run(1)
-    b.mesh.labour.submit = submit  # type: ignore[method-assign]
+    b.mesh.fabric.labour.submit = submit  # type: ignore[method-assign]
     held.pop()()
-    assert net.run(1000, until=lambda: b.mesh.contacts[a.identity.node_id].open is None)
+    assert net.run(1000, until=lambda: b.mesh.company.contacts[a.identity.node_id].open is None)
     put(a, b"x")
     assert net.run(60_000, until=lambda: value_at(b, b"x") is not None)
 
@@ -389,7 +392,7 @@ def test_a_wait_ends_when_peers_hold_the_vector() -> None:
     def wait(peers: frozenset[bytes] | None) -> Wait:
         vector = dict(a.replica.vector)
         wait = Wait(vector, peers, lambda: done.append(net.now_ms))
-        a.mesh.wait(wait)
+        a.mesh.company.wait(wait)
         return wait
 
     wait(None)
@@ -410,7 +413,7 @@ def test_a_wait_ends_when_peers_hold_the_vector() -> None:
     late = wait(None)
     net.run(100_000)
     assert len(done) == 2
-    assert a.mesh.forget_wait(late) == [a.mesh.status(a.network.now_ms)[0].node_id]
+    assert a.mesh.company.forget_wait(late) == [a.mesh.status(a.network.now_ms)[0].node_id]
     wait(None)
     b.restart()
     assert net.run(100_000, until=lambda: len(done) == 3)
@@ -424,7 +427,7 @@ def test_who_left_in_order_is_not_waited_for() -> None:
     b.mesh.close("bye")
     b.transport.flush(0)  # type: ignore[union-attr]
     net.run(1000)
-    contact = a.mesh.contacts[b.identity.node_id]
+    contact = a.mesh.company.contacts[b.identity.node_id]
     assert not contact.met
     assert contact.last_error == "the peer ended the conversation: bye"
 
@@ -444,14 +447,14 @@ def test_a_disk_that_fails_ends_the_conversation_and_is_retried() -> None:
     connect(b, a.ticket())
     net.run(1000)
     failing = True
-    apply = b.mesh.outbox.apply
+    apply = b.mesh.fabric.outbox.apply
 
     def fail(records: list[bytes]) -> object:
         if failing:
             raise OSError(28, "No space left on device")
         return apply(records)
 
-    b.mesh.outbox.apply = fail  # type: ignore[method-assign, assignment]
+    b.mesh.fabric.outbox.apply = fail  # type: ignore[method-assign, assignment]
     put(a, b"x")
     net.run(5000)
     assert any("No space left" in text for kind, _, text in a.notices if kind == "disconnected")
@@ -469,7 +472,7 @@ def test_a_poisoned_replica_stops_the_mesh() -> None:
     def closed(records: list[bytes]) -> object:
         raise Closed("the replica is closed")
 
-    b.mesh.outbox.apply = closed  # type: ignore[method-assign, assignment]
+    b.mesh.fabric.outbox.apply = closed  # type: ignore[method-assign, assignment]
     put(a, b"x")
     with pytest.raises(AssertionError, match="the replica is closed"):
         net.run(5000)  # Host says so when the mesh reports a failure

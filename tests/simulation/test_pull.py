@@ -46,7 +46,7 @@ class Group:
     def sent_to_late(self) -> list[int]:
         found = []
         for host in self.holders:
-            contact = host.mesh.contacts.get(self.late.identity.node_id)
+            contact = host.mesh.company.contacts.get(self.late.identity.node_id)
             exchange = contact.open.exchange if contact and contact.open else None
             found.append(exchange.sent_records if exchange is not None else 0)
         return found
@@ -129,7 +129,7 @@ def test_a_gap_is_asked_for() -> None:
     group = Group(2, 20)
     group.join()
     assert group.net.run(5_000, until=group.converged)
-    apply, lost = group.late.mesh.outbox.apply, []
+    apply, lost = group.late.mesh.fabric.outbox.apply, []
 
     def lossy(records):
         if len(lost) < 3:
@@ -137,7 +137,7 @@ def test_a_gap_is_asked_for() -> None:
             return apply([])
         return apply(records)
 
-    group.late.mesh.outbox.apply = lossy  # type: ignore[method-assign]
+    group.late.mesh.fabric.outbox.apply = lossy  # type: ignore[method-assign]
     for i in range(6):
         group.holders[0].replica.put(b"\x01gap%d" % i, b"v")
         group.net.run(100)
@@ -153,8 +153,8 @@ def test_a_digest_finds_what_no_acknowledgement_told() -> None:
     group.join()
     assert group.net.run(5_000, until=group.converged)
     holder, late = group.holders[0], group.late
-    there = holder.mesh.contacts[late.identity.node_id].open
-    here = late.mesh.contacts[holder.identity.node_id].open
+    there = holder.mesh.company.contacts[late.identity.node_id].open
+    here = late.mesh.company.contacts[holder.identity.node_id].open
     assert there is not None
     assert here is not None
     assert there.exchange is not None
@@ -189,7 +189,9 @@ def test_what_makes_no_sense_is_held_against_the_peer(kind: int, fields: list[ob
     group = Group(1, 5)
     group.join()
     assert group.net.run(5_000, until=group.converged)
-    group.late.mesh.say(group.holders[0].identity.node_id, kind, pack(fields), Urgency.CONTROL)
+    group.late.mesh.fabric.say(
+        group.holders[0].identity.node_id, kind, pack(fields), Urgency.CONTROL
+    )
     group.late.wake()
     group.net.run(200)
     assert group.holders[0].mesh.status(group.net.now_ms)[0].state == "quarantined"
@@ -202,7 +204,7 @@ def test_who_asks_without_end_is_refused() -> None:
     payload = pack([{group.holders[0].replica.id: [1, 500]}])
     for _ in range(40):
         node_id = group.holders[0].identity.node_id
-        group.late.mesh.say(node_id, pull.WANT, payload, Urgency.CONTROL)
+        group.late.mesh.fabric.say(node_id, pull.WANT, payload, Urgency.CONTROL)
     group.late.wake()
     group.net.run(500)
     assert group.holders[0].mesh.status(group.net.now_ms)[0].state == "quarantined"

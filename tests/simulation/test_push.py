@@ -39,7 +39,7 @@ class Crowd:
         return (push,)
 
     def linked(self) -> bool:
-        return sum(len(host.mesh.connected()) for host in self.hosts) == 2 * len(self.links)
+        return sum(len(host.mesh.company.connected()) for host in self.hosts) == 2 * len(self.links)
 
     def tell(self, host: Host, key: bytes) -> None:
         host.replica.put(b"\x01" + key, bytes(100))
@@ -49,7 +49,9 @@ class Crowd:
         return all(dict(other) == dict(first) for other in others)
 
     def duplicates(self) -> int:
-        flows = [c.open.exchange for h in self.hosts for c in h.mesh.contacts.values() if c.open]
+        flows = [
+            c.open.exchange for h in self.hosts for c in h.mesh.company.contacts.values() if c.open
+        ]
         return sum(flow.duplicates for flow in flows if flow is not None)
 
     def flooding(self, transactions: int) -> int:
@@ -193,7 +195,7 @@ def test_a_node_pruned_by_everybody_grafts_one_and_not_in_a_loop() -> None:
     a.meet(b)
     net.run(3_000)
     for _ in range(50):
-        b.mesh.say(a.identity.node_id, PRUNE, pack([]), Urgency.CONTROL)
+        b.mesh.fabric.say(a.identity.node_id, PRUNE, pack([]), Urgency.CONTROL)
         b.wake()
         net.run(10)
     assert pushes["a"].grafts == 1

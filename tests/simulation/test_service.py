@@ -73,7 +73,7 @@ class Meeting:
             self.network, "second", services=lambda _: serving(second) if both else ()
         )
         self.first.meet(self.second)
-        assert self.network.run(5_000, lambda: bool(self.first.mesh.connected()))
+        assert self.network.run(5_000, lambda: bool(self.first.mesh.company.connected()))
         self.network.run(1_000)
 
 
@@ -93,8 +93,8 @@ def test_a_peer_without_the_service_skips_its_messages() -> None:
     met = Meeting(both=False)
     assert met.echoes[0].heard == [("opened", met.second.identity.node_id)]
     assert [remote.features for remote in met.echoes[0].fabric.remotes()] == [0]
-    assert met.first.mesh.connected()
-    assert not met.first.mesh.say(b"?" * 32, ASK, b"", Urgency.CONTROL)
+    assert met.first.mesh.company.connected()
+    assert not met.first.mesh.fabric.say(b"?" * 32, ASK, b"", Urgency.CONTROL)
 
 
 @pytest.mark.parametrize("how", ["lie", "held against it"])
@@ -102,10 +102,10 @@ def test_who_lies_is_refused_and_the_service_hears_the_end(how: str) -> None:
     met = Meeting(both=True)
     first, second = met.first.identity.node_id, met.second.identity.node_id
     if how == "lie":
-        met.first.mesh.say(second, ASK, b"lie", Urgency.CONTROL)
+        met.first.mesh.fabric.say(second, ASK, b"lie", Urgency.CONTROL)
         met.first.wake()
     else:
-        met.second.mesh.hold_against(first, "it has two faces", met.network.now_ms)
+        met.second.mesh.fabric.hold_against(first, "it has two faces", met.network.now_ms)
         met.second.wake()
     met.network.run(300)
     for echo, node_id in zip(met.echoes, (second, first), strict=True):

@@ -40,7 +40,9 @@ class Pair:
         for i in range(count):
             self.put(self.a, b"%05d" % i)
         self.a.meet(self.b)
-        assert self.net.run(20_000, until=lambda: self.same() and bool(self.a.mesh.connected()))
+        assert self.net.run(
+            20_000, until=lambda: self.same() and bool(self.a.mesh.company.connected())
+        )
 
     def put(self, host: Host, key: bytes, value: bytes = b"v") -> None:
         host.replica.put(b"\x01" + key, value)
@@ -111,8 +113,8 @@ def test_vectors_that_differ_are_told_apart() -> None:
     pair.put(pair.b, b"b")
     pair.net.blocked = set()
     answer = Answer()
-    pair.b.mesh.contacts[pair.a.identity.node_id].open.exchange.pump = lambda _: None  # type: ignore[union-attr, method-assign]
-    pair.a.mesh.contacts[pair.b.identity.node_id].open.exchange.pump = lambda _: None  # type: ignore[union-attr, method-assign]
+    pair.b.mesh.company.contacts[pair.a.identity.node_id].open.exchange.pump = lambda _: None  # type: ignore[union-attr, method-assign]
+    pair.a.mesh.company.contacts[pair.b.identity.node_id].open.exchange.pump = lambda _: None  # type: ignore[union-attr, method-assign]
     answer = pair.verify()
     assert answer.verdict is not None
     assert (answer.verdict.state, answer.verdict.apart) == (NOT_COMPARABLE, 6)
@@ -142,10 +144,10 @@ def test_a_lost_connection_and_a_closing_node_end_the_comparison() -> None:
     pair = Pair(count=300)
     answer = pair.verify(run_ms=10)
     assert not answer.given
-    pair.a.mesh.contacts[pair.b.identity.node_id].open.link.close("gone")  # type: ignore[union-attr]
+    pair.a.mesh.company.contacts[pair.b.identity.node_id].open.link.close("gone")  # type: ignore[union-attr]
     pair.b.mesh.close("bye")
     pair.b.transport.flush(0)  # type: ignore[union-attr]
-    pair.a.mesh.hold_against(pair.b.identity.node_id, "gone", pair.net.now_ms)
+    pair.a.mesh.fabric.hold_against(pair.b.identity.node_id, "gone", pair.net.now_ms)
     assert isinstance(answer.error, PeerError)
     assert not pair.verifiers[1]._held
     again = Pair(count=300)
@@ -179,7 +181,7 @@ def test_the_periodic_round_tells_of_a_difference() -> None:
 )
 def test_what_makes_no_sense_is_held_against_the_peer(kind, fields, reason) -> None:
     pair = Pair(count=1)
-    pair.a.mesh.say(pair.b.identity.node_id, kind, pack(fields), Urgency.SYNC)
+    pair.a.mesh.fabric.say(pair.b.identity.node_id, kind, pack(fields), Urgency.SYNC)
     pair.a.wake()
     pair.net.run(500)
     assert any(reason in text for k, _, text in pair.b.notices if k == "refused"), pair.b.notices
@@ -200,11 +202,11 @@ def test_ranges_that_are_none_are_held_against_the_peer(fields) -> None:
     pair = Pair(count=1)
     peer = pair.b.identity.node_id
     vector = dict(pair.a.replica.vector)
-    pair.a.mesh.say(peer, verify.VERIFY, pack([9, bytes(16), vector]), Urgency.SYNC)
+    pair.a.mesh.fabric.say(peer, verify.VERIFY, pack([9, bytes(16), vector]), Urgency.SYNC)
     pair.a.wake()
     pair.net.run(200)
     assert pair.verifiers[1]._held
-    pair.a.mesh.say(peer, verify.COMPARE, pack(fields), Urgency.SYNC)
+    pair.a.mesh.fabric.say(peer, verify.COMPARE, pack(fields), Urgency.SYNC)
     pair.a.wake()
     pair.net.run(200)
     assert any("COMPARE" in text for kind, _, text in pair.b.notices if kind == "refused")
@@ -215,7 +217,7 @@ def test_a_silent_asker_does_not_pin_a_snapshot_for_ever() -> None:
     pair = Pair(count=1)
     vector = dict(pair.a.replica.vector)
     payload = pack([9, bytes(16), vector])
-    pair.a.mesh.say(pair.b.identity.node_id, verify.VERIFY, payload, Urgency.SYNC)
+    pair.a.mesh.fabric.say(pair.b.identity.node_id, verify.VERIFY, payload, Urgency.SYNC)
     pair.a.wake()
     pair.net.run(1000)
     (held,) = pair.verifiers[1]._held.values()

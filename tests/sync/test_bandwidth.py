@@ -95,7 +95,7 @@ def test_a_limit_is_kept_on_the_way_and_nothing_is_lost(which: str | None) -> No
     for number in range(40):
         a.replica.put(b"\x01\x01%d" % number, network.random.randbytes(20_000))
     a.meet(b)
-    assert network.run(2_000, lambda: bool(a.mesh.connected()))
+    assert network.run(2_000, lambda: bool(a.mesh.company.connected()))
     network.run(2_000)
     (status,) = a.mesh.status(network.now_ms)
     if which is None:

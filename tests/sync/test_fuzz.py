@@ -132,7 +132,7 @@ def fuzz_services(seed: int) -> None:
         (39, wire.pack([{a.replica.id: [1, 20]}])),
     ]
     for _ in range(10):
-        contact = a.mesh.contacts[b.identity.node_id]
+        contact = a.mesh.company.contacts[b.identity.node_id]
         if contact.open is None:
             break
         kind, payload = random.choice(samples)

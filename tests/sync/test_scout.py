@@ -114,7 +114,7 @@ def test_a_socket_that_appears_on_the_host_is_used_and_one_that_dies_is_replaced
     eventually(lambda: all(len(peer.node._loop.mesh._conversations) == 1 for peer in (a, b)))
     for path in (tmp_path / "host").iterdir():
         path.unlink()
-    (contact,) = a.node._loop.mesh.contacts.values()
+    (contact,) = a.node._loop.mesh.company.contacts.values()
     assert contact.open is not None
     contact.open.link.socket.shutdown(socket.SHUT_RDWR)  # type: ignore[attr-defined]
     eventually(lambda: both(a, b, "quic"))

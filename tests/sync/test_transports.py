@@ -97,7 +97,7 @@ def test_when_the_socket_of_the_host_is_gone_the_network_takes_over(
 
 
 def _open(peer: Peer) -> list:
-    return [contact for contact in peer.node._loop.mesh.contacts.values() if contact.open]
+    return [contact for contact in peer.node._loop.mesh.company.contacts.values() if contact.open]
 
 
 def test_a_pinned_transport_does_without_the_others(make: Make) -> None:

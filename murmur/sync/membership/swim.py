@@ -247,7 +247,8 @@ class Swim:
         before = self.states.get(node_id)
         self.states[node_id] = now
         self._news[node_id] = self._tellings()
-        if before is not None and before.state != now.state:
+        # Of those with whom this node converses the conversations themselves tell.
+        if before is not None and before.state != now.state and self._many():
             self._fabric.notice(NAMES[now.state], node_id, "by the probes of the group")
 
     # -- inside: gossip
