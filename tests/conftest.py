@@ -2,9 +2,15 @@
 
 Hypothesis has no deadlines, since machines are noisy. `make test` tries the same examples each
 time, so that it fails for a change and not by chance; `make soak` tries new ones.
+
+Nodes meet on this host in a directory of the run's own: another run beside it is not seen.
 """
 
 from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import settings
@@ -16,3 +22,24 @@ settings.register_profile("soak", deadline=None)
 def pytest_configure(config: pytest.Config) -> None:
     """Choose Hypothesis' profile by the marker that was asked for."""
     settings.load_profile("soak" if config.option.markexpr == "soak" else "test")
+
+
+@pytest.fixture(scope="session")
+def short_directory() -> Iterator[Callable[[], str]]:
+    """Makes directories whose names leave room for that of a socket."""
+    made = []
+
+    def make() -> str:
+        made.append(tempfile.mkdtemp(prefix="mm", dir="/tmp"))
+        return made[-1]
+
+    yield make
+    for each in made:
+        shutil.rmtree(each, ignore_errors=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_runtime_directory(short_directory: Callable[[], str]) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", short_directory())
+        yield

@@ -18,9 +18,11 @@ LOOPBACK = ["127.0.0.1"]
 
 
 @pytest.fixture(autouse=True)
-def own_host_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "run").mkdir(mode=0o700)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+def runtime(short_directory: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the nodes of one test meet."""
+    path = Path(short_directory())
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(path))
+    return path
 
 
 def wait_until(true: Callable[[], object]) -> None:
@@ -46,7 +48,7 @@ def test_two_replicas_on_one_network_are_in_sync(tmp_path: Path) -> None:
         assert not c.pending_peers()
 
 
-def test_two_processes_of_one_user_are_in_sync(tmp_path: Path) -> None:
+def test_two_processes_of_one_user_are_in_sync(tmp_path: Path, runtime: Path) -> None:
     with (
         murmur.open(tmp_path / "a", group="team") as a,
         murmur.open(tmp_path / "b", group="team") as b,
@@ -58,7 +60,7 @@ def test_two_processes_of_one_user_are_in_sync(tmp_path: Path) -> None:
         wait_until(lambda: b.get("k") == b"v")
         assert b.peers()[0].transport == "local"
         assert not c.peers()
-    assert not [p for p in (tmp_path / "run" / "murmur").iterdir() if p.suffix == ".node"]
+    assert not [p for p in (runtime / "murmur").iterdir() if p.suffix == ".node"]
 
 
 def test_who_is_found_waits_until_both_have_accepted(tmp_path: Path) -> None:
@@ -115,7 +117,7 @@ def test_members_introduce_each_other(tmp_path: Path) -> None:
         wait_until(lambda: others[2].get("k") == b"without the hub")
 
 
-def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
+def test_what_cannot_be_is_refused(tmp_path: Path, runtime: Path) -> None:
     with murmur.open(tmp_path / "a", group="team") as a:
         with pytest.raises(InvalidInput, match="accept"):
             a.discover(accept="nobody")
@@ -126,7 +128,7 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
                 a.refuse_peer(wrong)
         a.discover(mdns=False)
         a.discover(mdns=False, host=False)
-        assert not [p for p in (tmp_path / "run" / "murmur").iterdir() if p.suffix == ".node"]
+        assert not [p for p in (runtime / "murmur").iterdir() if p.suffix == ".node"]
 
 
 def test_a_network_without_multicast_stops_nothing_else(
