@@ -56,7 +56,7 @@ MACROS: Sequence[str] = (
     """murmur_json_array_length(x JSON) AS CASE
         WHEN json_type(x) <> 'ARRAY'
             THEN murmur_refused('cannot get array length of a non-array', json_type(x))::BIGINT
-        ELSE json_array_length(x) END""",
+        ELSE json_array_length(x)::INTEGER END""",
     """murmur_quote_literal(x VARCHAR) AS CASE
         WHEN contains(x, '\\')
             THEN 'E''' || replace(replace(x, '\\', '\\\\'), '''', '''''') || ''''
