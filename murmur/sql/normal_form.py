@@ -18,7 +18,7 @@ The tree is changed as soon as it is parsed, before names are looked up.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import reduce
 from typing import Any, TypeAlias
 
@@ -41,6 +41,7 @@ CALLED_AS_WRITTEN = tuple(_NAMES.split())
 
 
 TIES = "murmur ties"  # in the meta of a QUALIFY, which is no word of PostgreSQL's
+LISTS = "murmur lists"  # in the meta of a statement: the names of its arrays
 
 
 def to_normal_form(tree: Tree) -> None:
@@ -162,18 +163,24 @@ def _is_list(node: Tree) -> bool:
     """
     if not isinstance(node, exp.Column):
         return isinstance(node, _LISTS)
-    name = node.name.lower()
-    for each in node.root().find_all(*_LISTS):
-        if isinstance(each.parent, exp.Alias) and each.parent.alias.lower() == name:
-            return True
+    root = node.root()
+    names: frozenset[str] | None = root.meta.get(LISTS)
+    if names is None:  # once for each statement: it may have thousands of columns
+        names = root.meta[LISTS] = frozenset(_names_of_lists(root))
+    return node.name.lower() in names
+
+
+def _names_of_lists(root: Tree) -> Iterator[str]:
+    """What queries call the arrays that they write out."""
+    for each in root.find_all(*_LISTS):
+        if isinstance(each.parent, exp.Alias):
+            yield each.parent.alias.lower()
         # WITH walk (id, path) AS (SELECT id, ARRAY[id] ...) gives the names itself.
         select = each.parent
         cte = each.find_ancestor(exp.CTE)
         if isinstance(select, exp.Select) and cte is not None and each.arg_key == "expressions":
             columns = [column.name.lower() for column in cte.args["alias"].columns]
-            if columns[each.index : each.index + 1] == [name]:
-                return True
-    return False
+            yield from columns[each.index : each.index + 1]
 
 
 _LISTS = (exp.Array, exp.ArrayAgg)
