@@ -98,7 +98,7 @@ def test_whom_two_cannot_reach_from_each_other_is_alive_all_the_same() -> None:
     assert not told & {"dead", "suspect"}
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(1))
 def test_bad_weather_kills_nobody(seed: int) -> None:
     group = Group(10, seed=seed)
     group.network.weather.loss, group.network.weather.latency_ms = 0.002, (1, 300)
