@@ -11,6 +11,7 @@ anything is allocated; a frame that holds more, or less, is a ProtocolViolation.
 from __future__ import annotations
 
 from functools import cache
+from threading import local
 from typing import Any
 
 from murmur.errors import ProtocolViolation
@@ -33,7 +34,7 @@ def compress(payload: bytes) -> bytes | None:
     """The payload as one zstd frame; None where that saves too little."""
     if len(payload) <= LEAST_BYTES:
         return None
-    packed: bytes = _zstd()[0].compress(payload)
+    packed: bytes = _contexts().compressor.compress(payload)
     return packed if len(packed) <= len(payload) - len(payload) // 8 else None
 
 
@@ -45,15 +46,22 @@ def decompress(packed: bytes, limit: int) -> bytes:
         size = zstandard.get_frame_parameters(packed).content_size
         if size > limit:  # also when it says nothing of its size
             raise ProtocolViolation(f"zstd: it says {size} bytes, the limit is {limit}")
-        payload: bytes = _zstd()[1].decompress(packed, allow_extra_data=False)
+        payload: bytes = _contexts().decompressor.decompress(packed, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise ProtocolViolation(f"zstd: {error}") from None
     return payload
 
 
-@cache
-def _zstd() -> tuple[Any, Any]:
-    """Compressor and decompressor; used by one thread, the node's."""
-    import zstandard
+class _Contexts(local):
+    """zstd's contexts of a thread: they are no two threads' at once, and each node has its own."""
 
-    return zstandard.ZstdCompressor(level=LEVEL), zstandard.ZstdDecompressor()
+    def __init__(self) -> None:
+        import zstandard
+
+        self.compressor: Any = zstandard.ZstdCompressor(level=LEVEL)
+        self.decompressor: Any = zstandard.ZstdDecompressor()
+
+
+@cache
+def _contexts() -> _Contexts:
+    return _Contexts()

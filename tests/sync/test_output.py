@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from random import Random
 
@@ -269,6 +270,19 @@ def test_small_and_dense_payloads_are_left_alone() -> None:
     packed = compression.compress(b"x" * 4000)
     assert packed is not None
     assert compression.decompress(packed, 4000) == b"x" * 4000
+
+
+def test_the_nodes_of_a_process_compress_at_once() -> None:
+    payloads = [bytes([node]) * (64 << 10) * (node + 1) for node in range(4)]
+
+    def there_and_back(payload: bytes) -> None:
+        for _ in range(200):
+            packed = compression.compress(payload)
+            assert packed is not None
+            assert compression.decompress(packed, len(payload)) == payload
+
+    with ThreadPoolExecutor(len(payloads)) as nodes:
+        list(nodes.map(there_and_back, payloads))
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked() -> None:
