@@ -1,4 +1,4 @@
-"""Overlay: a transaction's own keys in order, laid over what is below, and ranges of keys.
+"""Overlay: keys in order laid over what is below, a transaction's own keys, and ranges of keys.
 
 below  a=1 b=2 c=3        own  b=None d=4        overlay  a=1 c=3 d=4
 """
@@ -6,8 +6,7 @@ below  a=1 b=2 c=3        own  b=None d=4        overlay  a=1 c=3 d=4
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator
 
 _FEW = 16  # unsorted keys up to this many are inserted one by one, more are sorted in
 
@@ -85,27 +84,23 @@ class Ranges:
 
 
 def overlay(
-    own: Sequence[tuple[bytes, bytes | None]],
+    own: Iterable[tuple[bytes, bytes | None]],
     below: Iterator[tuple[bytes, bytes]],
     *,
     reverse: bool,
 ) -> Iterator[tuple[bytes, bytes]]:
-    """The pairs of `below` with `own` laid over them; None hides a pair."""
-    at = 0
+    """The pairs of `below` with `own` laid over them, in one order; None hides a pair."""
+    rest = iter(own)
+    mine = next(rest, None)
     for pair in below:
         key = pair[0]
-        while at < len(own) and (own[at][0] > key if reverse else own[at][0] < key):
-            mine, value = own[at]
-            if value is not None:
-                yield mine, value
-            at += 1
-        if at < len(own) and own[at][0] == key:
-            mine, value = own[at]
-            if value is not None:
-                yield mine, value
-            at += 1
-        else:
+        while mine is not None and (mine[0] > key if reverse else mine[0] < key):
+            if mine[1] is not None:
+                yield mine[0], mine[1]
+            mine = next(rest, None)
+        if mine is None or mine[0] != key:
             yield pair
-    for mine, value in islice(own, at, None):
-        if value is not None:
-            yield mine, value
+    while mine is not None:
+        if mine[1] is not None:
+            yield mine[0], mine[1]
+        mine = next(rest, None)

@@ -35,16 +35,15 @@ from typing import NamedTuple
 from murmur.errors import Closed, InvalidInput, Locked, Poisoned
 from murmur.kvcore.kernel import Entry, Memtable, Reads
 from murmur.kvcore.kernel.pure.chunk import Chunk, chunks
+from murmur.kvcore.overlay import overlay
 from murmur.kvcore.sqlite_chain import LONG, Base
 from murmur.kvcore.sqlite_file import SqliteFile
 from murmur.kvcore.storage import DiskStorage, Problem, Storage
+from murmur.kvcore.tagged import DELETED, tag, untag, untagged
 from murmur.kvcore.tree_snapshot import CHUNK_BYTES, after_prefix
 
 MEMTABLE_BYTES = 8 << 20  # a flush is waited for: about 0.2 s
 CACHE_BYTES = 64 << 20
-
-_DELETED = b"\0"
-_PUT = b"\1"
 
 
 class _State(NamedTuple):
@@ -72,7 +71,7 @@ class SqliteSnapshot:
         """The value of the key, None if it has none."""
         state = self._opened()
         value = state.reads.get(key, self.sequence)
-        value = state.base.get(key) if value is None else _untagged(value)
+        value = state.base.get(key) if value is None else untag(value)
         self._opened()  # asked last: what it sees is kept until then
         return value
 
@@ -97,7 +96,8 @@ class SqliteSnapshot:
             reverse=reverse,
             is_open=lambda: self._state is not None,
         )
-        return _merged(above, self._below(state.base, start, stop, reverse=reverse), reverse)
+        below = self._below(state.base, start, stop, reverse=reverse)
+        return overlay(untagged(above), below, reverse=reverse)
 
     def scan_prefix(self, prefix: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
         """The pairs whose keys begin with a prefix."""
@@ -236,7 +236,7 @@ class SqliteTree:
             if self._closed:
                 raise Closed("the tree is closed")
             value = state.reads.get(key, state.sequence)
-            value = state.base.get(key) if value is None else _untagged(value)
+            value = state.base.get(key) if value is None else untag(value)
             if self._state is state:
                 return value
             # A batch was published meanwhile: what this state saw may have gone. Look again.
@@ -278,8 +278,8 @@ class SqliteTree:
                 for start, stop in ranges:
                     if start >= stop:
                         raise InvalidInput(f"the range from {start!r} to {stop!r} is empty")
-                    entries += [(key, _DELETED) for key, _ in snapshot.scan(start, stop)]
-        entries += [(key, _DELETED if value is None else _PUT + value) for key, value in batch]
+                    entries += [(key, DELETED) for key, _ in snapshot.scan(start, stop)]
+        entries += [(key, tag(value)) for key, value in batch]
         state = self._state
         sequence = state.sequence + 1
         state.memtable.apply(sequence, entries, sorted(set(self._pins.copy().values())))
@@ -313,7 +313,8 @@ class SqliteTree:
                 return
             self._before_install(mark)
             with self._poisoning():
-                written = self._file.flush(_entries(state), state.sequence, mark)
+                entries = untagged(state.reads.scan(b"", None, state.sequence))
+                written = self._file.flush(entries, state.sequence, mark)
                 self._counts["flushes"] += bool(len(state.memtable))
                 self._counts["bytes_flushed"] += written
                 self._rebase(state.sequence)
@@ -464,30 +465,3 @@ def _pieces(
 ) -> Iterator[tuple[list[bytes], list[bytes]]]:
     while piece := list(islice(pairs, LONG)):
         yield [key for key, _ in piece], [value for _, value in piece]
-
-
-def _entries(state: _State) -> Iterator[Entry]:
-    for key, value in state.reads.scan(b"", None, state.sequence):
-        yield key, _untagged(value)
-
-
-def _untagged(value: bytes) -> bytes | None:
-    return value[1:] if value != _DELETED else None
-
-
-def _merged(
-    above: Iterator[tuple[bytes, bytes]], below: Iterator[tuple[bytes, bytes]], reverse: bool
-) -> Iterator[tuple[bytes, bytes]]:
-    """The pairs of both; of a key that both have, what is above."""
-    upper = next(above, None)
-    for lower in below:
-        while upper is not None and (upper[0] > lower[0] if reverse else upper[0] < lower[0]):
-            if upper[1] != _DELETED:
-                yield upper[0], upper[1][1:]
-            upper = next(above, None)
-        if upper is None or upper[0] != lower[0]:
-            yield lower
-    while upper is not None:
-        if upper[1] != _DELETED:
-            yield upper[0], upper[1][1:]
-        upper = next(above, None)

@@ -14,13 +14,13 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from murmur.kvcore.kernel import BlockCache, Entry, Memtable, Output, Reads, Table, write_tables
 from murmur.kvcore.options import Options
+from murmur.kvcore.overlay import overlay
 from murmur.kvcore.storage import AppendFile, Storage
+from murmur.kvcore.tagged import tag, untag, untagged
 from murmur.kvcore.view import View
 
 RUN_BYTES = 16 << 20
 CACHE_BYTES = 4 << 20
-
-_DELETED, _PUT = b"\0", b"\1"
 
 
 class Staging:
@@ -45,7 +45,7 @@ class Staging:
     def write(self, changes: Iterable[Entry]) -> None:
         """Lay changes over all that was written before; None deletes."""
         self._sequence += 1
-        tagged = [(key, _DELETED if value is None else _PUT + value) for key, value in changes]
+        tagged = [(key, tag(value)) for key, value in changes]
         self._memtable.apply(self._sequence, tagged)
         if self._memtable.bytes >= self._run_bytes:
             self._spill()
@@ -53,19 +53,18 @@ class Staging:
     def get(self, key: bytes) -> bytes | None:
         """The value of a key."""
         tagged = self._reads.get(key, self._sequence)
-        return self._below.get(key) if tagged is None else _untagged(tagged)
+        return self._below.get(key) if tagged is None else untag(tagged)
 
     def scan(
         self, start: bytes, stop: bytes | None, *, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
         """The pairs with start <= key < stop."""
-        above = self._reads.scan(start, stop, self._sequence, reverse=reverse)
-        return _over(above, self._below.scan(start, stop, reverse=reverse), reverse=reverse)
+        above = untagged(self._reads.scan(start, stop, self._sequence, reverse=reverse))
+        return overlay(above, self._below.scan(start, stop, reverse=reverse), reverse=reverse)
 
     def entries(self) -> Iterator[Entry]:
         """The changes, in key order, deletions too."""
-        for key, tagged in self._reads.scan(b"", None, self._sequence):
-            yield key, _untagged(tagged)
+        return untagged(self._reads.scan(b"", None, self._sequence))
 
     def close(self) -> None:
         """Remove the runs."""
@@ -97,28 +96,3 @@ class Staging:
         (info,) = write_tables(sources, Output(create, no_values, options, self._sequence))
         self._runs.insert(0, Table(self._storage, name, info, self._cache))
         self._begin()
-
-
-def _untagged(tagged: bytes) -> bytes | None:
-    return None if tagged == _DELETED else tagged[1:]
-
-
-def _over(
-    above: Iterator[tuple[bytes, bytes]],
-    below: Iterator[tuple[bytes, bytes]],
-    *,
-    reverse: bool,
-) -> Iterator[tuple[bytes, bytes]]:
-    """The pairs of both; of a key that both have, what is above."""
-    upper = next(above, None)
-    for lower in below:
-        while upper is not None and (upper[0] > lower[0] if reverse else upper[0] < lower[0]):
-            if upper[1] != _DELETED:
-                yield upper[0], upper[1][1:]
-            upper = next(above, None)
-        if upper is None or upper[0] != lower[0]:
-            yield lower
-    while upper is not None:
-        if upper[1] != _DELETED:
-            yield upper[0], upper[1][1:]
-        upper = next(above, None)

@@ -14,18 +14,16 @@ Invariant: admission is durable before the peer is told of it.
 
 from __future__ import annotations
 
-import json
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from murmur.errors import Corruption, UnknownFormat
-from murmur.kvcore import Problem, Storage, read_whole, write_atomically
+from murmur.errors import Corruption
+from murmur.kvcore import Problem, Storage, write_atomically
+from murmur.sync.sealed import seal, unseal
 from murmur.sync.ticket import INVITE_BYTES
 
 ROSTER_FILE = "PEERS"
-FORMAT = 1
 MAX_ADDRESSES = 8
 
 
@@ -47,7 +45,7 @@ class Roster:
     def __init__(self, storage: Storage, group: str, random_bytes: Callable[[int], bytes]) -> None:
         self._storage = storage
         self._group = group
-        self._groups = _read(storage)
+        self._groups = unseal(storage, ROSTER_FILE, "groups")
         mine = self._groups.get(group)
         if mine is None:
             invite = random_bytes(INVITE_BYTES).hex()
@@ -105,37 +103,15 @@ class Roster:
             "refused": sorted(node_id.hex() for node_id in self.refused),
             "members": {m.node_id.hex(): _plain(m) for m in self.members.values()},
         }
-        document = {"format": FORMAT, "crc": _crc(self._groups), "groups": self._groups}
-        text = json.dumps(document, indent=1)
-        write_atomically(self._storage, ROSTER_FILE, text.encode())
+        write_atomically(self._storage, ROSTER_FILE, seal("groups", self._groups, indent=1))
 
 
 def check_roster(storage: Storage) -> Iterator[Problem]:
     """Read the file, if there is one; what is wrong with it."""
     try:
-        _read(storage)
+        unseal(storage, ROSTER_FILE, "groups")
     except Corruption as error:
         yield Problem(error.path, error.offset, error.reason)
-
-
-def _read(storage: Storage) -> dict[str, Any]:
-    if not storage.exists(ROSTER_FILE):
-        return {}
-    path = f"{storage.path}/{ROSTER_FILE}"
-    try:
-        document = json.loads(read_whole(storage, ROSTER_FILE))
-        version, groups = document["format"], document["groups"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise Corruption(path, 0, f"not the file that was written: {error}") from None
-    if version != FORMAT:
-        raise UnknownFormat(path, 0, f"format {version} is not {FORMAT}")
-    if not isinstance(groups, dict) or document.get("crc") != _crc(groups):
-        raise Corruption(path, 0, "checksum does not match")
-    return groups
-
-
-def _crc(groups: dict[str, Any]) -> int:
-    return zlib.crc32(json.dumps(groups, sort_keys=True).encode())
 
 
 def _member(item: tuple[str, dict[str, Any]]) -> Member:

@@ -11,17 +11,15 @@ acknowledged outlives the process: a restart must not forget whom the log is kep
 
 from __future__ import annotations
 
-import json
-import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from murmur.errors import Corruption, UnknownFormat
-from murmur.kvcore import Storage, read_whole
+from murmur.errors import Corruption
+from murmur.kvcore import Storage
+from murmur.sync.sealed import seal, unseal
 
 ACKS_FILE = "ACKS"
-FORMAT = 1
 DAY_MS = 86_400_000
 
 
@@ -93,36 +91,19 @@ class Stability:
             return None
         self._changed = False
         members = {node_id.hex(): _plain(member) for node_id, member in self.members.items()}
-        document = {"format": FORMAT, "crc": _crc(members), "members": members}
-        return json.dumps(document).encode()
+        return seal("members", members)
 
 
 def _read(storage: Storage) -> dict[bytes, Acknowledged]:
-    if not storage.exists(ACKS_FILE):
-        return {}
-    path = f"{storage.path}/{ACKS_FILE}"
-    try:
-        document = json.loads(read_whole(storage, ACKS_FILE))
-        version, members = document["format"], document["members"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise Corruption(path, 0, f"not the file that was written: {error}") from None
-    if version != FORMAT:
-        raise UnknownFormat(path, 0, f"format {version} is not {FORMAT}")
-    if document.get("crc") != _crc(members):
-        raise Corruption(path, 0, "checksum does not match")
     return {
         bytes.fromhex(node_id): Acknowledged(
             member["heard_ms"],
             {bytes.fromhex(replica): seq for replica, seq in member["durable"].items()},
         )
-        for node_id, member in members.items()
+        for node_id, member in unseal(storage, ACKS_FILE, "members").items()
     }
 
 
 def _plain(member: Acknowledged) -> dict[str, Any]:
     durable = {replica.hex(): seq for replica, seq in member.durable.items()}
     return {"heard_ms": member.heard_ms, "durable": durable}
-
-
-def _crc(members: Mapping[str, Any]) -> int:
-    return zlib.crc32(json.dumps(members, sort_keys=True).encode())
