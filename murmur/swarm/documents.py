@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 import math
 from abc import abstractmethod
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import msgpack
@@ -150,7 +150,10 @@ def _canonical(key: Key, value: Any, place: str, depth: int) -> Any:
         case datetime():
             if value.tzinfo is None:
                 raise _refusal(TypeMismatch, key, place, "a datetime needs a zone in msgpack")
-            return value
+            try:
+                return value.astimezone(UTC)
+            except OverflowError as error:
+                raise _refusal(DataError, key, place, f"no datetime in UTC: {error}") from None
         case dict():
             _check_depth(key, place, depth)
             members = {

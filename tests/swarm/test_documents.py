@@ -126,6 +126,11 @@ def test_what_is_not_json(swarm: Swarm, value: Any, error: type[Exception], says
         ([{1}], TypeMismatch, r"key b'k', value\[0\]: set is not msgpack"),
         (2**64, DataError, "an integer of msgpack has 64 bits"),
         (datetime(2024, 1, 1), TypeMismatch, "a datetime needs a zone"),
+        (
+            datetime.min.replace(tzinfo=timezone(timedelta(hours=1))),
+            DataError,
+            "no datetime in UTC",
+        ),
         ("\ud800", DataError, "a lone surrogate"),
         ({(1, 2): 3}, TypeMismatch, "value: tuple is no name of a member"),
     ],
