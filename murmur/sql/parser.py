@@ -34,6 +34,7 @@ from sqlglot.errors import ParseError as SqlglotParseError
 from sqlglot.tokens import TokenType
 
 from murmur.errors import InvalidInput, ParseError, Unsupported
+from murmur.sql.balance import balance_unions
 from murmur.sql.copy import Copy, read_copy
 from murmur.sql.explain_options import ExplainOptions, read_options
 from murmur.sql.normal_form import to_normal_form
@@ -47,7 +48,7 @@ from murmur.sql.settings import SETTING_WORDS, SettingStatement, read_setting
 from murmur.sql.transactions import FIRST_WORDS, TransactionStatement, read_transaction
 
 MAX_TEXT = 1 << 20  # characters; bulk loads pass rows as parameters
-MAX_DEPTH = 100  # levels of a tree, a chain of ANDs, ORs or || counting as one
+MAX_DEPTH = 100  # levels of a tree, a chain of ANDs, ORs, || or UNIONs counting as one
 
 Kind: TypeAlias = Literal[
     "select",
@@ -211,6 +212,11 @@ def _tokens(text: str) -> Sequence[Token]:
 def _all_tokens(text: str) -> Sequence[Token]:
     if "\0" in text:
         raise _error("a statement holds no NUL character", text, text.index("\0"))
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        reason = f"lone surrogate at character {error.start + 1}, which is not valid text"
+        raise ParseError(reason) from None
     try:
         tokens: list[Token] = StatementDialect().tokenize(text)
     except TokenError as error:
@@ -407,6 +413,7 @@ def _tree(tokens: Sequence[Token], text: str, kind: Kind, numbers: Mapping[int, 
         trees = [_delete_all(trees[0], text)]
     if len(trees) != 1 or not isinstance(trees[0], _TREES[kind]):
         raise _error("this is not a statement", text, tokens[0].start)
+    balance_unions(trees[0])
     _check(trees[0], text, numbers)
     resolve_schemas(trees[0], text)
     to_normal_form(trees[0])

@@ -581,7 +581,12 @@ def _node_ids(voters: object) -> tuple[str, ...]:
 def _check_text(text: object, what: str) -> str:
     if not isinstance(text, str) or not text:
         raise InvalidInput(f"{what}: a name is needed, not {text!r}")
-    if len(text.encode(errors="replace")) > 255:
+    try:
+        encoded = text.encode()
+    except UnicodeEncodeError as error:
+        reason = f"a lone surrogate at position {error.start}, which is not valid text"
+        raise InvalidInput(f"{what}: {reason}") from None
+    if len(encoded) > 255:
         raise InvalidInput(f"{what}: a name of at most 255 bytes is needed")
     return text
 

@@ -55,6 +55,8 @@ class Ticket:
     @classmethod
     def parse(cls, text: str) -> Ticket:
         """Read a ticket, or say what is wrong with it."""
+        if not isinstance(text, str):
+            raise InvalidInput(f"ticket: text is needed, not {text!r}")
         compact = "".join(text.split()).lower()
         if not compact.startswith("murmur"):
             raise InvalidInput("ticket: it should begin with 'murmur1'")

@@ -557,3 +557,21 @@ def test_damage_is_named_with_its_place(tmp_path: Path) -> None:
         assert 0 < problem.offset < len(damaged)
         with pytest.raises(Corruption, match=f"offset {problem.offset}"):
             swarm.sql("SELECT * FROM murmur_log").fetchall()
+
+
+@pytest.mark.parametrize(
+    ("group", "says"),
+    [
+        ("", "a name is needed"),
+        (None, "a name is needed, not None"),
+        ("x" * 256, "at most 255 bytes"),
+        ("ä" * 128, "at most 255 bytes"),
+        ("\ud800", "group: a lone surrogate at position 0"),
+    ],
+)
+def test_a_group_needs_a_name_that_a_ticket_can_carry(
+    tmp_path: Path, group: Any, says: str
+) -> None:
+    with pytest.raises(InvalidInput, match=says):
+        murmur.open(tmp_path / "a", group=group)
+    assert not (tmp_path / "a").exists()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -74,9 +76,11 @@ def test_a_ticket_cut_short_is_noticed() -> None:
         ("murmur1" + "a" * 9000, "too long"),
         ("murmur1aaaa", "damaged"),
         ("murmur1äöü", "a character or a length"),
+        (None, "text is needed, not None"),
+        (b"murmur1", "text is needed, not b'murmur1'"),
     ],
 )
-def test_what_is_no_ticket_says_why(text: str, reason: str) -> None:
+def test_what_is_no_ticket_says_why(text: Any, reason: str) -> None:
     with pytest.raises(InvalidInput, match=reason):
         Ticket.parse(text)
 
