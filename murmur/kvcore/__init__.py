@@ -1,5 +1,6 @@
 """The replicated key-value core: one log, the tree derived from it, and the cells that merge."""
 
+from murmur.kvcore.backend import check_backend
 from murmur.kvcore.backup import Backup, Generation
 from murmur.kvcore.causality import Dot, VersionVector, format_vector
 from murmur.kvcore.cell import (
@@ -21,6 +22,7 @@ from murmur.kvcore.clock import (
 )
 from murmur.kvcore.dead_letters import DeadLetter
 from murmur.kvcore.derivation import CellChange, Derivation
+from murmur.kvcore.durability import check_durability
 from murmur.kvcore.engine import Engine, WriteBatch
 from murmur.kvcore.export import Chunk, Export
 from murmur.kvcore.fingerprint import (
@@ -101,6 +103,8 @@ __all__ = [
     "VersionVector",
     "View",
     "WriteBatch",
+    "check_backend",
+    "check_durability",
     "decode_record",
     "decode_register",
     "format_vector",

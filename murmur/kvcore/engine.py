@@ -44,6 +44,7 @@ from murmur.errors import Closed, Corruption, Forked, InvalidInput, Poisoned, Ty
 from murmur.kvcore import process
 from murmur.kvcore.backup import Backup, Generation, bytes_item
 from murmur.kvcore.batch import Range, WriteBatch, decode_batch, encode_batch
+from murmur.kvcore.durability import check_durability
 from murmur.kvcore.ingest import Source
 from murmur.kvcore.kernel import Entry
 from murmur.kvcore.log import BATCH, FULL, SEGMENT_BYTES, Log
@@ -57,7 +58,6 @@ from murmur.kvcore.writer import NativeWriter, native_writer
 
 __all__ = ["Engine", "WriteBatch"]
 
-DURABILITIES = ("none", "batched", "commit")
 SYNC_INTERVAL_MS = 50
 WRITE_BEHIND = 8 << 20  # of the log, without durability: synced now and then all the same
 SYNC_BESIDE = 1 << 20  # of the log: so much is synced beside a flush, and not after it
@@ -95,10 +95,7 @@ class Engine:
         sync_interval_ms: int | None,
     ) -> None:
         """Only for `Engine.open`."""
-        if durability not in DURABILITIES:
-            raise InvalidInput(
-                f"durability is one of {', '.join(DURABILITIES)}, not {durability!r}"
-            )
+        check_durability(durability)
         self.storage = storage
         self.durability = durability
         self._pid = process.pid

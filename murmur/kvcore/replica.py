@@ -55,6 +55,7 @@ from murmur.kvcore.clock import (
 )
 from murmur.kvcore.dead_letters import DeadLetter, DeadLetters, Unappliable, check_dead_letters
 from murmur.kvcore.derivation import Derivation
+from murmur.kvcore.durability import check_durability
 from murmur.kvcore.durable import Durable
 from murmur.kvcore.export import Export, Manifest
 from murmur.kvcore.floor import read_floor, write_floor
@@ -94,7 +95,6 @@ from murmur.kvcore.trimming import tips_within, trimmable
 from murmur.kvcore.verify import state_hash, verify
 from murmur.kvcore.writer import NativeAuthor, native_author
 
-DURABILITIES = ("none", "batched", "commit")
 SYNC_INTERVAL_MS = 50
 GROUP_BYTES = 256 << 10  # remote records admitted in one critical section
 
@@ -124,10 +124,7 @@ class Replica:
         segment_bytes: int,
         backend: str | None,
     ) -> None:
-        if durability not in DURABILITIES:
-            raise InvalidInput(
-                f"durability is one of {', '.join(DURABILITIES)}, not {durability!r}"
-            )
+        check_durability(durability)
         self.storage = storage
         self.clock = clock
         self.durability = durability

@@ -51,11 +51,17 @@ class NetworkOptions:
         _check_amount("log_bytes", self.log_bytes)
         _check_amount("log_days", 0 if self.log_days is None else self.log_days)
         _check_amount("expire_days", self.expire_days)
+        if self.listen is not None:
+            from murmur.sync.transport import split_address
+
+            split_address(self.listen)
         if self != NetworkOptions(self.listen):
             from murmur.sync.bandwidth import check_rate
             from murmur.sync.node import check_election
             from murmur.sync.transport import check_transport
 
+            if not isinstance(self.relay, bool):
+                raise InvalidInput(f"relay: {self.relay!r} is neither True nor False")
             check_transport(self.transport)
             check_election(self.election, self.voters)
             check_rate(self.bandwidth, "bandwidth")

@@ -32,6 +32,8 @@ from murmur.kvcore import (
     Replica,
     Storage,
     SystemClock,
+    check_backend,
+    check_durability,
     format_vector,
     process,
     visible_value,
@@ -123,7 +125,14 @@ def open(  # noqa: A001 - murmur.open, as gzip.open and shelve.open
         log_days=log_days,
         expire_days=expire_days,
     )
-    network.check()  # before there is a directory
+    # Before there is a directory.
+    network.check()
+    _check_text(group, "group")
+    if name is not None:
+        _check_text(name, "name")
+    check_durability(durability)
+    if backend is not None:
+        check_backend(backend)
     return Swarm(
         DiskStorage(path),
         group=group,

@@ -164,6 +164,8 @@ def dialable(link: Link) -> tuple[str, ...]:
 
 def split_address(address: str) -> tuple[str, int]:
     """("host", port) of "host:port" or "[host]:port"."""
+    if not isinstance(address, str):
+        raise InvalidInput(f"address: text is needed, not {address!r}")
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdecimal() or int(port) > 65535:
         raise InvalidInput(f"address: {address!r} is not host:port")

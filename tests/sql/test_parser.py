@@ -175,7 +175,7 @@ DEEP = [
     lambda n: "SELECT 1" + "::int" * n,
     lambda n: "SELECT * FROM " + "(SELECT * FROM " * n + "t" + ") x" * n,
     lambda n: "SELECT 1 WHERE " + "EXISTS (SELECT 1 WHERE " * n + "TRUE" + ")" * n,
-    lambda n: "SELECT 1" + " UNION SELECT 1" * n,
+    lambda n: "SELECT 1" + " EXCEPT SELECT 1" * n,
     lambda n: "INSERT INTO t VALUES (" + "(" * n + "1" + ")" * n + ")",
     lambda n: "CREATE TABLE t (a INT CHECK (" + "(" * n + "a > 1" + ")" * n + "))",
 ]
@@ -190,6 +190,7 @@ def test_deep_nesting_is_an_error_with_a_name(make: Any, depth: int) -> None:
 def test_chains_may_be_long() -> None:
     for word in (" AND a = 1", " OR a = 1", " || 'x'"):
         parse("SELECT a = 1" + word * 2_000)
+    parse("SELECT 1" + " UNION SELECT 1" * 2_000)
 
 
 def test_the_recursion_limit_is_left_as_it_was() -> None:

@@ -560,18 +560,26 @@ def test_damage_is_named_with_its_place(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("group", "says"),
+    ("arguments", "says"),
     [
-        ("", "a name is needed"),
-        (None, "a name is needed, not None"),
-        ("x" * 256, "at most 255 bytes"),
-        ("ä" * 128, "at most 255 bytes"),
-        ("\ud800", "group: a lone surrogate at position 0"),
+        ({"group": ""}, "group: a name is needed"),
+        ({"group": None}, "a name is needed, not None"),
+        ({"group": "x" * 256}, "at most 255 bytes"),
+        ({"group": "ä" * 128}, "at most 255 bytes"),
+        ({"group": "\ud800"}, "group: a lone surrogate at position 0"),
+        ({"name": ""}, "name: a name is needed"),
+        ({"durability": "much"}, "durability is one of none, batched, commit"),
+        ({"backend": "paper"}, "backend is one of lsm, sqlite"),
+        ({"listen": "here"}, "'here' is not host:port"),
+        ({"listen": 4040}, "text is needed, not 4040"),
+        ({"relay": "yes"}, "relay: 'yes' is neither True nor False"),
+        ({"voters": 3}, "a list of node ids is needed"),
+        ({"log_bytes": -1}, "log_bytes: -1"),
     ],
 )
-def test_a_group_needs_a_name_that_a_ticket_can_carry(
-    tmp_path: Path, group: Any, says: str
+def test_wrong_arguments_leave_no_directory(
+    tmp_path: Path, arguments: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(InvalidInput, match=says):
-        murmur.open(tmp_path / "a", group=group)
+        murmur.open(tmp_path / "a", **arguments)
     assert not (tmp_path / "a").exists()
