@@ -17,6 +17,7 @@ from murmur.kvcore.clock import (
     HybridClock,
     ManualClock,
     SystemClock,
+    check_timeout,
     stamp_datetime,
     stamp_ms,
 )
@@ -105,6 +106,7 @@ __all__ = [
     "WriteBatch",
     "check_backend",
     "check_durability",
+    "check_timeout",
     "decode_record",
     "decode_register",
     "format_vector",

@@ -21,10 +21,21 @@ import time
 from datetime import UTC, datetime
 from typing import Protocol
 
+from murmur.errors import InvalidInput
+
 COUNTER_BITS = 16
 MAX_STAMP = (1 << 64) - 1
 LAST_STAMP = (1 << 63) - 1  # year 6429: nothing beyond is admitted, lest no stamp be left to issue
 MAX_SKEW_MS = 60_000
+LONGEST_S = 1e9  # thirty years: nobody waits longer, and every clock can count it
+
+
+def check_timeout(seconds: object) -> float:
+    """A timeout as a caller gave it, at most LONGEST_S; InvalidInput for what is none."""
+    number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    if not number or not seconds >= 0:  # type: ignore[operator]
+        raise InvalidInput(f"timeout: {seconds!r} is not a number of seconds from 0 on")
+    return float(min(seconds, LONGEST_S))  # type: ignore[call-overload]
 
 
 class Clock(Protocol):

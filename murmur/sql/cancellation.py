@@ -15,6 +15,7 @@ from itertools import islice
 from typing import TypeVar
 
 from murmur.errors import Interrupted, InvalidInput, OperationalError, Timeout
+from murmur.kvcore import check_timeout
 
 FEW, MANY = 8, 512  # rows read before the next question: the first rows shall not wait for more
 
@@ -29,9 +30,11 @@ class Halt:
     def __init__(
         self, timeout_s: float | None = None, *, now: Callable[[], float] = time.monotonic
     ) -> None:
-        if timeout_s is not None and not timeout_s > 0:
+        number = isinstance(timeout_s, (int, float)) and not isinstance(timeout_s, bool)
+        if timeout_s is not None and not (number and timeout_s > 0):
             raise InvalidInput(f"a timeout is a number of seconds above 0, not {timeout_s!r}")
         self._now = now
+        timeout_s = None if timeout_s is None else check_timeout(timeout_s)
         self._timeout_s = timeout_s
         self._deadline = None if timeout_s is None else now() + timeout_s
         self._interrupted = False

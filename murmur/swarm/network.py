@@ -27,6 +27,7 @@ DEFAULT_LISTEN = "127.0.0.1:0"
 CONNECT_TIMEOUT_S = 15.0
 LOG_BYTES = 1 << 30
 EXPIRE_DAYS = 30.0
+MOST = 1e15  # bytes or days: what is meant to be without end
 
 LeaderListener = Callable[[str | None], None]
 
@@ -70,8 +71,8 @@ class NetworkOptions:
 
 def _check_amount(name: str, value: float) -> None:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not 0 <= value < float("inf"):
-        raise InvalidInput(f"{name}: {value!r} is not a number from 0 on")
+    if not number or not 0 <= value < MOST:
+        raise InvalidInput(f"{name}: {value!r} is not a number from 0 to {MOST:g}")
 
 
 class Networked:
@@ -166,7 +167,10 @@ class Networked:
         self.node().refuse_peer(node_id)
 
     def wait_for(
-        self, peers: Iterable[str | PeerInfo] | None = None, *, timeout: float = WAIT_TIMEOUT_S
+        self,
+        peers: Iterable[str | PeerInfo] | str | PeerInfo | None = None,
+        *,
+        timeout: float = WAIT_TIMEOUT_S,
     ) -> None:
         """Block until the peers (default: all that are connected) hold all that is written here.
 
@@ -210,7 +214,7 @@ class Networked:
                     self.replica,
                     group=self.group,
                     storage=self._storage,
-                    listen=self._network.listen or DEFAULT_LISTEN,
+                    listen=DEFAULT_LISTEN if options.listen is None else options.listen,
                     transport=self._network.transport,
                     relay=self._network.relay,
                     election=self._network.election,
@@ -269,5 +273,11 @@ class Networked:
         return lambda: listeners.remove(listener) if listener in listeners else None
 
     def _leader_changed(self, leader: str | None) -> None:
+        failures = []
         for listener in list(self._leader_listeners):
-            listener(leader)
+            try:
+                listener(leader)
+            except Exception as error:
+                failures.append(error)
+        if failures:
+            raise ExceptionGroup("on_leader_change", failures)

@@ -206,8 +206,8 @@ class Swarm(Documents, Networked):
         """
         encoded, checked = kv.encode_key(key), kv.check_value(value)
         self.check_usable()
-        if wait:
-            check_wait(wait)
+        if wait != 0:
+            check_wait(wait, timeout)
         self.replica.put(encoded, checked)
         if wait:
             self.wait_durable(wait, timeout=timeout)
@@ -223,8 +223,8 @@ class Swarm(Documents, Networked):
         """Delete a key; whether it had a value. `wait` is as for `put`."""
         encoded = kv.encode_key(key)
         self.check_usable()
-        if wait:
-            check_wait(wait)
+        if wait != 0:
+            check_wait(wait, timeout)
         if self.replica.get(encoded) is None:
             return False
         self.replica.delete(encoded)
@@ -448,6 +448,8 @@ class Swarm(Documents, Networked):
     def drop_dead_letters(self, numbers: Iterable[int] | None = None) -> int:
         """Forget dead letters by their numbers, or all of them; how many there were."""
         self.check_usable()
+        if numbers is not None and not isinstance(numbers, Iterable):
+            raise InvalidInput(f"numbers: those of murmur_dead_letters are needed, not {numbers!r}")
         return self.replica.drop_dead_letters(numbers)
 
     def sync(self) -> None:

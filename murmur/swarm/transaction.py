@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from murmur.errors import Closed, InvalidInput
-from murmur.kvcore import DELETE, PUT, Operation, Replica
+from murmur.kvcore import DELETE, PUT, Operation, Replica, check_timeout
 from murmur.swarm import bulk, kv
 from murmur.swarm.documents import Documents, DocumentWriter
 from murmur.swarm.kv import Key
@@ -34,11 +34,11 @@ Parameters = Sequence[Any] | Mapping[str, Any] | None
 WAIT_TIMEOUT_S = 30.0
 
 
-def check_wait(count: int) -> int:
-    """A number of peers to wait for, seen before anything is written."""
+def check_wait(count: int, timeout: float) -> None:
+    """For how many peers to wait, and how long: seen before anything is written."""
     if type(count) is not int or count < 0:
         raise InvalidInput(f"wait: {count!r} is not a number of peers")
-    return count
+    check_timeout(timeout)
 
 
 class Swarm(Protocol):
@@ -182,7 +182,7 @@ class SwarmTransaction(Documents):
         it is committed all the same.
         """
         self._open()
-        check_wait(wait)
+        check_wait(wait, timeout)
         try:
             self._session.commit()
         finally:

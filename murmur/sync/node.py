@@ -19,14 +19,14 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from murmur.errors import InvalidInput, PeerError, Timeout, Unreachable
-from murmur.kvcore import Storage
+from murmur.kvcore import Storage, check_timeout
 from murmur.sync.bandwidth import check_rate
 from murmur.sync.bootstrap import Bootstrap, Breather, LogPolicy
 from murmur.sync.bootstrap_sources import BootstrapStatus
 from murmur.sync.bootstrap_wire import Handed
 from murmur.sync.contact import Wait
 from murmur.sync.discovery import Introductions, Sighting, Stranger
-from murmur.sync.discovery.door import check_accept
+from murmur.sync.discovery.door import check_accept, check_where
 from murmur.sync.discovery.scouts import Scouts
 from murmur.sync.election import Ballot, BullyElection, Election, Leadership, MajorityElection
 from murmur.sync.exchange import Patience
@@ -248,7 +248,7 @@ class Node:
         Returns once it is authenticated. Raises InvalidInput for a damaged ticket, Unreachable if
         nobody answers in time, PeerError if the peer refuses.
         """
-        parsed = Ticket.parse(ticket)
+        parsed, timeout = Ticket.parse(ticket), check_timeout(timeout)
         self._loop.check_may_wait()
         found: Future[PeerInfo] = Future()
 
@@ -290,14 +290,17 @@ class Node:
             return []
         return self._loop.look(lambda: self._loop.mesh.status(self._loop.now_ms()))
 
-    def wait_for(self, peers: Iterable[str | PeerInfo] | None = None, *, timeout: float) -> None:
+    def wait_for(
+        self, peers: Iterable[str | PeerInfo] | str | PeerInfo | None = None, *, timeout: float
+    ) -> None:
         """Block until the peers durably hold everything that is committed here now.
 
         None means all that are connected, or were and did not say goodbye; if none is, the first
         that connects. Raises Timeout with the names of those that are late.
         """
         self._loop.check_may_wait()
-        wanted = None if peers is None else frozenset(_node_id(peer) for peer in peers)
+        timeout = check_timeout(timeout)
+        wanted = _node_ids(peers)
         if wanted is not None and not wanted:
             return
         vector = {replica: seq for replica, seq in self._replica.vector.items() if seq}
@@ -318,6 +321,7 @@ class Node:
         """
         if type(count) is not int or count < 0:
             raise InvalidInput(f"wait: {count!r} is not a number of peers")
+        timeout = check_timeout(timeout)
         self._loop.check_may_wait()
         vector = {replica: seq for replica, seq in self._replica.vector.items() if seq}
         self._replica.sync()
@@ -338,6 +342,7 @@ class Node:
         """
         self._loop.check_may_wait()
         node_id, found = _node_id(peer), Future[Verdict]()
+        wait_ms = int(check_timeout(timeout) * 1000)
 
         def answer(verdict: Verdict | None, error: BaseException | None) -> None:
             if verdict is not None:
@@ -345,7 +350,6 @@ class Node:
             else:
                 found.set_exception(error or PeerError("the comparison failed"))
 
-        wait_ms = int(timeout * 1000)
         self._loop.post(lambda now: self._verifier.verify(node_id, now + wait_ms, answer, now))
         try:
             while True:
@@ -373,6 +377,7 @@ class Node:
         network without multicast is told (a notice, and the log), and does not stop the rest.
         """
         check_accept(accept)
+        check_where(mdns=mdns, host=host, interfaces=interfaces)
         self._loop.check_may_wait()
         from murmur.sync.discovery.host import HostScout
         from murmur.sync.discovery.mdns import MulticastScout
@@ -610,6 +615,17 @@ def _pending(stranger: Stranger) -> PendingPeer:
 
 def _node_id(peer: str | PeerInfo) -> bytes:
     return parse_node(peer.node_id if isinstance(peer, PeerInfo) else peer)
+
+
+def _node_ids(peers: object) -> frozenset[bytes] | None:
+    """Of peers that a caller named: one, several, or None, which means all."""
+    if peers is None:
+        return None
+    if isinstance(peers, (str, PeerInfo)):
+        return frozenset([_node_id(peers)])
+    if not isinstance(peers, Iterable):
+        raise InvalidInput(f"peers: a list of node ids is needed, not {peers!r}")
+    return frozenset(_node_id(peer) for peer in peers)
 
 
 def _ignore(_: object) -> None:

@@ -163,13 +163,23 @@ def dialable(link: Link) -> tuple[str, ...]:
 
 
 def split_address(address: str) -> tuple[str, int]:
-    """("host", port) of "host:port" or "[host]:port"."""
-    if not isinstance(address, str):
-        raise InvalidInput(f"address: text is needed, not {address!r}")
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > 65535:
+    """("host", port) of "host:port" or "[host]:port"; InvalidInput for anything else."""
+    host, _, port = address.rpartition(":") if isinstance(address, str) else ("", "", "")
+    bracketed = host.startswith("[") and host.endswith("]")
+    name = host[1:-1] if bracketed else host
+    digits = port.isascii() and port.isdecimal() and len(port) <= 5
+    if not digits or int(port) > 65535 or not _is_host(name):
         raise InvalidInput(f"address: {address!r} is not host:port")
-    return host.removeprefix("[").removesuffix("]"), int(port)
+    return name, int(port)
+
+
+def _is_host(name: str) -> bool:
+    """Whether the system can be asked for it."""
+    try:
+        name.encode("idna")
+    except UnicodeError:
+        return False
+    return name.isprintable() and not set(name) & set("[] ") and bool(name)
 
 
 def join_address(host: str, port: int) -> str:

@@ -10,8 +10,9 @@ Invariant: at most MAX_PENDING wait; the one that was not seen for longest makes
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 
 from murmur.errors import InvalidInput
 from murmur.sync.discovery.sighting import Sighting
@@ -77,3 +78,20 @@ def check_accept(accept: str) -> str:
     if accept not in ACCEPT:
         raise InvalidInput(f"accept: {accept!r} is none of {', '.join(ACCEPT)}")
     return accept
+
+
+def check_where(*, mdns: object, host: object, interfaces: object) -> None:
+    """Refuse what does not say where to look."""
+    for name, value in (("mdns", mdns), ("host", host)):
+        if not isinstance(value, bool):
+            raise InvalidInput(f"{name}: True or False is needed, not {value!r}")
+    if interfaces is None:
+        return
+    listed = isinstance(interfaces, Sequence) and not isinstance(interfaces, (str, bytes))
+    if not listed or not interfaces:
+        raise InvalidInput(f"interfaces: a list of IP addresses is needed, not {interfaces!r}")
+    for each in interfaces:  # type: ignore[attr-defined]
+        try:
+            ip_address(each if isinstance(each, str) else "")
+        except ValueError:
+            raise InvalidInput(f"interfaces: {each!r} is not an IP address") from None
