@@ -14,6 +14,7 @@ from murmur.sync.bootstrap_fetching import LEAST_NEED_BYTES
 from murmur.sync.bootstrap_sources import Stage
 from murmur.sync.service import Service
 from tests.simulation.network import Host, Network, Weather
+from tests.simulation.seeds import run, seeds
 
 DAY_MS = 86_400_000
 
@@ -320,7 +321,7 @@ def test_a_snapshot_from_ahead_of_the_clock_waits() -> None:
     group.settle(a, c)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", seeds(range(6)))
 def test_it_comes_through_bad_weather(seed: int) -> None:
     weather = Weather(loss=0.004, late=0.2, shuffle=0.2, labour_ms=30)
     group = Group(seed, weather=weather)
@@ -348,8 +349,9 @@ def test_it_comes_through_bad_weather(seed: int) -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
 def test_it_comes_through_bad_weather_at_length() -> None:
+    where = 'tests/simulation/test_bootstrap.py -k "bad_weather and not length"'
     for seed in range(100, 400):
-        test_it_comes_through_bad_weather(seed)
+        run(test_it_comes_through_bad_weather, seed, where)
 
 
 def test_a_lying_source_is_held_to_it() -> None:

@@ -1,6 +1,6 @@
 """Many replicas on a bad network, replayed from a seed.
 
-    MURMUR_SEED=17 python -m pytest tests/simulation     one seed, as printed by a failing run
+    MURMUR_SEED=17 python -m pytest tests/simulation/test_convergence.py -k a_bad_day
 
 Invariants, whatever the network and the power do:
     1. Replicas with equal vectors have equal states.
@@ -11,8 +11,6 @@ Invariants, whatever the network and the power do:
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
@@ -23,17 +21,14 @@ import pytest
 from murmur.errors import Conflict
 from murmur.kvcore.causality import format_vector
 from tests.simulation.network import Host, Network, Weather
+from tests.simulation.seeds import run, seeds
 
 SEEDS = range(5)
 SOAK_SEEDS = range(1000, 1400)
 KEYS = [bytes([kind]) + b"key%d" % i for kind in (1, 2) for i in range(6)]
 
+WHERE = "tests/simulation/test_convergence.py -k a_bad_day"
 BAD = Weather(latency_ms=(1, 120), loss=0.002, late=0.1, shuffle=0.2)
-
-
-def seeds(these: range) -> list[int]:
-    chosen = os.environ.get("MURMUR_SEED")
-    return [int(chosen)] if chosen else list(these)
 
 
 def write_something(host: Host, random: Random) -> None:
@@ -131,18 +126,6 @@ def finish(network: Network, seed: int, within_ms: int = 300_000) -> None:
         assert not accused, accused
 
 
-def replay(seed: int) -> str:
-    return f"MURMUR_SEED={seed} python -m pytest tests/simulation"
-
-
-def run(scenario: Callable[[int], None], seed: int) -> None:
-    try:
-        scenario(seed)
-    except BaseException as error:
-        error.add_note(f"seed {seed}; replay it with: {replay(seed)}")
-        raise
-
-
 def close(network: Network) -> None:
     for host in network.hosts.values():
         if host.alive:
@@ -193,13 +176,13 @@ def bad_day(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", seeds(SEEDS))
 def test_a_bad_day_ends_well(seed: int) -> None:
-    run(bad_day, seed)
+    run(bad_day, seed, WHERE)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", seeds(SOAK_SEEDS))
 def test_many_bad_days_end_well(seed: int) -> None:
-    run(bad_day, seed)
+    run(bad_day, seed, WHERE)
 
 
 def test_a_restored_backup_is_another_replica_and_gets_everything() -> None:

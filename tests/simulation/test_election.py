@@ -5,7 +5,6 @@ Seeds of one run: MURMUR_SEED=123 pytest tests/simulation/test_election.py
 
 from __future__ import annotations
 
-import os
 from random import Random
 from typing import Any
 
@@ -26,8 +25,9 @@ from murmur.sync.election.majority import ASK_VOTE, GIVE_VOTE, LEAD
 from murmur.sync.service import Remote, Urgency
 from murmur.sync.wire import pack, unpack
 from tests.simulation.network import GROUP, Host, Network, Weather
+from tests.simulation.seeds import run, seeds
 
-SEEDS = [int(os.environ["MURMUR_SEED"])] if "MURMUR_SEED" in os.environ else range(12)
+SEEDS = seeds(range(12))
 
 
 class Assembly:
@@ -244,9 +244,10 @@ def test_who_cannot_write_its_ballot_gives_no_vote(monkeypatch: pytest.MonkeyPat
 @pytest.mark.soak
 @pytest.mark.parametrize("block", range(20))
 def test_many_seeds(block: int) -> None:
+    where = "tests/simulation/test_election.py -k"
     for seed in range(1_000 + 100 * block, 1_100 + 100 * block):
-        test_one_fenced_leader_whatever_happens(seed)
-        test_bully_finds_the_highest_of_those_in_reach(seed)
+        run(test_one_fenced_leader_whatever_happens, seed, f"{where} one_fenced_leader")
+        run(test_bully_finds_the_highest_of_those_in_reach, seed, f"{where} bully_finds")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Everything goes wrong at once, replayed from a seed: disks, clocks, backups, other releases.
 
-    MURMUR_SEED=17 python -m pytest tests/simulation/test_faults.py -k "worse and not many"
+    MURMUR_SEED=17 python -m pytest tests/simulation/test_faults.py -k a_worse_day
 
 Beside what test_convergence.py does: disks are full for a while, clocks jump, backups are restored,
 some hosts speak an older protocol and some a later one, which says more than this one knows.
@@ -35,15 +35,16 @@ from murmur.sync.push import Push
 from murmur.sync.service import Remote, Service, Urgency
 from murmur.sync.verify import Verdict, Verifier
 from tests.simulation.network import Host, Network, Weather
+from tests.simulation.seeds import run, seeds
 from tests.simulation.test_convergence import (
     check_equal_where_vectors_are,
     close,
     connect,
     finish,
-    seeds,
     write_something,
 )
 
+WHERE = "tests/simulation/test_faults.py -k a_worse_day"
 SEEDS = range(6)
 SOAK_SEEDS = range(10_000, 12_000)
 DAY_MS = 25_000
@@ -260,21 +261,12 @@ def worse_day(seed: int) -> None:
     close(day.net)
 
 
-def run(seed: int) -> None:
-    try:
-        worse_day(seed)
-    except BaseException as error:
-        where = 'tests/simulation/test_faults.py -k "worse and not many"'
-        error.add_note(f"seed {seed}; replay it with: MURMUR_SEED={seed} python -m pytest {where}")
-        raise
-
-
 @pytest.mark.parametrize("seed", seeds(SEEDS))
 def test_a_worse_day_ends_well(seed: int) -> None:
-    run(seed)
+    run(worse_day, seed, WHERE)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", seeds(SOAK_SEEDS))
 def test_many_worse_days_end_well(seed: int) -> None:
-    run(seed)
+    run(worse_day, seed, WHERE)

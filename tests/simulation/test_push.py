@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from random import Random
 
 import pytest
@@ -11,9 +10,12 @@ from murmur.sync.push import FULL_MESH, PRUNE, Push
 from murmur.sync.service import Urgency
 from murmur.sync.wire import pack
 from tests.simulation.network import Host, Network, Weather
-from tests.simulation.test_convergence import close, finish, run, seeds
+from tests.simulation.seeds import run, seeds
+from tests.simulation.test_convergence import close, finish
 
 CALM = Weather(latency_ms=(5, 40))
+
+FILE = "tests/simulation/test_push.py"
 
 
 class Crowd:
@@ -81,8 +83,12 @@ def test_a_hundred_replicas_converge_with_few_copies_too_many() -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", seeds(range(10)))
 def test_hundreds_of_transactions_spread_with_few_copies_too_many(seed: int) -> None:
+    run(spread_hundreds, seed, f"-m soak {FILE} -k hundreds_of_transactions")
+
+
+def spread_hundreds(seed: int) -> None:
     crowd = Crowd(100, 10, seed)
     spread(crowd, 10, seed)
     twice = spread(crowd, 50, seed + 100)
@@ -94,9 +100,9 @@ def test_a_tree_that_breaks_mends_itself() -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("seed", range(2, 50))
+@pytest.mark.parametrize("seed", seeds(range(2, 50)))
 def test_trees_that_break_mend_themselves(seed: int) -> None:
-    break_and_mend(seed)
+    run(break_and_mend, seed, f"-m soak {FILE} -k trees_that_break")
 
 
 def break_and_mend(seed: int) -> None:
@@ -140,13 +146,13 @@ def crowded_day(seed: int, sizes: tuple[int, int] = (20, 60)) -> None:
 
 
 def test_a_crowded_day_ends_well() -> None:
-    run(partial(crowded_day, sizes=(12, 12)), 1)
+    crowded_day(1, (12, 12))
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", seeds(range(20_000, 20_200)))
 def test_many_crowded_days_end_well(seed: int) -> None:
-    run(crowded_day, seed)
+    run(crowded_day, seed, f"-m soak {FILE} -k many_crowded")
 
 
 def test_a_full_mesh_decides_nothing() -> None:
