@@ -164,7 +164,9 @@ def dialable(link: Link) -> tuple[str, ...]:
 
 def split_address(address: str) -> tuple[str, int]:
     """("host", port) of "host:port" or "[host]:port"; InvalidInput for anything else."""
-    host, _, port = address.rpartition(":") if isinstance(address, str) else ("", "", "")
+    if not isinstance(address, str):
+        raise InvalidInput(f"address: text is needed, not {address!r}")
+    host, _, port = address.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     name = host[1:-1] if bracketed else host
     digits = port.isascii() and port.isdecimal() and len(port) <= 5
