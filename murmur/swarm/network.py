@@ -102,6 +102,13 @@ class Networked:
         """
         return self.node().connect_peer(ticket, timeout=timeout)
 
+    @property
+    def network_state(self) -> str:
+        """How this replica's presence on the network is: "off" before it is first used, "running",
+        "closed", or "stopped: " and why. What is stopped stays so until the replica is opened
+        again; reading and writing here go on."""
+        return "off" if self._node is None else self._node.state
+
     def connected_peers(self) -> list[PeerInfo]:
         """The peers with which a conversation is open."""
         self.check_usable()

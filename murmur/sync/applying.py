@@ -9,11 +9,9 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 
-from murmur.errors import ProtocolViolation
 from murmur.sync.contact import Conversation
-from murmur.sync.exchange import Outcome
-from murmur.sync.fabric import End
-from murmur.sync.peer import VIOLATION, State
+from murmur.sync.exchange import Exchange, Outcome
+from murmur.sync.peer import State
 from murmur.sync.transport import Labour
 
 
@@ -24,12 +22,12 @@ class Turns:
         self,
         labour: Labour,
         *,
-        end: End,
+        serve: Callable[[Conversation, Callable[[], object], int], None],
         on_applied: Callable[[Outcome, int], None],
         on_failure: Callable[[Conversation, BaseException | None, int], None],
     ) -> None:
         self._labour = labour
-        self._end = end
+        self._serve = serve
         self._on_applied = on_applied
         self._on_failure = on_failure
         self._waiting: deque[Conversation] = deque()
@@ -39,7 +37,7 @@ class Turns:
         """Nothing more is to be applied."""
         self._waiting.clear()
 
-    def next(self, more: Conversation) -> None:
+    def next(self, more: Conversation, now_ms: int) -> None:
         """The conversation has something to apply; it waits for its turn."""
         if more not in self._waiting:
             self._waiting.append(more)
@@ -48,8 +46,12 @@ class Turns:
             exchange = conversation.exchange
             if exchange is None or not exchange.inbox or conversation.session.state is State.CLOSED:
                 continue
-            self._busy = True
-            self._labour.submit("apply", exchange.take(), partial(self._applied, conversation))
+            self._serve(conversation, partial(self._begin, conversation, exchange), now_ms)
+
+    def _begin(self, conversation: Conversation, exchange: Exchange) -> None:
+        work = exchange.take()
+        self._labour.submit("apply", work, partial(self._applied, conversation))
+        self._busy = True
 
     def _applied(
         self,
@@ -59,12 +61,14 @@ class Turns:
         now_ms: int,
     ) -> None:
         self._busy = False
-        assert conversation.exchange is not None
-        if isinstance(error, ProtocolViolation):
-            self._end(conversation, VIOLATION, str(error), now_ms)
-        elif error is not None or outcome is None:
-            self._on_failure(conversation, error, now_ms)
-        else:
-            conversation.exchange.done(outcome, now_ms)
-            self._on_applied(outcome, now_ms)
-        self.next(conversation)
+
+        def settle() -> None:
+            assert conversation.exchange is not None
+            if error is not None or outcome is None:
+                self._on_failure(conversation, error, now_ms)
+            else:
+                conversation.exchange.done(outcome, now_ms)
+                self._on_applied(outcome, now_ms)
+
+        self._serve(conversation, settle, now_ms)
+        self.next(conversation, now_ms)

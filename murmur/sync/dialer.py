@@ -17,6 +17,7 @@ from functools import partial
 
 from murmur.errors import InvalidInput
 from murmur.sync.contact import Contact
+from murmur.sync.faults import Faults
 from murmur.sync.transport import Labour, Link, Transport, look_up
 
 DIAL_MS = 4_000  # one address, until the link is up
@@ -31,11 +32,13 @@ class Dialer:
         transport: Transport,
         labour: Labour,
         begun: Callable[[Contact, Link, int], None],
+        faults: Faults,
     ) -> None:
         """`begun` is told of each link that may come up."""
         self._transport = transport
         self._labour = labour
         self._begun = begun
+        self._faults = faults
         self._ended = False
 
     def end(self) -> None:
@@ -44,6 +47,17 @@ class Dialer:
 
     def dial(self, contact: Contact, now_ms: int) -> None:
         """Try the contact's next address, unless it is connected."""
+        self._try(contact, self._dial_next, now_ms)
+
+    def _try(self, contact: Contact, call: Callable[[Contact, int], None], now_ms: int) -> None:
+        """A fault is a dial that failed."""
+        try:
+            call(contact, now_ms)
+        except Exception as error:
+            reason = self._faults.note("dialing", error, peer=contact.name)
+            self.failed(contact, reason, now_ms)
+
+    def _dial_next(self, contact: Contact, now_ms: int) -> None:
         contact.next_dial_ms = None
         if not self._may(contact):
             return
@@ -93,7 +107,9 @@ class Dialer:
         if error is not None or resolved is None:
             self.failed(contact, f"{address}: {error}", now_ms)
         elif self._may(contact):
-            self._dial_first(contact, resolved, now_ms)
+            self._try(
+                contact, lambda found, then_ms: self._dial_first(found, resolved, then_ms), now_ms
+            )
 
     def _dial_first(self, contact: Contact, addresses: Sequence[str], now_ms: int) -> None:
         """Dial the first of these addresses that the transport can."""

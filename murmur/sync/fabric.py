@@ -7,11 +7,13 @@ that the conversation on it is a new one.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import copy
 from random import Random
 
 from murmur.errors import ProtocolViolation
 from murmur.sync.contact import Contact, Conversation
 from murmur.sync.exchange import Exchange
+from murmur.sync.faults import Guarded, Run
 from murmur.sync.outbox import Outbox
 from murmur.sync.peer import VIOLATION
 from murmur.sync.service import Remote, Services, Urgency
@@ -40,13 +42,19 @@ class MeshFabric:
     ) -> None:
         """`end` ends a conversation with a code and a reason."""
         self.outbox = outbox
-        self.labour = labour
+        self.labour: Labour = labour
         self.random = random
         self.services = services
         self._node_id = node_id
         self._contacts = contacts
         self._end = end
         self._on_notice = on_notice
+
+    def guarded(self, run: Run) -> MeshFabric:
+        """The same for one service, the results of whose work are handed on by `run`."""
+        mine = copy(self)
+        mine.labour = Guarded(self.labour, run)
+        return mine
 
     @property
     def node_id(self) -> bytes:

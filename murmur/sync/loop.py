@@ -11,7 +11,8 @@ Invariants:
     1. Nothing but the loop touches mesh and transport, from start to close.
     2. close() may be called from any thread, at any time, twice: after it no thread and no socket
        is left. A KeyboardInterrupt inside it leaves it to be called again.
-    3. A replica that is closed or poisoned stops the loop; `state` says why.
+    3. A replica that is closed or poisoned stops the loop, and so does a fault that cannot be
+       contained (faults.py); `state` says why, and calls raise Closed with the same words.
 """
 
 from __future__ import annotations
@@ -27,13 +28,17 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import ExitStack, suppress
+from functools import partial
 from typing import TypeVar
 
 from murmur.errors import Closed, Forked, InvalidInput
 from murmur.sync.mesh import Mesh
 from murmur.sync.outbox import Outbox
-from murmur.sync.transport import Transport
+from murmur.sync.transport import Transport, TransportEvent
 from murmur.sync.workers import Workers
+
+STOPPED = "stopped"  # how the state begins of a loop that could not go on
+TRIPS, TRIPS_MS = 8, 60_000  # so many faults of the transport within this time are too many
 
 log = logging.getLogger("murmur.sync")
 
@@ -64,6 +69,7 @@ class Loop:
         self._waker: socket.socket | None = None
         self._closing = False
         self._durable_noted = False
+        self._tripped_ms: deque[int] = deque(maxlen=TRIPS)
 
     def start(self, begin: Callable[[], tuple[Transport, Mesh]]) -> None:
         """Start the thread on what `begin` makes; nothing of that is left if it cannot start."""
@@ -130,12 +136,29 @@ class Loop:
     def check_running(self) -> None:
         """Closed, unless it runs."""
         self.check_pid()
+        if self.state.startswith(STOPPED):
+            raise Closed(
+                f"the network of this replica {self.state}; reading and writing here go on, close "
+                "and open the replica to connect it again"
+            )
         if self.state != "running" or self._closing:
             raise Closed(f"the node is {self.state if self.state != 'running' else 'closing'}")
 
-    def post(self, call: Callable[[int], None]) -> None:
-        """Have the loop call this; from any thread."""
-        self._inbox.append(call)
+    def post(
+        self,
+        call: Callable[[int], None],
+        failed: Callable[[BaseException], object] = lambda error: None,
+    ) -> None:
+        """Have the loop call this; from any thread. `failed` is told what it raised."""
+
+        def guarded(now_ms: int) -> None:
+            try:
+                call(now_ms)
+            except Exception as error:
+                failed(error)
+                raise
+
+        self._inbox.append(guarded)
         self._wake()
 
     def ask(self, question: Callable[[int], Result]) -> Result:
@@ -189,7 +212,7 @@ class Loop:
 
     def _run(self, transport: Transport, wake_reader: socket.socket) -> None:
         mesh = self.mesh
-        why = "closed"
+        why, goodbye = "closed", "the node closes"
         with ExitStack() as ends:
             ends.callback(wake_reader.close)
             if self._waker is not None:
@@ -205,14 +228,15 @@ class Loop:
                 while not self._closing and mesh.failure is None:
                     self._turn(selector, transport, wake_reader)
                 if mesh.failure is not None:
-                    why = f"stopped: {type(mesh.failure).__name__}: {mesh.failure}"
+                    why = f"{STOPPED}: {type(mesh.failure).__name__}: {mesh.failure}"
             except Exception as error:
                 log.exception("the node's loop failed")
-                why = f"stopped: {type(error).__name__}: {error}"
+                why = f"{STOPPED}: {type(error).__name__}: {error}"
+            if why != "closed":
+                goodbye = f"the node {why}"
             self.state = why
-            mesh.close("the node closes" if why == "closed" else "the node stopped")
-            while self._inbox:
-                self._inbox.popleft()(self.now_ms())
+            mesh.faults.contain("closing", lambda: mesh.close(goodbye), 0)
+            self._answer(self.now_ms())
         if why != "closed":
             self._on_stopped(why)
 
@@ -225,23 +249,43 @@ class Loop:
             wake_reader.recv(4096)
         now = self._monotonic()
         now_ms = int(now * 1000)
-        for event in transport.poll(now):
+        nothing: list[TransportEvent] = []
+        for event in self._transport_does(lambda: transport.poll(now), nothing):
             mesh.handle(event, now_ms)
         if self._durable_noted:
             self._durable_noted = False
-            mesh.durable_moved(now_ms)
-        while self._inbox:
-            self._inbox.popleft()(now_ms)
+            mesh.faults.contain("following the log", lambda: mesh.durable_moved(now_ms), now_ms)
+        self._answer(now_ms)
         mesh.tick(now_ms)
         mesh.flush(now_ms)
-        transport.flush(self._monotonic())
+        self._transport_does(lambda: transport.flush(self._monotonic()), None)
+
+    def _answer(self, now_ms: int) -> None:
+        """Call what was posted."""
+        while self._inbox:
+            self.mesh.faults.contain("a call", partial(self._inbox.popleft(), now_ms), now_ms)
+
+    def _transport_does(self, call: Callable[[], Result], otherwise: Result) -> Result:
+        """What a transport answers. A fault in it ends all links; one that does not end, the loop.
+
+        Which links it happened to cannot be told, and what they had received may be lost.
+        """
+        try:
+            return call()
+        except Exception as error:
+            now_ms = self.now_ms()
+            self._tripped_ms.append(now_ms)
+            if len(self._tripped_ms) == TRIPS and now_ms - self._tripped_ms[0] < TRIPS_MS:
+                raise
+            self.mesh.fail_links(error, now_ms)
+            return otherwise
 
     def _timeout(self, transport: Transport) -> float:
         if self._inbox or self._durable_noted:
             return 0.0
         now = self._monotonic()
         timeout = 60.0
-        timer = transport.next_timer()
+        timer = self._transport_does(transport.next_timer, None)
         if timer is not None:
             timeout = min(timeout, timer - now)
         timer_ms = self.mesh.next_timer_ms(int(now * 1000))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
@@ -33,7 +33,7 @@ from murmur.sync.exchange import Patience
 from murmur.sync.identity import Identity
 from murmur.sync.lanes import Lanes
 from murmur.sync.local import LocalTransport
-from murmur.sync.loop import Loop
+from murmur.sync.loop import STOPPED, Loop
 from murmur.sync.membership import Members, Registry, Swim
 from murmur.sync.mesh import Mesh
 from murmur.sync.peer import Timing
@@ -61,8 +61,8 @@ log = logging.getLogger("murmur.sync")
 class Notice:
     """Something that happened to a peer.
 
-    connected, moved, disconnected, found, pending, refused, skew, error, diverged, bootstrap,
-    expired, leader, stopped
+    connected, moved, disconnected, found, pending, refused, quarantined, skew, error, diverged,
+    bootstrap, expired, leader, stopped
     """
 
     kind: str
@@ -261,7 +261,10 @@ class Node:
                 assert info is not None
                 found.set_result(info)
 
-        self._loop.post(lambda now_ms: self._loop.mesh.connect(parsed, answer, now_ms))
+        self._loop.post(
+            lambda now_ms: self._loop.mesh.connect(parsed, answer, now_ms),
+            lambda error: answer(None, error),
+        )
         try:
             return found.result(timeout)
         except FutureTimeout:
@@ -285,7 +288,13 @@ class Node:
         return self._loop.look(self._loop.mesh.company.connected) if self.state == "running" else []
 
     def peers(self) -> list[PeerStatus]:
-        """Every peer that this node knows, and how it stands with it."""
+        """Every peer that this node knows, and how it stands with it.
+
+        Of a node that could not go on, all that it knew, in the state "stopped", and why.
+        """
+        if self.state.startswith(STOPPED):
+            known = self._loop.mesh.company.status(self._replica.vector, self._loop.now_ms())
+            return [replace(each, state=STOPPED, last_error=self.state) for each in known]
         if self.state != "running":
             return []
         return self._loop.look(lambda: self._loop.mesh.status(self._loop.now_ms()))

@@ -14,16 +14,21 @@ Each has message types of its own, sent as ignorable frames: a peer without the 
 Invariants:
     1. A service hears only of open conversations: opened, then received..., then closed, per peer.
     2. A ProtocolViolation that `received` raises ends the conversation with the peer who lied.
+    3. What else `opened` and `received` raise ends the conversation, without blame. What the other
+       calls and the results of a service's work raise is told, and costs nobody else anything; a
+       service whose timer failed rests (faults.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import partial
 from random import Random
 from typing import Protocol
 
+from murmur.sync.faults import Faults, Run
 from murmur.sync.outbox import Outbox, Vector
 from murmur.sync.transport import Labour
 
@@ -209,28 +214,35 @@ class Service(Protocol):
 class Services:
     """The services of one node, as the mesh calls them."""
 
-    def __init__(self, services: Sequence[Service]) -> None:
-        self._services = tuple(services)
+    def __init__(self, services: Sequence[Service], faults: Faults) -> None:
+        self._services = tuple((type(service).__name__, service) for service in services)
         self._by_kind = {kind: service for service in services for kind in service.kinds}
+        self._faults = faults
         self.kinds = frozenset(self._by_kind)
 
     @property
     def features(self) -> int:
         """The bits of all of them."""
         bits = 0
-        for service in self._services:
+        for _, service in self._services:
             bits |= service.features
         return bits
 
-    def start(self, fabric: Fabric, now_ms: int) -> None:
-        """Begin."""
-        for service in self._services:
-            service.start(fabric, now_ms)
+    def start(self, fabric: Callable[[Run], Fabric], now_ms: int) -> None:
+        """Begin, each on a fabric of its own, whose labour reports to this."""
+        for name, service in self._services:
+            service.start(fabric(partial(self._contain, f"{name}, a result")), now_ms)
 
     def opened(self, remote: Remote, now_ms: int) -> None:
-        """A conversation is open."""
-        for service in self._services:
-            service.opened(remote, now_ms)
+        """A conversation is open: all hear it, before what one of them raises is raised."""
+        fault: Exception | None = None
+        for _, service in self._services:
+            try:
+                service.opened(remote, now_ms)
+            except Exception as error:
+                fault = fault or error
+        if fault is not None:
+            raise fault
 
     def received(self, remote: Remote, kind: int, payload: bytes, now_ms: int) -> None:
         """Hand a message to whose it is."""
@@ -238,20 +250,35 @@ class Services:
 
     def closed(self, remote: Remote, now_ms: int) -> None:
         """A conversation has ended."""
-        for service in self._services:
-            service.closed(remote, now_ms)
+        for name, service in self._services:
+            self._contain(f"{name}, a peer left", partial(service.closed, remote, now_ms), now_ms)
 
     def tick(self, now_ms: int) -> None:
-        """Let time pass."""
-        for service in self._services:
-            service.tick(now_ms)
+        """Let time pass, for those who do not rest."""
+        for name, service in self._services:
+            if self._faults.rested_ms(name, now_ms) is None:
+                self._contain(name, partial(service.tick, now_ms), now_ms)
 
     def next_timer_ms(self, now_ms: int) -> int | None:
         """When tick() is due."""
-        timers = (service.next_timer_ms(now_ms) for service in self._services)
-        return min((timer for timer in timers if timer is not None), default=None)
+        timers: list[int] = []
+
+        def look(service: Service) -> None:
+            timer = service.next_timer_ms(now_ms)
+            if timer is not None:
+                timers.append(timer)
+
+        for name, service in self._services:
+            if self._faults.rested_ms(name, now_ms) is None:
+                self._contain(name, partial(look, service), now_ms)
+            if (until_ms := self._faults.rested_ms(name, now_ms)) is not None:
+                timers.append(until_ms)
+        return min(timers, default=None)
 
     def end(self) -> None:
         """Close."""
-        for service in self._services:
-            service.end()
+        for name, service in self._services:
+            self._contain(f"{name}, the end", service.end, 0)
+
+    def _contain(self, place: str, call: Callable[[], object], now_ms: int) -> None:
+        self._faults.contain(place, call, now_ms)

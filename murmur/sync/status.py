@@ -22,7 +22,7 @@ class PeerStatus:
     replica_id: str  # hexadecimal; empty if it was never met
     address: str
     transport: str | None  # local, quic, tcp or relay, while it is connected
-    state: str  # connected, connecting, waiting (for the next dial), quarantined
+    state: str  # connected, connecting, waiting (for the next dial), quarantined, stopped
     dialed: bool | None  # by this node
     rtt_ms: int | None
     loss: float | None  # the share of its packets that are lost, where the transport can tell
