@@ -21,6 +21,9 @@ stays. A tombstone goes too, once no deeper level can hold what it hides. Beside
     garbage        tables that refer to a value file of mostly garbage are rewritten where they are,
                    and their values move to a new file; every other merge moves such values as well
 
+    leisure        while nobody writes, level 0 goes down before it is full, if it is no less than
+                   what it meets there: a byte is written for that as often as the tree doubles
+
     hidden         tables whose every key a newer table's range tombstone deletes just go: nothing
                    is read or written for it
 
@@ -52,6 +55,7 @@ BASE = 4  # level 1 holds up to so many times what level 0 brings down at once
 RANGE_WEIGHT = 1000  # a range tombstone counts as so many tombstones: it was written to save them
 OLD = 64  # a table with tombstones is old when so many files were written after it
 LOPSIDED = 4  # level 0 goes down if it has a quarter of the bytes that it is merged with
+LEISURE_BYTES = 8 << 20  # a level 0 of less is left alone until it is full
 SMALLEST_MOVE = 4  # flushed tables are moved as they are if their mean is 1/4 of what it could be
 
 
@@ -153,6 +157,21 @@ def clearing(version: Version, options: Options, aside: Collection[str] = ()) ->
         plan = _plan_level0(version, options)
         return None if _takes(plan, aside) else plan
     return None
+
+
+def at_leisure(version: Version, options: Options, aside: Collection[str] = ()) -> Plan | None:
+    """The merge of level 0 before it is due, for when nobody writes and none is running.
+
+    Each table there is one more to look into for a key, and one more source of every scan.
+    """
+    flushed = version.level(0)
+    size = size_of(flushed)
+    if len(flushed) < 2 or size < LEISURE_BYTES:
+        return None
+    plan = _plan_level0(version, options)
+    if not plan.target or size_of(plan.inputs) > 2 * size or _takes(plan, aside):
+        return None
+    return plan._replace(relocate=_sound(version, plan.relocate, aside))
 
 
 def arranged(version: Version, options: Options) -> Version:

@@ -181,6 +181,12 @@ class Head:
                 waiter.release()
         self._waiting.clear()
 
+    def forget(self, waiter: threading.Lock) -> None:
+        """Wake it no more: it has waited long enough."""
+        with self.lock:
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
+
     def pin(self) -> State:
         """The state; its sequence stays readable in its memtable until it is unpinned."""
         with self.lock:

@@ -4,6 +4,7 @@
     murmur-merge-1..    range tombstones hide whole tables: drop those
                         somebody waits in compact(): merge everything
                         a compaction is due that disturbs none that runs: do it
+                        nobody has written for REST_S: merge level 0 if that is worth it
                         obsolete files that nobody reads: remove them
                         else wait
 
@@ -39,7 +40,7 @@ from functools import partial
 from typing import TypeVar
 
 from murmur.errors import Closed, Corruption, Poisoned
-from murmur.kvcore.compaction import Plan, clearing, everything, pick
+from murmur.kvcore.compaction import Plan, at_leisure, clearing, everything, pick
 from murmur.kvcore.kernel import eager
 from murmur.kvcore.loads import BlockBatch
 from murmur.kvcore.options import Options
@@ -50,6 +51,7 @@ from murmur.kvcore.store import Store
 from murmur.kvcore.work import NotCopied, Work
 
 FLUSH, MERGE = "murmur-flush", "murmur-merge"
+REST_S = 0.1  # nobody writes for so long: there is time for what is not due
 
 T = TypeVar("T")
 
@@ -100,6 +102,7 @@ class Upkeep:
         self._exclusive = False  # everything is being merged
         self._ingesting: _Ingesting | _Loading | None = None
         self._sweeping = False
+        self._at_rest = False  # nobody has written for a while
         self._dropping = False  # hidden tables are looked for, and no plan may begin
         self._examined = -1  # the edition without hidden tables, but for what was being merged
         self._compact_asked = self._compact_answered = 0  # merges of everything
@@ -390,6 +393,7 @@ class Upkeep:
         if MERGE not in self._threads:
             with self._head.lock:
                 due = self._due() is not None or self._to_examine() or self._store.sweepable()
+                due = due or self._leisurely() is not None
             if due:
                 self._start(MERGE)
 
@@ -447,10 +451,15 @@ class Upkeep:
                     if self._stopping or self.failure is not None:
                         return None
                     waiter = self._head.waiter()
+                    written = self._head.latest.sequence
+                    timeout_s = -1 if self._leisurely() is None else REST_S
             if job is not None:
                 self._start_another()
                 return job
-            waiter.acquire()
+            if not waiter.acquire(timeout=timeout_s):
+                with self._head.lock:
+                    self._head.forget(waiter)
+                    self._at_rest = self._head.latest.sequence == written
 
     def _merge_or_sweep(self) -> Job | None:
         if self._stopping or self.failure is not None:
@@ -480,7 +489,17 @@ class Upkeep:
         plan = self._pick()
         if plan is None and self._room.crowded and not self._running:
             return clearing(self._head.state.version, self._options, self._work.aside)
+        if plan is None and self._at_rest:
+            self._at_rest = False
+            return self._leisurely()
         return plan
+
+    def _leisurely(self) -> Plan | None:
+        """What is to be merged, though not due, when nobody has written for a while."""
+        if self._running or self._room.crowded or self._compaction_full is not None:
+            return None
+        state = self._head.state
+        return None if state.frozen else at_leisure(state.version, self._options, self._work.aside)
 
     def _to_examine(self) -> bool:
         """Whether there may be hidden tables."""

@@ -23,10 +23,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from murmur.kvcore import compaction
 from murmur.kvcore.compaction import (
     OLD,
     Plan,
     arranged,
+    at_leisure,
     capacity,
     clearing,
     everything,
@@ -243,6 +245,24 @@ def test_level_0_is_cleared_if_it_brings_mostly_deletions() -> None:
     assert numbers(clearing(version([table(3, "a"), dead(2, "b")], below), SMALL)) == [3, 2, 1]
 
 
+def test_at_leisure_level_0_goes_down_before_it_is_full_if_it_is_what_it_meets_there() -> None:
+    flushed = [table(number, "a", "z", size=40 * MB) for number in (5, 4)]
+    below = [table(3, "a", "m", size=40 * MB), table(2, "n", "z", size=40 * MB)]
+    apart = table(1, "zz", size=90 * MB)
+    assert pick(version(flushed, [*below, apart]), Options()) is None, "it is not due"
+    plan = at_leisure(version(flushed, [*below, apart]), Options())
+    assert numbers(plan) == [5, 4, 3, 2]
+    assert plan is not None
+    assert plan.target == 1
+    assert at_leisure(version(flushed, [*below, apart]), Options(), ["2"]) is None, "set aside"
+    assert at_leisure(version(flushed[1:], below), Options()) is None, "a single table"
+    more = [*below, table(1, "zz", size=MB)]
+    wide = [table(number, "a", "zzz", size=40 * MB) for number in (5, 4)]
+    assert at_leisure(version(wide, more), Options()) is None, "it is less than what it meets"
+    little = [table(number, "a", "z", size=MB) for number in (5, 4)]
+    assert at_leisure(version(little), Options()) is None, "it is no burden"
+
+
 def test_tombstones_with_nothing_below_are_rewritten_where_they_are() -> None:
     plan = pick(version([], [table(1, "a"), dead(2, "m")]), SMALL)
     assert numbers(plan) == [2]
@@ -406,6 +426,13 @@ class CompactionMachine(RuleBasedStateMachine):
         if plan is not None:
             self.running.append(plan)
 
+    @precondition(lambda self: not self.running)
+    @rule()
+    def rest(self) -> None:
+        plan = at_leisure(self.version, self.options)
+        if plan is not None:
+            self.running.append(plan)
+
     @rule(seed=st.integers(0, 999), count=st.integers(3, 9))
     def flush_often(self, seed: int, count: int) -> None:
         rng = Random(seed)
@@ -495,7 +522,8 @@ class CompactionMachine(RuleBasedStateMachine):
                 )
 
 
-def test_no_order_of_plans_changes_what_is_read() -> None:
+def test_no_order_of_plans_changes_what_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compaction, "LEISURE_BYTES", 1)
     run_state_machine_as_test(
         CompactionMachine,
         settings=settings(max_examples=300, stateful_step_count=60, deadline=None),
@@ -504,7 +532,8 @@ def test_no_order_of_plans_changes_what_is_read() -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-def test_no_order_of_plans_changes_what_is_read_for_long() -> None:
+def test_no_order_of_plans_changes_what_is_read_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compaction, "LEISURE_BYTES", 1)
     run_state_machine_as_test(
         CompactionMachine,
         settings=settings(max_examples=10_000, stateful_step_count=100, deadline=None),

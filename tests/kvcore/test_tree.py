@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gc
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from murmur.errors import Corruption, InvalidInput
+from murmur.kvcore import compaction, upkeep
 from murmur.kvcore.memory_storage import MemoryStorage
 from murmur.kvcore.options import Options
 from murmur.kvcore.pressure import STOP
@@ -121,6 +123,37 @@ def test_deleted_keys_do_not_come_back(tree: Tree) -> None:
         tree.flush(b"3%d" % turn)
     tree.compact()
     assert tree.get(b"00100") is None
+
+
+def test_level_0_is_merged_while_nobody_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compaction, "LEISURE_BYTES", 1)
+    monkeypatch.setattr(upkeep, "REST_S", 0.001)
+    tree = Tree.open(MemoryStorage(), table_bytes=4 * KB)
+    for turn in range(3):
+        tree.write(numbered(turn, 200, b"%d" % turn))
+        tree.flush(b"%d" % turn)
+    while tree.stats()["level_tables"][0]:  # type: ignore[index]
+        time.sleep(0.001)
+    assert content(tree) == {
+        key: value
+        for turn in range(3)
+        for key, value in numbered(turn, 200, b"%d" % turn)
+        if value is not None
+    }
+    assert list(tree.check()) == []
+    tree.close()
+
+
+def test_a_merge_at_leisure_waits_for_whoever_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compaction, "LEISURE_BYTES", 1)
+    monkeypatch.setattr(upkeep, "REST_S", 3600.0)
+    tree = Tree.open(MemoryStorage(), table_bytes=4 * KB)
+    for turn in range(3):
+        tree.write(numbered(0, 100, b"%d" % turn))
+        tree.flush(b"%d" % turn)
+    tree.settle()
+    assert tree.stats()["level_tables"] == [3]
+    tree.close()
 
 
 def test_keys_in_order_are_written_once(tree: Tree) -> None:
