@@ -34,6 +34,7 @@ from murmur.kvcore.fingerprint import (
     measure,
     partition,
 )
+from murmur.kvcore.incoming import Applied
 from murmur.kvcore.ingest import TableBuilder, write_sstable
 from murmur.kvcore.log import Log
 from murmur.kvcore.memory_storage import MemoryStorage
@@ -51,7 +52,7 @@ from murmur.kvcore.record import (
     Operation,
 )
 from murmur.kvcore.repair import repair
-from murmur.kvcore.replica import Applied, Replica
+from murmur.kvcore.replica import Replica
 from murmur.kvcore.snapshot import Snapshot
 from murmur.kvcore.spool import Spool
 from murmur.kvcore.storage import DiskStorage, Problem, Storage, read_whole, write_atomically

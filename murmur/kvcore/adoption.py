@@ -2,8 +2,8 @@
 
     prepare   beside all reading and writing: own snapshot and the fetched one, key by key, joined;
               what changes is staged, with the entries derived from it, and written to files
-    settle    in the critical section: what was written meanwhile is joined again
-    adopt     one manifest edit brings all of it, with vector, tips, stamp and position
+    settle    under the ledger's lock: what was written meanwhile is joined again
+    join      one manifest edit brings all of it, with vector, tips, stamp and position
 
 Nothing is replaced: an element that only this replica has survives unless the other had it and saw
 it go (join.py), and its own transactions stay in its log, for whoever lacks them.
@@ -17,12 +17,19 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing
+from typing import Any
 
+from murmur.errors import PeerError, ProtocolViolation
+from murmur.kvcore.clock import LAST_STAMP, stamp_datetime
 from murmur.kvcore.derivation import CellChange, Derivation
 from murmur.kvcore.export import Entry, Manifest, decode_chunk, place_of
-from murmur.kvcore.join import join
+from murmur.kvcore.forks import compare
+from murmur.kvcore.join import KINDS, join
+from murmur.kvcore.ledger import Ledger
+from murmur.kvcore.mark import NO_TIP, Mark
 from murmur.kvcore.record import DERIVED, LOCAL
-from murmur.kvcore.snapshot import Snapshot
+from murmur.kvcore.snapshot import Published, Snapshot
 from murmur.kvcore.spool import DIRECTORY, Spool
 from murmur.kvcore.staging import RUN_BYTES, Staging
 from murmur.kvcore.storage import Storage
@@ -32,6 +39,83 @@ BATCH_CHANGES = 64
 BATCH_BYTES = 256 << 10
 
 Write = tuple[bytes, bytes | None]
+
+
+def adopt(ledger: Ledger, spool: Spool, pause: Callable[[], None]) -> None:
+    """Join a whole snapshot into what a replica holds; `Replica.adopt` says more."""
+    assert spool.manifest is not None
+    assert spool.whole, "the snapshot is not whole"
+    with ExitStack() as parts:
+        with ledger.lock:
+            ledger.enter()
+            _check_acceptable(ledger, spool.manifest)
+            own = parts.enter_context(ledger.snapshot())
+            ledger.recent.open[id(own)] = own.sequence  # from here on, changes are remembered
+            parts.callback(ledger.recent.open.pop, id(own))
+        adoption = _prepared(parts, ledger, own, spool, pause)
+        prepared = parts.enter_context(closing(ledger.tree.prepare(adoption.entries(), pause)))
+        with ledger.lock:
+            ledger.enter()
+            _check_acceptable(ledger, spool.manifest)
+            changed = ledger.recent.since(own.sequence)
+            if changed is None or adoption.outdated(changed):
+                # Once more, with nobody writing: definitions changed, which is rare.
+                own = parts.enter_context(ledger.snapshot())
+                adoption = _prepared(parts, ledger, own, spool, lambda: None)
+                again = ledger.tree.prepare(adoption.entries())
+                prepared = parts.enter_context(closing(again))
+                changed = set()
+            _take_in(ledger, adoption, prepared, changed)
+    ledger.durable.acknowledge(ledger.published.position)
+
+
+def _prepared(
+    parts: ExitStack, ledger: Ledger, own: Snapshot, spool: Spool, pause: Callable[[], None]
+) -> Adoption:
+    adoption = Adoption(ledger.storage, own, spool, ledger.derivation, pause)
+    parts.callback(adoption.close)
+    adoption.prepare()
+    return adoption
+
+
+def _check_acceptable(ledger: Ledger, manifest: Manifest) -> None:
+    """Raise unless the snapshot can be true beside this replica's history, and now."""
+    if manifest.kinds != KINDS:
+        raise PeerError(
+            f"the snapshot is of a release that knows {manifest.kinds} kinds of operation, "
+            f"this one knows {KINDS}: take one from a peer of the same release"
+        )
+    if manifest.stamp > LAST_STAMP or ledger.hlc.is_wild(manifest.stamp):
+        raise PeerError(
+            f"the snapshot holds a transaction stamped {stamp_datetime(manifest.stamp)}, too "
+            "far ahead of this clock; it is taken in when its time has come"
+        )
+    replica = ledger.id
+    theirs, own = (tips.get(replica, NO_TIP).seq for tips in (manifest.tips, ledger.tips))
+    if theirs > own:
+        raise ProtocolViolation(
+            f"the snapshot holds {theirs} transactions of this replica {replica.hex()}, which "
+            f"has written {own}: its directory was put back to an earlier state"
+        )
+    tips = {replica: (tip.seq, tip.hash) for replica, tip in manifest.tips.items()}
+    compare(ledger.log, ledger.tips, tips)
+
+
+def _take_in(ledger: Ledger, adoption: Adoption, prepared: Any, changed: set[bytes]) -> None:
+    """Make the join the state; under the lock."""
+    published, manifest = ledger.published, adoption.manifest
+    above, state = adoption.settle(changed, ledger.latest, published.vector)
+    brought = {
+        replica: tip
+        for replica, tip in manifest.tips.items()
+        if tip.seq > ledger.tips.get(replica, NO_TIP).seq
+    }
+    vector = {**published.vector, **{replica: tip.seq for replica, tip in brought.items()}}
+    above += ledger.parking.entries([], ledger.parking.covered(vector))
+    stamp = max(ledger.hlc.last, manifest.stamp)
+    mark = Mark(published.position, stamp, {**ledger.tips, **brought})
+    now = Published(vector, state, published.position)
+    ledger.join(prepared, above, mark, now, ledger.log.floor.joined(brought))
 
 
 class Adoption:

@@ -116,6 +116,10 @@ class KeyTree(Protocol):
         """Take them in at once, and more above them, with their mark and attachment."""
         ...
 
+    def wait(self) -> None:
+        """Return when nothing is under way that an exception has left to itself."""
+        ...
+
     def compact(self) -> None:
         """Take no more room than the data needs."""
         ...
@@ -135,6 +139,21 @@ class KeyTree(Protocol):
     def close(self) -> None:
         """Stop."""
         ...
+
+
+class Latest:
+    """A tree's latest published state as a View, for the one who alone may change it."""
+
+    def __init__(self, tree: KeyTree) -> None:
+        self._tree = tree
+        self.get = tree.get
+
+    def scan(
+        self, start: bytes, stop: bytes | None, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """The pairs with start <= key < stop."""
+        with self._tree.snapshot() as snapshot:
+            yield from snapshot.scan(start, stop, reverse=reverse)
 
 
 def settle_backend(storage: Storage, wanted: str | None) -> str:

@@ -358,6 +358,9 @@ class SqliteTree:
                 self._settle()
             return sequence
 
+    def wait(self) -> None:
+        """Nothing is ever under way: the caller does all the work."""
+
     def compact(self) -> None:
         """Write the file anew, without the room that deletions have left in it."""
         self._usable()

@@ -11,13 +11,29 @@ from __future__ import annotations
 from murmur.errors import Corruption
 from murmur.kvcore.causality import VersionVector
 from murmur.kvcore.clock import stamp_ms
+from murmur.kvcore.ledger import Ledger
 from murmur.kvcore.log import ADMITTED, Log
 from murmur.kvcore.mark import NO_TIP, Tip
 from murmur.kvcore.record import decode_head, digest, stamp_of
 from murmur.kvcore.segment import Segment
 
 
-def trimmable(
+def trim(ledger: Ledger, stable: VersionVector, *, keep_bytes: int, before_ms: int | None) -> int:
+    """Remove what nobody needs; how many bytes it was. `Replica.trim` says more."""
+    log, flushed = ledger.log, ledger.flushed.position
+    gone = _trimmable(log, flushed, stable, keep_bytes=keep_bytes, before_ms=before_ms)
+    if gone is None:
+        return 0
+    start, stop = gone
+    tips = _tips_within(log, start, stop)
+    with ledger.lock:
+        ledger.enter()
+        ledger.raise_floor(log.floor.trimmed(stop, tips))
+        log.trim(stop)
+    return stop - start
+
+
+def _trimmable(
     log: Log,
     flushed: int,
     stable: VersionVector,
@@ -42,7 +58,7 @@ def trimmable(
     return (start, stop) if stop > start else None
 
 
-def tips_within(log: Log, start: int, stop: int) -> dict[bytes, Tip]:
+def _tips_within(log: Log, start: int, stop: int) -> dict[bytes, Tip]:
     """The newest record of each author between two positions, `start` being the log's."""
     tips: dict[bytes, Tip] = {}
     last: dict[bytes, bytes] = {}

@@ -213,7 +213,7 @@ def test_an_interrupted_join_is_settled_by_whoever_comes_next(
     write_some(a, Random(1), 5)
     write_some(b, Random(2), 20)
     expected = twin_of(a, b)
-    owner = a if where == "_joined" else a._tree
+    owner = a._ledger if where == "_joined" else a._tree
     work = getattr(owner, where)
 
     def interrupted(*args: Any) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from murmur.errors import ProtocolViolation, UnknownFormat
 from murmur.kvcore import dead_letters as d
-from murmur.kvcore import parking, successors
+from murmur.kvcore import forks, parking
 from murmur.kvcore.clock import ManualClock
 from murmur.kvcore.dead_letters import DeadLetters, check_dead_letters
 from murmur.kvcore.memory_storage import MemoryStorage
@@ -84,7 +84,7 @@ def test_two_records_with_one_dot_are_an_equivocation() -> None:
 
 
 def test_an_older_dot_is_not_written_again_either(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(successors, "LIMIT", 20)
+    monkeypatch.setattr(forks, "LIMIT", 20)
     with open_replica() as replica:
         true, false = chain(AUTHOR, 50), chain(AUTHOR, 50, value=b"false")
         replica.apply(Delivery(true, ALICE))
@@ -93,7 +93,7 @@ def test_an_older_dot_is_not_written_again_either(monkeypatch: pytest.MonkeyPatc
             replica.apply(Delivery([false[39]], BOB))
         assert [(e.peer, e.seq) for e in replica.dead_letters()] == [(BOB, 40)]
         assert replica.apply(Delivery([false[5]], BOB)).admitted == 0  # too long ago to be told
-        assert len(replica._successors._hashes) == 20
+        assert len(replica._incoming._successors._hashes) == 20
         assert replica.vector == {AUTHOR: 50}
 
 
@@ -117,7 +117,7 @@ def test_what_can_be_applied_after_all_is(monkeypatch: pytest.MonkeyPatch) -> No
             raise Malformed(0, "version 1 is not 0")
 
         with monkeypatch.context() as patch:
-            patch.setattr("murmur.kvcore.replica.decode", refuse)
+            patch.setattr("murmur.kvcore.incoming.decode", refuse)
             for data in (record, another):
                 with pytest.raises(ProtocolViolation):
                     replica.apply(Delivery([data], ALICE))
@@ -152,8 +152,8 @@ def test_no_peer_fills_the_room_of_the_others(monkeypatch: pytest.MonkeyPatch) -
         # What found no room is sent again.
         assert replica.apply(Delivery(mine[:1], BOB)).admitted == 5
         assert replica.apply(Delivery(mine[5:], BOB)).admitted == 15
-        assert replica._waiting.bytes == replica._waiting.count == 0
-        assert replica._waiting._by_peer == {}
+        assert replica._incoming._waiting.bytes == replica._incoming._waiting.count == 0
+        assert replica._incoming._waiting._by_peer == {}
 
 
 def test_letters_are_bounded_and_the_oldest_go_first(monkeypatch: pytest.MonkeyPatch) -> None:

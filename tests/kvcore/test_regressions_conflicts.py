@@ -45,7 +45,7 @@ def test_a_commit_that_was_published_and_interrupted_still_conflicts(
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(replica._hlc, "observe", interrupt)  # just behind the publication
+            patch.setattr(replica._ledger.hlc, "observe", interrupt)  # just behind the publication
             with pytest.raises(KeyboardInterrupt):
                 put(replica, KEY, b"first")
         with pytest.raises(Conflict):
@@ -63,7 +63,7 @@ def test_what_is_remembered_for_an_open_transaction_is_bounded(
         blind.put(KEY, b"blind")
         for number in range(1000):
             put(replica, b"\x01%d" % number)
-        assert len(replica._recent) < 50
+        assert len(replica._ledger.recent) < 50
         with pytest.raises(Conflict):  # nobody can tell any more
             reader.commit()
         assert blind.commit() is not None

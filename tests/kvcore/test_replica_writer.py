@@ -29,9 +29,9 @@ def replica(tmp_path: Path) -> Replica:
 
 def is_open(replica: Replica) -> bool:
     """Whether the next put is native: then it leaves the own tip behind."""
-    before = replica._tips[replica.id].seq if replica.id in replica._tips else 0
+    before = replica._ledger.tips[replica.id].seq if replica.id in replica._ledger.tips else 0
     replica.put(KEYS[0], b"probe")
-    tip = replica._tips.get(replica.id)
+    tip = replica._ledger.tips.get(replica.id)
     return (tip.seq if tip else 0) == before
 
 

@@ -201,7 +201,7 @@ class Day:
     def check_bounds(self) -> None:
         for host in self.net.hosts.values():
             if host.alive:
-                assert host.replica._waiting.bytes <= WAITING_BYTES
+                assert host.replica._incoming._waiting.bytes <= WAITING_BYTES
                 assert len(host.mesh._conversations) <= 4 * len(self.net.hosts)
                 for contact in host.mesh.company.contacts.values():
                     if contact.open is not None and contact.open.exchange is not None:

@@ -74,7 +74,7 @@ def test_a_child_is_refused_though_a_lock_was_held_when_it_was_forked(swarm: Swa
             with pytest.raises(Forked):
                 call()
 
-    with swarm.replica._lock:  # as if another thread were in the middle of a commit
+    with swarm.replica._ledger.lock:  # as if another thread were in the middle of a commit
         assert in_child(work) == 0
     transaction.rollback()
     other.rollback()

@@ -14,7 +14,7 @@ import pytest
 import murmur
 from murmur import Closed, Result, Swarm
 from murmur.catalog import SqlType, parse_type
-from murmur.kvcore import replica
+from murmur.kvcore import ledger
 from murmur.olap.arrow import rows_to_arrow
 from murmur.swarm.result import from_arrow, from_rows
 
@@ -202,7 +202,7 @@ def test_a_snapshot_lives_no_longer_than_its_result(
 ) -> None:
     pinned = []
 
-    class Counted(replica.Snapshot):
+    class Counted(ledger.Snapshot):
         def __init__(self, tree: Any) -> None:
             super().__init__(tree)
             pinned.append(id(self))
@@ -212,7 +212,7 @@ def test_a_snapshot_lives_no_longer_than_its_result(
             if id(self) in pinned:
                 pinned.remove(id(self))
 
-    monkeypatch.setattr(replica, "Snapshot", Counted)
+    monkeypatch.setattr(ledger, "Snapshot", Counted)
     result = full.sql("SELECT s FROM t WHERE id > 10")
     assert len(pinned) == 1
     match end:
