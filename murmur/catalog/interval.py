@@ -7,9 +7,12 @@ timedelta, one with months is an `Interval`.
     INTERVAL '1 year 2 days'   ->  Interval(months=12, days=2)
     INTERVAL '90 minutes'      ->  timedelta(minutes=90)
 
-Text is PostgreSQL's, quantities with units and a clock time at the end, or ISO 8601's:
+Text is PostgreSQL's, quantities with units and a clock time at the end, or ISO 8601's, or the SQL
+standard's, years and months with a hyphen, then days, then a clock time:
 
-    1 year 2 mons -3 days 04:05:06.5      1.5 hours ago      P1Y2M-3DT4H5M6.5S
+    1 year 2 mons -3 days 04:05:06.5      1.5 hours ago      P1Y2M-3DT4H5M6.5S      1-2 3 4:05:06
+
+A number alone is of seconds.
 
 Comparison counts a month as 30 days, as PostgreSQL does: one month and 30 days are equal, although
 they do not move a date by the same distance.
@@ -69,6 +72,9 @@ _MICROSECONDS = {
 }
 _QUANTITY = re.compile(r"\s*([+-]?(?:\d+(?:\.\d*)?|\.\d+))\s*([a-z]+)", re.ASCII)
 _CLOCK = re.compile(r"\s*([+-]?)(\d+):([0-5]\d)(?::([0-5]\d(?:\.\d*)?))?", re.ASCII)
+_YEAR_MONTH = re.compile(r"\s*([+-]?)(\d+)-(\d+)(?=\s|$)", re.ASCII)
+_DAYS = re.compile(r"\s*([+-]?\d+)(?=\s+[+-]?\d+:)", re.ASCII)
+_SECONDS = re.compile(r"\s*([+-]?(?:\d+(?:\.\d*)?|\.\d+))$", re.ASCII)
 _NUMBER = r"([+-]?\d+(?:[.,]\d+)?)"
 _ISO = re.compile(
     rf"([+-]?)p(?=.)(?:{_NUMBER}y)?(?:{_NUMBER}m)?(?:{_NUMBER}w)?(?:{_NUMBER}d)?"
@@ -307,6 +313,16 @@ def _written_parts(text: str) -> list[tuple[Fraction, str]]:
         elif quantity := _QUANTITY.match(text, position):
             parts.append((Fraction(quantity[1]), quantity[2]))
             position = quantity.end()
+        elif years := _YEAR_MONTH.match(text, position):
+            months = 12 * int(years[2]) + int(years[3])
+            parts.append((Fraction(-months if years[1] == "-" else months), "month"))
+            position = years.end()
+        elif days := _DAYS.match(text, position):
+            parts.append((Fraction(days[1]), "day"))
+            position = days.end()
+        elif seconds_alone := _SECONDS.match(text, position):
+            parts.append((Fraction(seconds_alone[1]), "second"))
+            position = seconds_alone.end()
         else:
             raise ValueError(f"no quantity with a unit at {text[position:].strip()[:20]!r}")
     if not parts:

@@ -22,6 +22,12 @@ class OwnKeys:
         """Add a key; one that is there may be added again."""
         self._added.append(key)
 
+    def copy(self) -> OwnKeys:
+        """The same keys, to which others may be added."""
+        other = OwnKeys()
+        other._sorted, other._added = list(self._sorted), list(self._added)
+        return other
+
     def between(self, start: bytes, stop: bytes | None) -> Iterator[bytes]:
         """The keys with start <= key < stop, each once."""
         added = self._added

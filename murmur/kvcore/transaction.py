@@ -21,6 +21,7 @@ Invariants:
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -292,6 +293,20 @@ class Transaction:
         if reverse:
             own.reverse()
         return overlay(own, below, reverse=reverse)
+
+    def standing(self) -> Transaction:
+        """What this transaction shows now, to be read while it goes on writing.
+
+        What is read through it counts as read by this one; it cannot be written to nor committed.
+        """
+        other = copy.copy(self)
+        other.open = False  # so that nothing ends when it goes
+        other._undo = []
+        other._changes, other._cells = dict(self._changes), dict(self._cells)
+        other._derived, other._reflected = dict(self._derived), dict(self._reflected)
+        other._stale, other._blocks = set(self._stale), list(self._blocks)
+        other._keys, other._derived_keys = self._keys.copy(), self._derived_keys.copy()
+        return other
 
     # Ending ------------------------------------------------------------
 

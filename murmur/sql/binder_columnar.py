@@ -38,7 +38,7 @@ from murmur.sql.binder_names import (
 )
 from murmur.sql.dependent_columns import with_dependent_columns
 from murmur.sql.normal_form import TIES
-from murmur.sql.parser import parse
+from murmur.sql.parser import WRITES, parse
 from murmur.sql.plan import KEY_COLUMN, RelationUse, ResultColumn
 
 Tree: TypeAlias = Any  # sqlglot's
@@ -138,6 +138,9 @@ class ColumnarBinder:
             check_reserved(name, alias, self._text)
             renamed = [fold(column) for column in alias.args.get("columns") or ()]
             query = cte.this
+            if isinstance(query, WRITES):
+                message = "what writes stands in the WITH at the top of a statement only"
+                raise unsupported(message, query, self._text)
             if clause.args.get("recursive") and isinstance(query, exp.SetOperation):
                 # The recursive side sees what the first side makes; that is bound twice, once
                 # to know its columns.

@@ -188,13 +188,23 @@ class Expressions:
                 return
             if scope.open and name.startswith("_"):
                 return
-            if name in scope.relations and isinstance(node.parent, exp.Anonymous):
-                scope.read(name)  # row_to_json(t): a row as one value
+            if name in scope.relations:
+                self._row(node, name, scope)
                 return
         message = f'there is no column "{name}"'
         if name in scopes[0].aliases:
             message += " in FROM, and an output column cannot be used here"
         raise unbound(message, node, self._text)
+
+    def _row(self, node: Tree, name: str, scope: Scope) -> None:
+        """A relation's name as a value, its row: row_to_json(t), count(t), SELECT t."""
+        parent = node.parent
+        if not isinstance(parent, exp.Func | exp.Select | exp.Alias) or isinstance(
+            parent, exp.Binary | exp.Cast | exp.Coalesce | exp.Case | exp.If | exp.Count
+        ):
+            message = f'"{name}" is a whole row here, which has no operators: name its columns'
+            raise unsupported(message, node, self._text)
+        scope.read(name)
 
     def _typed(self, node: Tree, sql_type: SqlType | None) -> None:
         self.types[id(node)] = sql_type

@@ -30,6 +30,7 @@ from murmur.sql.expressions import (
     Coalesce,
     Column,
     Expr,
+    NeedsColumnar,
     Outer,
     Parameter,
     Subquery,
@@ -170,6 +171,8 @@ class QueryScope:
             return found
         if qualifier is not None and self._source.has(qualifier):
             return None
+        if qualifier is None and self._source.has(name):
+            raise NeedsColumnar("a row as a value")
         if self._boundary is not None:
             return self._boundary.column(name, qualifier)
         if qualifier is not None:

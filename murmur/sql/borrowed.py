@@ -18,7 +18,7 @@ from inspect import Parameter, Signature
 from typing import Any, NamedTuple
 
 from murmur.catalog.interval import parse_interval
-from murmur.catalog.types import BIGINT, BLOB, BOOLEAN, JSON, TEXT, SqlType
+from murmur.catalog.types import BIGINT, BLOB, BOOLEAN, DOUBLE, JSON, TEXT, SqlType
 from murmur.errors import DataError, TypeMismatch
 from murmur.sql import functions_formats, functions_json
 from murmur.sql.date_formats import (
@@ -124,6 +124,7 @@ _NAMES = {
     "BOOLEAN": "BOOLEAN",
     "BLOB": "BLOB",
     "REAL": "FLOAT",
+    "DOUBLE": "DOUBLE",
 }
 
 FUNCTIONS: Sequence[Borrowed] = (
@@ -158,6 +159,7 @@ FUNCTIONS: Sequence[Borrowed] = (
     _variadic("format", functions_formats.format_text),
     _variadic("json_object", functions_json.OBJECT.call),
     _variadic("json_array", functions_json.ARRAY.call),
+    _plain("cbrt", (DOUBLE,)),
     _plain("initcap", (TEXT,)),
     _plain("similarity", (TEXT, TEXT)),
     _plain("convert_from", (BLOB, TEXT)),
@@ -189,6 +191,7 @@ MACROS: Sequence[str] = (
         WHEN typeof(x) LIKE 'STRUCT%' OR typeof(x) LIKE '%[]' OR typeof(x) LIKE 'MAP%'
             THEN to_json(x)
         ELSE CAST(murmur_py_to_json(CAST(x AS VARCHAR), typeof(x)) AS JSON) END""",
+    "murmur_cbrt(x) AS murmur_py_cbrt(CAST(x AS DOUBLE))",
     "murmur_similarity(x, y) AS murmur_py_similarity(x, y)",
     f"murmur_similar_op(x, y) AS murmur_py_similarity(x, y) >= {functions_formats.SIMILAR}::FLOAT",
     "murmur_convert_from(x, e) AS murmur_py_convert_from(x, e)",

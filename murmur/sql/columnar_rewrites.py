@@ -196,6 +196,11 @@ def _round(node: Tree) -> None:
         node.replace(exp.Anonymous(this="round_even", expressions=[node.this, zero]))
 
 
+def _cube_root(node: Tree) -> None:
+    """Exact where it is whole."""
+    _instead(node, "cbrt", "this")
+
+
 def _div(node: Tree) -> None:
     """div() is exact: what the remainder leaves is a multiple."""
     left, right = node.this, node.expression
@@ -524,6 +529,7 @@ _REWRITES: Mapping[type, Callable[[Tree], None]] = {
     exp.Decode: _decode,
     exp.Round: _round,
     exp.IntDiv: _div,
+    exp.Cbrt: _cube_root,
     exp.WidthBucket: lambda node: _instead(
         node, "width_bucket", "this", "min_value", "max_value", "num_buckets"
     ),

@@ -28,6 +28,7 @@ from murmur.catalog.rows import (
 from murmur.catalog.schema import Column, Index, Table
 from murmur.errors import BindError, ConstraintViolation
 from murmur.kvcore.transaction import Transaction
+from murmur.kvcore.view import View
 from murmur.sql.access import access_keys
 from murmur.sql.checks import checks_of
 from murmur.sql.compile import compile_expression, compile_predicate, compile_projection
@@ -49,6 +50,7 @@ class Written:
     count: int = 0
     rows: list[Row] = field(default_factory=list)
     last_key: int | None = None
+    arrow: Any = None  # of a query behind parts that write, on the columnar engine
 
     def give(self, row: Row, context: Context) -> None:
         """Keep a row of RETURNING."""
@@ -82,9 +84,10 @@ def compile_insert(plan: Insert, load: Loader) -> Program:
 
     def run(tx: Transaction, context: Context, written: Written) -> None:
         rows = read(tx, context)
-        if loads and len(rows) >= MANY and load(table, rows, tx, context, written):
+        together = loads and context.checks is None and len(rows) >= MANY
+        if together and load(table, rows, tx, context, written):
             return
-        statement = StatementChecks(tx, checks_of) if needs_checks else None
+        statement = begin_checks(tx, context) if needs_checks else None
         touched: set[bytes] | None = None if single or on_conflict is None else set()
         for values in rows:
             key = None
@@ -103,9 +106,20 @@ def compile_insert(plan: Insert, load: Loader) -> Program:
             if returned is not None:
                 written.give(returned(row_at(tx, table, key), context), context)
         if statement is not None:
-            statement.verify()
+            end_checks(statement, context)
 
     return run
+
+
+def begin_checks(tx: Transaction, context: Context) -> StatementChecks:
+    """What to verify when the statement ends: of the whole one, where this is a part of it."""
+    return context.checks or StatementChecks(tx, checks_of)
+
+
+def end_checks(statement: StatementChecks, context: Context) -> None:
+    """Verify it, unless the statement goes on."""
+    if context.checks is None:
+        statement.verify()
 
 
 def integer_key(table: Table) -> int | None:
@@ -128,7 +142,7 @@ def _row_source(plan: Insert) -> RowSource:
 
         def from_query(tx: Transaction, context: Context) -> list[Values]:
             # Read to the end first: the query may read the table that is written to.
-            found = list(context.memory.hold(read(tx, context)))
+            found = list(context.memory.hold(read(context.standing or tx, context)))
             if found and len(found[0]) != len(names) and (plan.named or len(found[0]) > len(names)):
                 raise BindError(f"the query has {len(found[0])} columns, the INSERT {len(names)}")
             rows = [dict(zip(names, row, strict=False)) for row in found]
@@ -267,8 +281,8 @@ def compile_update(plan: Update) -> Program:
     others = _others(plan.returning)
 
     def run(tx: Transaction, context: Context, written: Written) -> None:
-        statement = StatementChecks(tx, checks_of)
-        for key, row in read(tx, context):
+        statement = begin_checks(tx, context)
+        for key, row in read(context.standing or tx, context):
             changes = change(row, context)
             new_key = update_row(tx, table, key, changes, checks=checks, statement=statement)
             if new_key is None:
@@ -276,7 +290,7 @@ def compile_update(plan: Update) -> Program:
             written.count += 1
             if returned is not None:
                 written.give(returned(row_at(tx, table, new_key) + row[others], context), context)
-        statement.verify()
+        end_checks(statement, context)
 
     return run
 
@@ -289,20 +303,20 @@ def compile_delete(plan: Delete) -> Program:
     others = _others(plan.returning)
 
     def run(tx: Transaction, context: Context, written: Written) -> None:
-        statement = StatementChecks(tx, checks_of)
-        for key, found in read(tx, context):
+        statement = begin_checks(tx, context)
+        for key, found in read(context.standing or tx, context):
             row = None if returned is None else get_row(tx, table, key)
             if not delete_row(tx, table, key, statement=statement):
                 continue  # a cascade from another row has taken it
             written.count += 1
             if returned is not None and row is not None:
                 written.give(returned(row + found[others], context), context)
-        statement.verify()
+        end_checks(statement, context)
 
     return run
 
 
-TargetSource: TypeAlias = Callable[[Transaction, Context], Sequence[tuple[bytes, Row]]]
+TargetSource: TypeAlias = Callable[[View, Context], Sequence[tuple[bytes, Row]]]
 
 
 def _target_source(source: Rows | Query, table: Table) -> TargetSource:
@@ -312,7 +326,7 @@ def _target_source(source: Rows | Query, table: Table) -> TargetSource:
         if isinstance(source, KeyLookup):
             return lambda tx, context: list(read(tx, context))
 
-        def pairs(tx: Transaction, context: Context) -> list[tuple[bytes, Row]]:
+        def pairs(tx: View, context: Context) -> list[tuple[bytes, Row]]:
             context.memory.begin()
             return list(context.memory.hold(read(tx, context)))
 
@@ -320,7 +334,7 @@ def _target_source(source: Rows | Query, table: Table) -> TargetSource:
     rows_of = compile_found(source)
     width = len(table.primary_key)
 
-    def targets(tx: Transaction, context: Context) -> list[tuple[bytes, Row]]:
+    def targets(tx: View, context: Context) -> list[tuple[bytes, Row]]:
         found: dict[bytes, Row] = {}  # a join may find a row several times
         for row in context.memory.hold(rows_of(tx, context)):
             if width:

@@ -19,12 +19,13 @@ from murmur.kvcore.view import View
 from murmur.sql import expressions
 from murmur.sql.cancellation import Halt
 from murmur.sql.memory import Memory
-from murmur.sql.plan import KEY_COLUMN, ColumnarQuery, RelationUse
+from murmur.sql.plan import KEY_COLUMN, ColumnarQuery, RelationUse, ResultColumn
 from murmur.sql.relation import Relation, Watched
 from murmur.sql.settings import Engine
 from murmur.sql.system import System
 
 if TYPE_CHECKING:
+    from murmur.catalog.constraints import StatementChecks
     from murmur.catalog.generated import IntegerIds, Uuid7
     from murmur.sql.relation import ColumnarEngine
 
@@ -55,9 +56,16 @@ class Context(expressions.Context):
         self.halt = halt
         self.memory = memory or Memory()
         self.engine: Engine = engine  # SET engine
+        # Of a statement that writes in several places (several.py): what its parts read, what it
+        # verifies when it ends, and what the parts before have returned.
+        self.standing: Transaction | None = None
+        self.checks: StatementChecks | None = None
+        self.given: dict[str, tuple[tuple[ResultColumn, ...], list[tuple[Any, ...]]]] = {}
 
     def system_rows(self, name: str, view: View) -> Iterable[tuple[Any, ...]]:
-        """A system relation's rows."""
+        """A system relation's rows, or what a part of the statement has returned."""
+        if name in self.given:
+            return self.given[name][1]
         return self.system.rows(name, view)
 
     def run_columnar(self, query: ColumnarQuery, view: View) -> Any:
@@ -96,10 +104,11 @@ class Context(expressions.Context):
     def _relation(self, use: RelationUse, view: View, *, private: bool) -> Relation:
         table = use.table
         if table is None:
-            columns = self.system.columns(use.system)
+            given = self.given.get(use.system)
+            columns = self.system.columns(use.system) if given is None else given[0]
             assert columns is not None
             names = tuple((column.name, column.type) for column in columns)
-            return Relation(view, columns=names, rows=self.system.rows(use.system, view))
+            return Relation(view, columns=names, rows=self.system_rows(use.system, view))
         if use.keyed:
             columns_of = tuple((column.name, column.type) for column in table.columns)
             rows = ((*row, key) for key, row in scan_rows(view, table))

@@ -45,7 +45,9 @@ from murmur.sql.plan_writes import (
     MergeInsert,
     MergeUpdate,
     OnConflict,
+    Part,
     Plan,
+    Several,
     Update,
 )
 
@@ -71,6 +73,8 @@ def explain(plan: Plan | None, steps: Sequence[Step] = ()) -> list[str]:
             return ["engine: row (write)", f"delete from {table.name}", *_source(source)]
         case Merge():
             return ["engine: row (write)", *_merge(plan)]
+        case Several(parts, main):
+            return ["engine: row (write)", *_several(parts, main)]
         case CreateAs(name, _, _, query, _):
             return ["engine: row (write)", f"create table {name}", *map(_indented, explain(query))]
     raise AssertionError(plan)
@@ -161,6 +165,15 @@ def _source(source: Rows | Query) -> Iterator[str]:
         yield from _columnar(source, 1)
     else:
         yield from lines_of(operator_of(source), 1)
+
+
+def _several(parts: Sequence[Part], main: Plan) -> Iterator[str]:
+    """The parts of a statement that writes in several places, and what stands behind them."""
+    for part in parts:
+        _, *lines = explain(part.plan)
+        yield from [f"with {part.name}", *map(_indented, lines)] if part.name else lines
+    first, *lines = explain(main)
+    yield from [first, *lines] if isinstance(main, Query) else lines
 
 
 def _insert(plan: Insert) -> Iterator[str]:

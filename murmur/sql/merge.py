@@ -19,7 +19,18 @@ from murmur.errors import ConstraintViolation
 from murmur.kvcore.transaction import Transaction
 from murmur.sql.checks import checks_of
 from murmur.sql.compile import compile_projection
-from murmur.sql.dml import Program, Row, Written, changer, filler, inserter, returned_by, row_at
+from murmur.sql.dml import (
+    Program,
+    Row,
+    Written,
+    begin_checks,
+    changer,
+    end_checks,
+    filler,
+    inserter,
+    returned_by,
+    row_at,
+)
 from murmur.sql.execution import Context
 from murmur.sql.found import compile_found
 from murmur.sql.plan_writes import Merge, MergeAction, MergeDelete, MergeInsert, MergeUpdate
@@ -40,9 +51,9 @@ def compile_merge(plan: Merge) -> Program:
     rows_of = compile_found(plan.query)
 
     def run(tx: Transaction, context: Context, written: Written) -> None:
-        statement = StatementChecks(tx, checks_of)
+        statement = begin_checks(tx, context)
         changed: set[bytes] = set()
-        for row in list(context.memory.hold(rows_of(tx, context))):
+        for row in list(context.memory.hold(rows_of(context.standing or tx, context))):
             number: int | None = row[width]
             act = None if number is None else acts[number]
             if number is None or act is None:
@@ -62,7 +73,7 @@ def compile_merge(plan: Merge) -> Program:
             written.count += 1
             if returned is not None:
                 written.give(returned((*row[source_at:], *target, names[number]), context), context)
-        statement.verify()
+        end_checks(statement, context)
 
     return run
 

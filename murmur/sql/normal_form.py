@@ -7,26 +7,29 @@
     num_nulls(a, b)                          CASE WHEN a IS NULL THEN 1 ELSE 0 END + ...
     obj_description('note'::regclass)        (SELECT comment FROM murmur_tables WHERE name = 'note')
     current_schema, version()                'public', 'Murmur, ...'
-    FROM jsonb_each(j) AS e(k, v)            FROM LATERAL (SELECT ... ) AS e(k, v)
-    FROM unnest(a, b) AS t(x, y)             FROM LATERAL (SELECT unnest(a), unnest(b)) AS t(x, y)
-    FROM generate_series(1, t.n)             FROM unnest(generate_series(1, t.n))
     ORDER BY a FETCH FIRST 3 ROWS WITH TIES  QUALIFY rank() OVER (ORDER BY a) <= 3 ORDER BY a
 
-The tree is changed as soon as it is parsed, before names are looked up.
+The tree is changed as soon as it is parsed, before names are looked up. Relations that functions
+make have theirs in relation_forms.py.
 """
 
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import reduce
 from typing import Any, TypeAlias
 
 from sqlglot import exp
 
+from murmur.catalog.interval import format_interval, parse_interval
 from murmur.errors import BindError, DataError, Unsupported
 from murmur.sql.functions_json import path_of
 from murmur.sql.information_schema import CATALOG, SCHEMA
+from murmur.sql.interval_fields import FIELDS, qualified_interval
+from murmur.sql.relation_forms import function_relation, instead, unnest
 
 Tree: TypeAlias = Any  # sqlglot's
 
@@ -52,13 +55,6 @@ def to_normal_form(tree: Tree) -> None:
             said(node)
 
 
-def _instead(node: Tree, other: Tree) -> None:
-    """Put another expression in the place of a node; errors still point at it."""
-    if "start" not in other.meta:
-        other.meta.update(node.meta)
-    node.replace(other)
-
-
 # Comparisons with arrays -------------------------------------------------------------------------
 
 _COMPARED = (exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE)
@@ -73,15 +69,15 @@ def _quantified(node: Tree) -> None:
     items, every = found
     left, kind = node.this, type(node)
     if not items:
-        _instead(node, exp.Boolean(this=every))
+        instead(node, exp.Boolean(this=every))
     elif (kind, every) == (exp.EQ, False):
-        _instead(node, exp.In(this=left, expressions=items))
+        instead(node, exp.In(this=left, expressions=items))
     elif (kind, every) == (exp.NEQ, True):
-        _instead(node, exp.Not(this=exp.In(this=left, expressions=items)))
+        instead(node, exp.Not(this=exp.In(this=left, expressions=items)))
     else:
         each = [kind(this=left.copy(), expression=item) for item in items]
         joined = reduce(lambda a, b: (exp.And if every else exp.Or)(this=a, expression=b), each)
-        _instead(node, exp.Paren(this=joined))
+        instead(node, exp.Paren(this=joined))
 
 
 def _array_of(node: Tree) -> tuple[list[Tree], bool] | None:
@@ -132,12 +128,61 @@ def _elements(literal: Tree) -> list[Tree]:
 def _cast(node: Tree) -> None:
     """'{1,2}'::int[] as an array that is written out; 'note'::regclass as its name."""
     target = node.args["to"]
+    if isinstance(target, exp.DataType) and isinstance(target.this, exp.Interval):
+        if not isinstance(node.this, exp.Literal) or not node.this.is_string:
+            raise Unsupported("the fields of an INTERVAL stand behind a text in quotes")
+        interval = exp.Interval(this=node.this, unit=target.this.args.get("unit"))
+        instead(node, interval)
+        _interval(interval)
+        return
+    if target.this is exp.DType.INTERVAL and node.this.is_string:
+        _as_units(node.this)
     if isinstance(target, exp.ObjectIdentifier) and node.this.is_string:
-        _instead(node, exp.Literal.string(_plain_name(node.this.this)))
+        instead(node, exp.Literal.string(_plain_name(node.this.this)))
     elif _is_array(target) and isinstance(node.this, exp.Literal) and node.this.is_string:
         if isinstance(node.parent, exp.Any | exp.All | exp.Paren):
             return  # its elements are compared one by one
         node.set("this", exp.Array(expressions=_elements(node.this)))
+
+
+def _interval(node: Tree) -> None:
+    """INTERVAL 'text' with fields, or in the standard's form, as quantities with units."""
+    text, unit = node.this, node.args.get("unit")
+    if isinstance(text, exp.Paren) and unit is None:
+        raise Unsupported("INTERVAL takes no precision in front of its text")
+    if not isinstance(text, exp.Literal) or not text.is_string:
+        return
+    span = isinstance(unit, exp.IntervalSpan)
+    first, last = (unit.this, unit.expression) if span else (unit, unit)
+    names = [_field_name(each) for each in (first, last)]
+    if names[0] not in FIELDS or names[1] not in FIELDS:
+        if unit is None:
+            _as_units(text)
+        return
+    if FIELDS.index(names[0]) > FIELDS.index(names[1]):
+        raise BindError(f"an INTERVAL has no fields {names[0]} TO {names[1]}")
+    digits = last.this if isinstance(last, exp.Second) else None
+    value = qualified_interval(
+        text.this, names[0], names[1], None if digits is None else int(digits.name)
+    )
+    node.set("this", exp.Literal.string(format_interval(value)))
+    node.set("unit", None)
+
+
+def _field_name(unit: Tree) -> str:
+    if isinstance(unit, exp.Second):
+        return "SECOND"
+    return str(unit.name).upper().removesuffix("S") if isinstance(unit, exp.Var) else ""
+
+
+_IN_UNITS = re.compile(r"[a-z]", re.IGNORECASE)
+
+
+def _as_units(text: Tree) -> None:
+    """'1-2 3 4:05' in the words that both engines read; the binder refuses what is no INTERVAL."""
+    if not _IN_UNITS.search(text.this):
+        with suppress(ValueError):
+            text.set("this", format_interval(parse_interval(text.this)))
 
 
 def _plain_name(text: str) -> str:
@@ -191,7 +236,7 @@ def _substring(node: Tree) -> None:
     start = node.args.get("start")
     if isinstance(start, exp.Literal) and start.is_string and node.args.get("length") is None:
         call = exp.Anonymous(this="regexp_substring", expressions=[node.this, start])
-        _instead(node, call)
+        instead(node, call)
 
 
 # Rows and periods --------------------------------------------------------------------------------
@@ -208,7 +253,18 @@ def _null_test(node: Tree) -> None:
         exp.Is(this=each.copy(), expression=exp.Null(), negate=node.args.get("negate"))
         for each in row.expressions
     ]
-    _instead(node, exp.Paren(this=exp.and_(*tests)))
+    instead(node, exp.Paren(this=exp.and_(*tests)))
+
+
+def _field_of_row(node: Tree) -> None:
+    """(t).a is t.a, and (t).* is t.*."""
+    row = node.this.unnest()
+    if (
+        isinstance(node.this, exp.Paren)
+        and isinstance(row, exp.Column)
+        and not row.args.get("table")
+    ):
+        instead(node, exp.Column(this=node.expression, table=row.this))
 
 
 def _overlaps(node: Tree) -> None:
@@ -229,7 +285,7 @@ def _overlaps(node: Tree) -> None:
     (a, b), (c, d) = ends
     same = exp.EQ(this=a.copy(), expression=c.copy())
     inside = exp.and_(exp.LT(this=a, expression=d), exp.LT(this=c, expression=b))
-    _instead(node, exp.Paren(this=exp.or_(same, inside)))
+    instead(node, exp.Paren(this=exp.or_(same, inside)))
 
 
 # Functions ---------------------------------------------------------------------------------------
@@ -242,7 +298,7 @@ def _called(node: Tree) -> None:
 
 
 def _row(node: Tree) -> None:
-    _instead(node, exp.Tuple(expressions=node.expressions))
+    instead(node, exp.Tuple(expressions=node.expressions))
 
 
 def _count_nulls(*, null: bool) -> Callable[[Tree], None]:
@@ -254,7 +310,7 @@ def _count_nulls(*, null: bool) -> Callable[[Tree], None]:
             branch = exp.If(this=test, true=exp.Literal.number(1))
             counted.append(exp.Case(ifs=[branch], default=exp.Literal.number(0)))
         if counted:
-            _instead(node, exp.Paren(this=reduce(operator.add, counted)))
+            instead(node, exp.Paren(this=reduce(operator.add, counted)))
 
     return count
 
@@ -271,7 +327,7 @@ def _as_path(array: Tree) -> None:
             '"' + each.this.replace("\\", "\\\\").replace('"', '\\"') + '"'
             for each in array.expressions
         )
-        _instead(array, exp.Literal.string("{" + steps + "}"))
+        instead(array, exp.Literal.string("{" + steps + "}"))
 
 
 def _path_operator(node: Tree) -> None:
@@ -294,7 +350,7 @@ def _described(node: Tree) -> None:
         )
     else:
         return
-    _instead(node, exp.Subquery(this=found))
+    instead(node, exp.Subquery(this=found))
 
 
 def _comments(relation: str, column: str, name: Tree) -> Tree:
@@ -310,7 +366,7 @@ def _constant(text: str) -> Callable[[Tree], None]:
         if isinstance(node.parent, exp.Select):  # the column keeps its name
             name = exp.to_identifier(_SAID[type(node)], quoted=True)
             literal = exp.Alias(this=literal, alias=name)
-        _instead(node, literal)
+        instead(node, literal)
 
     return constant
 
@@ -328,7 +384,7 @@ def _json_array(node: Tree) -> None:
     else:
         value.set("this", as_json)
     outer: Tree = exp.ArrayAgg(this=value)
-    _instead(node, outer)
+    instead(node, outer)
     while isinstance(outer.parent, exp.Filter | exp.Window) and outer.parent.this is outer:
         outer = outer.parent
     outer.replace(exp.Anonymous(this="json_list", expressions=[outer.copy()]))
@@ -340,80 +396,7 @@ def _json_object(node: Tree) -> None:
     if len(pairs) == 2:
         value = exp.Anonymous(this="to_jsonb", expressions=[pairs[1].copy()])
         call = exp.Anonymous(this="json_group_object", expressions=[pairs[0].copy(), value])
-        _instead(node, call)
-
-
-# Relations made by functions ---------------------------------------------------------------------
-
-
-def _table(node: Tree) -> None:
-    """FROM function(...) and LATERAL function(...) as a subquery that calls it."""
-    call = node.this
-    if isinstance(call, exp.ExplodingGenerateSeries) and call.find(exp.Column) is not None:
-        alias = node.args.get("alias")
-        if alias is None:
-            alias = exp.TableAlias(this=exp.to_identifier("generate_series", quoted=True))
-        values = exp.GenerateSeries(**{key: call.args.get(key) for key in ("start", "end", "step")})
-        _instead(node, exp.Unnest(expressions=[values], alias=alias))
-        return
-    if node.args.get("ordinality") or not isinstance(call, exp.Anonymous):
-        return
-    if (name := call.name.lower()) not in _RELATIONS:
-        return
-    columns = _RELATIONS[name]
-    alias = node.args.get("alias")
-    names = [each.name for each in columns]
-    if alias is None:
-        alias = exp.TableAlias(this=exp.to_identifier(name, quoted=True))
-    elif len(columns) == 1 and not alias.args.get("columns") and _names_alone(node, alias):
-        names = [alias.this.name]
-    items = [
-        exp.Alias(
-            this=exp.Anonymous(
-                this=each.function, expressions=[argument.copy() for argument in call.expressions]
-            ),
-            alias=exp.to_identifier(said, quoted=True),
-        )
-        for each, said in zip(columns, names, strict=True)
-    ]
-    subquery = exp.Subquery(this=exp.Select(expressions=items))
-    if isinstance(node, exp.Lateral):
-        node.set("this", subquery)
-        node.set("alias", alias)
-    else:
-        _instead(node, exp.Lateral(this=subquery, alias=alias, joins=node.args.get("joins")))
-
-
-def _unnest(node: Tree) -> None:
-    """Several arrays side by side; the shorter ones end with NULLs. LATERAL unnest(...) is one."""
-    outer = node.parent
-    if isinstance(outer, exp.Lateral) and not node.args.get("offset"):
-        if (alias := outer.args.get("alias")) is not None and not alias.args.get("columns"):
-            alias.set("columns", [exp.to_identifier(alias.this.name, quoted=True)])
-        arrays = node.expressions
-        _instead(node, exp.Subquery(this=exp.Select(expressions=_side_by_side(arrays))))
-        return
-    arrays = node.expressions
-    if (
-        len(arrays) < 2
-        or node.args.get("offset")
-        or not isinstance(node.parent, exp.From | exp.Join)
-    ):
-        return
-    alias = node.args.get("alias")
-    if alias is None:
-        alias = exp.TableAlias(this=exp.to_identifier("unnest", quoted=True))
-    subquery = exp.Subquery(this=exp.Select(expressions=_side_by_side(arrays)))
-    _instead(node, exp.Lateral(this=subquery, alias=alias))
-
-
-def _side_by_side(arrays: Sequence[Tree]) -> list[Tree]:
-    return [
-        exp.Alias(
-            this=exp.Explode(this=array.copy()), alias=exp.to_identifier(f"unnest{i}", quoted=True)
-        )
-        for i, array in enumerate(arrays, 1)
-    ]
+        instead(node, call)
 
 
 # WITH TIES ---------------------------------------------------------------------------------------
@@ -465,50 +448,6 @@ def _over(function: Tree, order: Tree) -> Tree:
     return exp.Window(this=function, order=order.copy())
 
 
-def _names_alone(node: Tree, alias: Tree) -> bool:
-    """Whether the statement names the relation's only column by the relation's name."""
-    name = alias.this.name.lower()
-    return any(
-        column.name.lower() == name and column.args.get("table") is None
-        for column in node.root().find_all(exp.Column)
-    )
-
-
-class _Made:
-    """One column of a relation that a function makes, and what computes it."""
-
-    __slots__ = ("function", "name")
-
-    def __init__(self, name: str, function: str) -> None:
-        self.name, self.function = name, function
-
-
-_RELATIONS: Mapping[str, Sequence[_Made]] = {
-    **{
-        f"{prefix}_array_elements{text}": (_Made("value", f"json_array_elements{text}"),)
-        for prefix in ("json", "jsonb")
-        for text in ("", "_text")
-    },
-    **{
-        f"{prefix}_object_keys": (_Made(f"{prefix}_object_keys", "json_object_keys"),)
-        for prefix in ("json", "jsonb")
-    },
-    **{
-        f"{prefix}_each{text}": (
-            _Made("key", "json_object_keys"),
-            _Made("value", f"json_each{text}"),
-        )
-        for prefix in ("json", "jsonb")
-        for text in ("", "_text")
-    },
-    **{
-        name: (_Made(name, name),)
-        for name in (
-            "string_to_table", "regexp_split_to_table", "regexp_matches", "generate_subscripts",
-        )
-    },
-}  # fmt: skip
-
 _CALLS: Mapping[str, Callable[[Tree], None]] = {
     "row": _row,
     "num_nulls": _count_nulls(null=True),
@@ -530,14 +469,16 @@ _SAID = {
 _FORMS: Mapping[type, Callable[[Tree], None]] = {
     **dict.fromkeys((*_COMPARED, *_MATCHED), _quantified),
     exp.Cast: _cast,
+    exp.Interval: _interval,
     exp.DPipe: _concatenation,
     exp.Is: _null_test,
+    exp.Dot: _field_of_row,
     exp.Substring: _substring,
     exp.Overlaps: _overlaps,
     exp.Anonymous: _called,
-    exp.Table: _table,
-    exp.Lateral: _table,
-    exp.Unnest: _unnest,
+    exp.Table: function_relation,
+    exp.Lateral: function_relation,
+    exp.Unnest: unnest,
     **dict.fromkeys((exp.Select, exp.Union, exp.Intersect, exp.Except, exp.Subquery), _ties),
     exp.JSONArrayAgg: _json_array,
     exp.JSONBExtract: _path_operator,

@@ -56,6 +56,7 @@ Kind: TypeAlias = Literal[
     "update",
     "delete",
     "merge",
+    "with",
     "create",
     "drop",
     "alter",
@@ -190,6 +191,8 @@ def _parse(text: str) -> Parsed:
     if kind == "create":
         tokens = with_kv_prefix(tokens, text)
     tree = _tree(tokens, text, kind, numbers)
+    if kind == "select" and writes_several(tree):
+        kind = "with"
     return Parsed(kind, tree, text, parameters, explain)
 
 
@@ -365,6 +368,8 @@ def _number_parameters(tokens: Sequence[Token], text: str) -> tuple[dict[int, in
         match token.token_type:
             case TokenType.PLACEHOLDER:
                 this, name = "?", len(positions)
+            case TokenType.PARAMETER if text[token.start] == "@":
+                continue  # the absolute value
             case TokenType.PARAMETER:
                 word = text[following.start : following.end + 1] if adjacent and following else ""
                 if text[token.start] != "$" or not word.isascii() or not word.isdigit():
@@ -410,7 +415,9 @@ def _tree(tokens: Sequence[Token], text: str, kind: Kind, numbers: Mapping[int, 
         # The parser builds on what it takes for granted, such as a name in `{:}`.
         raise ParseError("the statement cannot be parsed") from error
     if len(trees) == 1 and isinstance(trees[0], exp.TruncateTable):
-        trees = [_delete_all(trees[0], text)]
+        _check(trees[0], text, numbers)
+        resolve_schemas(trees[0], text)
+        return trees[0]
     if len(trees) != 1 or not isinstance(trees[0], _TREES[kind]):
         raise _error("this is not a statement", text, tokens[0].start)
     balance_unions(trees[0])
@@ -420,14 +427,17 @@ def _tree(tokens: Sequence[Token], text: str, kind: Kind, numbers: Mapping[int, 
     return trees[0]
 
 
-def _delete_all(truncate: Tree, text: str) -> Tree:
-    """TRUNCATE as the DELETE that it is where every replica merges what others do."""
-    for key, words in (("option", truncate.args.get("option")), ("identity", "RESTART IDENTITY")):
-        if truncate.args.get(key) and truncate.args[key] not in ("RESTRICT", "CONTINUE"):
-            raise Unsupported(f"TRUNCATE takes no {words}\n{place(text, 0)}")
-    if len(truncate.expressions) != 1:
-        raise Unsupported(f"TRUNCATE takes one table\n{place(text, 0)}")
-    return exp.Delete(this=truncate.expressions[0])
+WRITES = (exp.Insert, exp.Update, exp.Delete, exp.Merge)
+
+
+def writes_several(tree: Tree) -> bool:
+    """Whether a statement writes in several places: its WITH has parts that write, or TRUNCATE."""
+    if not isinstance(tree, exp.Expression):
+        return False
+    clause = tree.args.get("with_")
+    return isinstance(tree, exp.TruncateTable) or (
+        clause is not None and any(isinstance(cte.this, WRITES) for cte in clause.expressions)
+    )
 
 
 _CHAINS = (exp.And, exp.Or, exp.DPipe)

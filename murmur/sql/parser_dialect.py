@@ -18,6 +18,7 @@ from sqlglot.parsers.postgres import PostgresParser
 from sqlglot.tokens import TokenType
 
 from murmur.errors import Unsupported
+from murmur.sql.interval_fields import FIELDS
 from murmur.sql.normal_form import CALLED_AS_WRITTEN
 from murmur.sql.place import place
 
@@ -75,18 +76,49 @@ class StatementParser(PostgresParser):  # type: ignore[misc]
         key: value for key, value in PostgresParser.LAMBDAS.items() if key is not TokenType.ARROW
     }
 
-    # ~ binds less than arithmetic does, as all operators that have no rank of their own.
+    # These bind less than arithmetic does, as all operators that have no rank of their own.
     UNARY_PARSERS: ClassVar[dict[TokenType, Callable[..., Any]]] = {
         **PostgresParser.UNARY_PARSERS,
         TokenType.RLIKE: lambda self: self.expression(exp.BitwiseNot(this=self._parse_term())),
+        TokenType.PIPE_SLASH: lambda self: self.expression(exp.Sqrt(this=self._parse_term())),
+        TokenType.DPIPE_SLASH: lambda self: self.expression(exp.Cbrt(this=self._parse_term())),
+        TokenType.PARAMETER: lambda self: self.absolute(),
     }
 
+    def absolute(self) -> Tree:
+        """@ x, which is abs(x) and binds as ~ does; or a parameter, whose $ is the same token."""
+        if self.sql[self._prev.start] == "@":
+            return self.expression(exp.Abs(this=self._parse_term()))
+        self._retreat(self._index - 1)
+        return self._parse_type()
+
     def _parse_interval_span(self, this: Tree, parse_function_unit: bool = True) -> Tree:
+        if not (isinstance(this, exp.Literal) and this.is_string):
+            return super()._parse_interval_span(this, parse_function_unit)
+        first = self._interval_field()
+        if first is not None:
+            if not self._match_text_seq("TO"):
+                return self.expression(exp.Interval(this=this, unit=first))
+            last = self._interval_field()
+            if last is None:
+                self.raise_error("Expected a field of an INTERVAL after TO")
+            unit = self.expression(exp.IntervalSpan(this=first, expression=last))
+            return self.expression(exp.Interval(this=this, unit=unit))
         # sqlglot keeps the first number and unit of '3 days 02:47:33' or '1 day ago' only.
         interval = super()._parse_interval_span(this, parse_function_unit)
-        if isinstance(this, exp.Literal) and this.is_string and interval.this is not this:
-            interval = self.expression(exp.Interval(this=this))
-        return interval
+        return interval if interval.this is this else self.expression(exp.Interval(this=this))
+
+    def _interval_field(self) -> Tree:
+        """YEAR ... SECOND(n) behind INTERVAL '...'; None if something else stands there."""
+        word = self._curr.text.upper().removesuffix("S") if self._curr else ""
+        if word not in FIELDS or self._curr.token_type is TokenType.STRING:
+            return None
+        self._advance()
+        if word == "SECOND" and self._match(TokenType.L_PAREN):
+            digits = self._parse_number()
+            self._match_r_paren()
+            return self.expression(exp.Second(this=digits))
+        return self.expression(exp.Var(this=word))
 
     def _parse_types(self, *args: Any, **options: Any) -> Tree:
         # SIGNED is what MySQL calls BIGINT in a CAST; SQLite's corpora have it.

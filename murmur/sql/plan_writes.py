@@ -138,4 +138,23 @@ class CreateAs:
     filled: bool
 
 
-Plan: TypeAlias = Query | Insert | Update | Delete | Merge | CreateAs
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of WITH that writes; what it returns is the relation of this name to those behind."""
+
+    name: str
+    relation: str
+    columns: tuple[ResultColumn, ...]
+    plan: Insert | Update | Delete | Merge
+
+
+@dataclass(frozen=True, slots=True)
+class Several:
+    """Parts that write, and the statement behind them; `counted`: all of their rows count."""
+
+    parts: tuple[Part, ...]
+    main: Query | Insert | Update | Delete | Merge
+    counted: bool = False
+
+
+Plan: TypeAlias = Query | Insert | Update | Delete | Merge | CreateAs | Several

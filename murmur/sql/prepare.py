@@ -20,6 +20,7 @@ from murmur.sql.access import Reader, access_reaches
 from murmur.sql.binder import Binding
 from murmur.sql.binder_ddl import bind_ddl
 from murmur.sql.binder_merge import bind_merge
+from murmur.sql.binder_with import bind_several
 from murmur.sql.binder_writes import bind_delete, bind_insert, bind_update
 from murmur.sql.bulk import Load, compile_load, load_values
 from murmur.sql.create_as import bind_create_as
@@ -31,22 +32,24 @@ from murmur.sql.executor import compile_query
 from murmur.sql.expressions import Parameter
 from murmur.sql.merge import compile_merge
 from murmur.sql.parameter_values import check_parameters
-from murmur.sql.parser import Parsed
+from murmur.sql.parser import Parsed, writes_several
 from murmur.sql.plan import (
     Aggregate,
     ColumnarQuery,
     KeyLookup,
     OneRow,
+    Query,
     ResultColumn,
     RowQuery,
     Rows,
 )
-from murmur.sql.plan_writes import CreateAs, Delete, Insert, Merge, Plan, Update
+from murmur.sql.plan_writes import CreateAs, Delete, Insert, Merge, Plan, Several, Update
 from murmur.sql.point import PointReader, compile_point
 from murmur.sql.point_index import IndexReader, compile_point_index
 from murmur.sql.rules.cost import counted_path
 from murmur.sql.rules.facts import Facts
 from murmur.sql.settings import Engine
+from murmur.sql.several import compile_several
 from murmur.sql.system import System
 
 OUTGROWN = 64.0  # rows: below, all tables are alike
@@ -143,6 +146,8 @@ def _prepare(parsed: Parsed, catalog: Catalog, system: System, facts: Facts) -> 
     tree = parsed.tree
     prepared = Prepared(catalog.version, parsed, binding.types, analyzed=facts.analyzed)
     match parsed.kind:
+        case _ if writes_several(tree):
+            _prepare_several(prepared, bind_several(tree, binding))
         case "select":
             query = plan_query(tree, binding)
             prepared.plan, prepared.columns = query, query.columns
@@ -180,6 +185,22 @@ def _prepare(parsed: Parsed, catalog: Catalog, system: System, facts: Facts) -> 
     return prepared
 
 
+def _prepare_several(prepared: Prepared, plan: Several | Delete) -> None:
+    """A statement that writes in several places, or only seems to."""
+    prepared.plan = plan
+    if isinstance(plan, Delete):
+        prepared.write = compile_delete(plan)
+        return
+    prepared.write = compile_several(plan)
+    inserts = [each.plan for each in plan.parts] + [plan.main]
+    direct = [_as_given(each, prepared.types) for each in inserts if isinstance(each, Insert)]
+    prepared._as_given = frozenset().union(*direct)
+    if isinstance(plan.main, Query):
+        prepared.columns = plan.main.columns
+    elif plan.main.returning is not None:
+        prepared.columns = plan.main.returning.columns
+
+
 def _weighed(plan: Plan | None) -> Sequence[Table]:
     """The tables by whose sizes a plan was made."""
     match plan:
@@ -187,6 +208,8 @@ def _weighed(plan: Plan | None) -> Sequence[Table]:
             pass
         case Insert(query=query) | Merge(query=query) | CreateAs(query=query):
             pass
+        case Several():
+            return ()
         case _:
             query = plan
     return query.tables if isinstance(query, RowQuery) else ()

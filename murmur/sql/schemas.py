@@ -2,6 +2,7 @@
 
 public.note, murmur.public.note     ->  note
 information_schema.tables t         ->  "information_schema.tables" t
+ONLY note                           ->  note     (no table inherits from another)
 """
 
 from __future__ import annotations
@@ -19,7 +20,11 @@ Tree: TypeAlias = Any  # sqlglot's
 
 def resolve_schemas(tree: Tree, text: str) -> None:
     """Take the schema names out of a statement's tree; BindError for one that there is not."""
+    if isinstance(tree, exp.Alter):
+        tree.set("only", None)
     for node in list(tree.find_all(exp.Table, exp.Column)):
+        if isinstance(node, exp.Table):
+            node.set("only", None)
         schema, catalog = node.args.get("db"), node.args.get("catalog")
         if schema is None:
             continue

@@ -42,7 +42,7 @@ from murmur.sql.files import Batch, Files
 from murmur.sql.memory import Memory, shown_bytes
 from murmur.sql.parser import split_script
 from murmur.sql.plan import ColumnarQuery, ResultColumn, RowQuery
-from murmur.sql.plan_writes import CreateAs, Insert
+from murmur.sql.plan_writes import CreateAs, Insert, Several
 from murmur.sql.point_answer import point_answer, point_rows
 from murmur.sql.prepare import Prepared
 from murmur.sql.relation import ColumnarEngine
@@ -112,7 +112,7 @@ class Session(Transacting):
         match parsed.kind:
             case "select":
                 return self._query(statement, parameters)
-            case "insert" | "update" | "delete" | "merge":
+            case "insert" | "update" | "delete" | "merge" | "with":
                 return self._write(statement, [parameters])
             case "transaction":
                 assert parsed.transaction is not None
@@ -422,10 +422,13 @@ class Session(Transacting):
             for given in context.halt.guard(rows_left):
                 context.parameters = prepared.check(arrange(given))
                 write(transaction, context, written)
+            kind = "select" if statement.parsed.kind == "with" else statement.parsed.kind
+            if written.arrow is not None:
+                return Outcome(kind, prepared.columns, arrow=written.arrow)
             returned = None if prepared.columns is None else iter(written.rows)
-            last = written.last_key if isinstance(prepared.plan, Insert) else None
-            kind = statement.parsed.kind
-            return Outcome(kind, prepared.columns, returned, None, written.count, last)
+            last = written.last_key if isinstance(prepared.plan, Insert | Several) else None
+            count = -1 if kind == "select" else written.count
+            return Outcome(kind, prepared.columns, returned, None, count, last)
 
         return self._whole(work)
 
