@@ -95,7 +95,7 @@ def _array_of(node: Tree) -> tuple[list[Tree], bool] | None:
         cast, inner = inner.args["to"], inner.this
     if isinstance(inner, exp.Array):
         items = list(inner.expressions)
-    elif cast is not None and isinstance(inner, exp.Literal) and inner.is_string:
+    elif inner.is_string and (cast is not None or inner.this.startswith("{")):
         items = _elements(inner)
     else:
         return None

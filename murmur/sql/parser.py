@@ -37,6 +37,7 @@ from murmur.errors import InvalidInput, ParseError, Unsupported
 from murmur.sql.balance import balance_unions
 from murmur.sql.copy import Copy, read_copy
 from murmur.sql.explain_options import ExplainOptions, read_options
+from murmur.sql.list_parameters import ListPlace, list_places
 from murmur.sql.normal_form import to_normal_form
 from murmur.sql.parameters import MAX_PARAMETERS, Parameters
 from murmur.sql.parser_dialect import StatementDialect, SyntaxFault, shown_token
@@ -81,6 +82,7 @@ class Parsed:
     transaction: TransactionStatement | None = None
     setting: SettingStatement | None = None
     copy: Copy | None = None
+    lists: tuple[ListPlace, ...] = ()  # where parameters may be lists
 
 
 def parse(text: str) -> Parsed:
@@ -191,9 +193,11 @@ def _parse(text: str) -> Parsed:
     if kind == "create":
         tokens = with_kv_prefix(tokens, text)
     tree = _tree(tokens, text, kind, numbers)
+    lists = list_places(tree, text, numbers) if numbers else ()
+    to_normal_form(tree)
     if kind == "select" and writes_several(tree):
         kind = "with"
-    return Parsed(kind, tree, text, parameters, explain)
+    return Parsed(kind, tree, text, parameters, explain, lists=lists)
 
 
 # Tokens ------------------------------------------------------------------------------------------
@@ -423,7 +427,6 @@ def _tree(tokens: Sequence[Token], text: str, kind: Kind, numbers: Mapping[int, 
     balance_unions(trees[0])
     _check(trees[0], text, numbers)
     resolve_schemas(trees[0], text)
-    to_normal_form(trees[0])
     return trees[0]
 
 

@@ -39,6 +39,7 @@ from murmur.sql.dml import Written
 from murmur.sql.execution import Context
 from murmur.sql.explain import explain, explain_analyzed, explain_data
 from murmur.sql.files import Batch, Files
+from murmur.sql.list_parameters import with_lists
 from murmur.sql.memory import Memory, shown_bytes
 from murmur.sql.parser import split_script
 from murmur.sql.plan import ColumnarQuery, ResultColumn, RowQuery
@@ -107,6 +108,8 @@ class Session(Transacting):
         self._halt = Halt(timeout_s)
         statement = self._shared.statements.get(text)
         parsed = statement.parsed
+        if parsed.lists:
+            statement, parameters = self._with_lists(statement, parameters)
         if parsed.explain:
             return self._explain(statement, parameters)
         match parsed.kind:
@@ -127,6 +130,16 @@ class Session(Transacting):
                 return self._copy(parsed.copy)
             case _:
                 return Outcome(parsed.kind, rowcount=self._define(statement, parameters))
+
+    def _with_lists(self, statement: Statement, parameters: Given) -> tuple[Statement, Given]:
+        """The statement with the lists among its parameters written out."""
+        parsed = statement.parsed
+        if parsed.explain and not parameters:
+            parameters = None
+        found = with_lists(parsed.text, parsed.lists, parsed.parameters, parameters)
+        if found is None:
+            return statement, parameters
+        return self._shared.statements.get(found[0]), found[1]
 
     def execute_many(
         self,
@@ -420,6 +433,11 @@ class Session(Transacting):
             else:
                 rows_left = rows
             for given in context.halt.guard(rows_left):
+                if many and statement.parsed.lists:
+                    one, given = self._with_lists(statement, given)
+                    prepared = one.prepared(catalog, self._system)
+                    write, arrange = prepared.write, one.parsed.parameters.arrange
+                    assert write is not None
                 context.parameters = prepared.check(arrange(given))
                 write(transaction, context, written)
             kind = "select" if statement.parsed.kind == "with" else statement.parsed.kind

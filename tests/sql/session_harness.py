@@ -59,8 +59,8 @@ def plan_of(session: Session, text: str) -> list[str]:
 
 def columnar_rows(session: Session, text: str, parameters: Given = None) -> list[Row] | None:
     """What the columnar engine answers to a query that runs on the row engine; else None."""
-    statement = session._shared.statements.get(text)
-    parsed = statement.parsed
+    statement, parameters = session._with_lists(session._shared.statements.get(text), parameters)
+    parsed, text = statement.parsed, statement.parsed.text
     if parsed.kind != "select" or parsed.explain:
         return None
     with session._replica.snapshot() as snapshot:

@@ -55,7 +55,7 @@ def test_styles_do_not_mix(text: str) -> None:
     assert "do not mix" in complaint(text)
 
 
-@pytest.mark.parametrize("text", ["SELECT @x", "SELECT $x", "SELECT $0", "SELECT $1a"])
+@pytest.mark.parametrize("text", ["SELECT $x", "SELECT $0", "SELECT $1a"])
 def test_what_is_no_parameter(text: str) -> None:
     assert "line 1" in complaint(text)
 
