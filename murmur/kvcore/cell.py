@@ -129,7 +129,9 @@ def encode_register(siblings: Sequence[Sibling]) -> bytes | None:
     if len(siblings) == 1:
         stamp, replica, seq, value = siblings[0]
         return _SINGLE.pack(1, stamp, replica, seq) + value
-    packed: bytes = _pack(sorted(siblings, reverse=True))
+    # Exact tuples: to walk over others, the packer, which all threads share, makes objects, and
+    # what may be collected then can let another thread write into the midst of this cell.
+    packed: bytes = _pack([tuple(sibling) for sibling in sorted(siblings, reverse=True)])
     return b"\x02" + packed
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from random import Random
 
 import pytest
 
 from murmur.kvcore import cell as cells
+from murmur.kvcore import record as records
 from murmur.kvcore.record import Insertion, decode, encode
 from tests.kvcore.merge_model import (
     Rules,
@@ -181,6 +184,36 @@ def test_records_survive_their_encoding() -> None:
             assert back.vector(before) == {r: s for r, s in tx.vector.items() if s}
             assert tuple(back.operations) == tx.operations
             tips[tx.replica] = dict(tx.vector)
+
+
+def parts(value: object) -> Iterator[object]:
+    yield value
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    for part in value if isinstance(value, list | tuple) else ():
+        yield from parts(part)
+
+
+def test_the_packer_that_threads_share_is_given_exact_types(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of others it makes objects: what is collected then runs code, and lets other threads run."""
+    packed: Counter[type] = Counter()
+
+    def watched(pack: Callable[[object], bytes], value: object) -> bytes:
+        packed.update(map(type, parts(value)))
+        return pack(value)
+
+    for module in (cells, records):
+        monkeypatch.setattr(module, "_pack", partial(watched, module._pack))
+    for seed in range(30):
+        world = World(Random(seed), 4).play(50)
+        for tx in world.written:
+            encode(tx.replica, tx.seq, tx.stamp, bytes(16), tx.vector, {}, tx.operations)
+        world.settle()
+    assert packed.keys() <= {list, tuple, dict, bytes, str, int, float, bool, type(None)}
+    assert packed[list]
+    assert packed[dict]
 
 
 def test_concurrent_inserts_of_a_counter_add_up() -> None:
