@@ -11,6 +11,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -36,6 +37,12 @@ def short_directory() -> Iterator[Callable[[], str]]:
     yield make
     for each in made:
         shutil.rmtree(each, ignore_errors=True)
+
+
+@pytest.fixture
+def short_path(short_directory: Callable[[], str]) -> Path:
+    """A directory of the test's own with such a name."""
+    return Path(short_directory())
 
 
 @pytest.fixture(scope="session", autouse=True)

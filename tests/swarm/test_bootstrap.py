@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ import pytest
 import murmur
 from murmur.kvcore import Backup, DiskStorage, Replica
 from murmur.swarm import Swarm
+from tests.patience import eventually
 
 SQL = "CREATE TABLE IF NOT EXISTS note (id INTEGER PRIMARY KEY, body TEXT UNIQUE)"
 GROUP = "g"
@@ -21,17 +20,10 @@ def opened(path: Path, **options: object) -> Swarm:
     return murmur.open(path, group=GROUP, **options)  # type: ignore[arg-type]
 
 
-def until(condition: Callable[[], bool], seconds: float = 45) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true"
-        time.sleep(0.02)
-
-
 def together(*swarms: Swarm) -> None:
     """Wait until all hold the same, and see that it is the same."""
     first, *rest = swarms
-    until(lambda: all(s.replica.vector == first.replica.vector for s in rest))
+    eventually(lambda: all(s.replica.vector == first.replica.vector for s in rest))
     assert len({s.replica.state_hash() for s in swarms}) == 1
     for swarm in swarms:
         assert list(swarm.check()) == []
@@ -69,7 +61,7 @@ def test_a_new_replica_of_a_group_that_has_trimmed(
         assert ids(a) == ids(b) == [*range(1000), 5000, 5001]
         assert b.sql("SELECT id FROM note WHERE body = 'note 77'").fetchall() == [(77,)]
         text = "SELECT stage, joined, last_error FROM murmur_bootstrap"
-        until(lambda: b.sql(text).fetchall() == [("idle", 1, None)])
+        eventually(lambda: b.sql(text).fetchall() == [("idle", 1, None)])
         insert(b, 6000)
         insert(a, 6001)
         together(a, b)

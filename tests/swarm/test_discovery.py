@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
-import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -12,36 +11,29 @@ import pytest
 
 import murmur
 from murmur import InvalidInput, PeerError, Unsupported
+from tests.patience import PATIENCE_S, eventually
 
-TIMEOUT_S = 30.0
 LOOPBACK = ["127.0.0.1"]
 
 
 @pytest.fixture(autouse=True)
-def runtime(short_directory: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> Path:
+def runtime(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the nodes of one test meet."""
-    path = Path(short_directory())
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(path))
-    return path
-
-
-def wait_until(true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + TIMEOUT_S
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_path))
+    return short_path
 
 
 def test_two_replicas_on_one_network_are_in_sync(tmp_path: Path) -> None:
+    group = f"team {secrets.token_hex(8)}"  # other runs of the tests are on this network, too
     with (
-        murmur.open(tmp_path / "a", group="team", transport="quic") as a,
-        murmur.open(tmp_path / "b", group="team", transport="quic") as b,
+        murmur.open(tmp_path / "a", group=group, transport="quic") as a,
+        murmur.open(tmp_path / "b", group=group, transport="quic") as b,
         murmur.open(tmp_path / "c", group="others", transport="quic") as c,
     ):
         for swarm in (a, b, c):
             swarm.discover(host=False, accept="all", interfaces=LOOPBACK)
         a.put("k", b"v")
-        wait_until(lambda: b.get("k") == b"v")
+        eventually(lambda: b.get("k") == b"v")
         (peer,) = b.peers()
         assert peer.transport == "quic"
         assert not c.peers()
@@ -57,7 +49,7 @@ def test_two_processes_of_one_user_are_in_sync(tmp_path: Path, runtime: Path) ->
         for swarm in (a, b, c):
             swarm.discover(mdns=False, accept="all")
         a.put("k", b"v")
-        wait_until(lambda: b.get("k") == b"v")
+        eventually(lambda: b.get("k") == b"v")
         assert b.peers()[0].transport == "local"
         assert not c.peers()
     assert not [p for p in (runtime / "murmur").iterdir() if p.suffix == ".node"]
@@ -70,37 +62,37 @@ def test_who_is_found_waits_until_both_have_accepted(tmp_path: Path) -> None:
     ):
         a.discover(mdns=False)
         b.discover(mdns=False)
-        wait_until(lambda: a.pending_peers() and b.pending_peers())
+        eventually(lambda: a.pending_peers() and b.pending_peers())
         (row,) = a.sql("SELECT node_id, via, asks FROM murmur_pending").fetchall()
         assert row == (b.node_id, "host", False)
         assert not a.connected_peers()
         b.accept_peer(a.node_id)
-        wait_until(lambda: a.pending_peers()[0].asks)
+        eventually(lambda: a.pending_peers()[0].asks)
         assert not a.connected_peers()
         assert not b.pending_peers()
         a.accept_peer(b.node_id)
-        wait_until(a.connected_peers)
+        eventually(a.connected_peers)
         assert not a.pending_peers()
         a.put("k", b"v")
-        wait_until(lambda: b.get("k") == b"v")
+        eventually(lambda: b.get("k") == b"v")
 
 
 def test_who_is_refused_stays_out_also_with_an_invite(tmp_path: Path) -> None:
     with ExitStack() as stack:
         a = stack.enter_context(murmur.open(tmp_path / "a", group="team"))
         b = stack.enter_context(murmur.open(tmp_path / "b", group="team"))
-        b.connect_peer(a.ticket(), timeout=TIMEOUT_S)
+        b.connect_peer(a.ticket(), timeout=PATIENCE_S)
         a.refuse_peer(b.node_id)
-        wait_until(lambda: not a.connected_peers() and not b.connected_peers())
+        eventually(lambda: not a.connected_peers() and not b.connected_peers())
         ticket = a.ticket()
         a.close()
         a = stack.enter_context(murmur.open(tmp_path / "a", group="team"))
         ticket = a.ticket()
         with pytest.raises(PeerError, match="not admitted"):
-            b.connect_peer(ticket, timeout=TIMEOUT_S)
+            b.connect_peer(ticket, timeout=PATIENCE_S)
         assert not a.peers()
         a.accept_peer(b.node_id)
-        b.connect_peer(ticket, timeout=TIMEOUT_S)
+        b.connect_peer(ticket, timeout=PATIENCE_S)
 
 
 def test_members_introduce_each_other(tmp_path: Path) -> None:
@@ -110,11 +102,11 @@ def test_members_introduce_each_other(tmp_path: Path) -> None:
             for name in ("hub", "a", "b", "c")
         )
         for each in others:
-            each.connect_peer(hub.ticket(), timeout=TIMEOUT_S)
-        wait_until(lambda: all(len(each.connected_peers()) == 3 for each in (hub, *others)))
+            each.connect_peer(hub.ticket(), timeout=PATIENCE_S)
+        eventually(lambda: all(len(each.connected_peers()) == 3 for each in (hub, *others)))
         hub.close()
         others[0].put("k", b"without the hub")
-        wait_until(lambda: others[2].get("k") == b"without the hub")
+        eventually(lambda: others[2].get("k") == b"without the hub")
 
 
 def test_what_cannot_be_is_refused(tmp_path: Path, runtime: Path) -> None:
@@ -145,7 +137,7 @@ def test_a_network_without_multicast_stops_nothing_else(
     ):
         a.discover(accept="all")
         b.discover(accept="all")
-        wait_until(a.connected_peers)
+        eventually(a.connected_peers)
     assert "this network cannot be searched" in caplog.text
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -12,15 +10,7 @@ import pytest
 
 import murmur
 from murmur import InvalidInput
-
-TIMEOUT_S = 30.0
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + TIMEOUT_S
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+from tests.patience import PATIENCE_S, eventually
 
 
 def test_voters_elect_one_and_another_when_it_leaves(tmp_path: Path) -> None:
@@ -45,9 +35,9 @@ def test_voters_elect_one_and_another_when_it_leaves(tmp_path: Path) -> None:
         swarms[0].on_leader_change(listen)
         for i, swarm in enumerate(swarms):
             for other in swarms[:i]:
-                swarm.connect_peer(other.ticket(), timeout=TIMEOUT_S)
-        wait_until(lambda: all(swarm.leader_id is not None for swarm in swarms))
-        assert told.wait(TIMEOUT_S)
+                swarm.connect_peer(other.ticket(), timeout=PATIENCE_S)
+        eventually(lambda: all(swarm.leader_id is not None for swarm in swarms))
+        assert told.wait(PATIENCE_S)
         (leader,) = (swarm for swarm in swarms if swarm.is_leader)
         assert {swarm.leader_id for swarm in swarms} == {leader.node_id}
         assert heard[-1] == leader.node_id
@@ -57,7 +47,7 @@ def test_voters_elect_one_and_another_when_it_leaves(tmp_path: Path) -> None:
         assert [swarm.fencing_token for swarm in rest] == [None, None]
         leader.close()
         assert not leader.is_leader
-        wait_until(lambda: any(swarm.is_leader for swarm in rest))
+        eventually(lambda: any(swarm.is_leader for swarm in rest))
         (successor,) = (swarm for swarm in rest if swarm.is_leader)
         assert successor.fencing_token is not None
         assert successor.fencing_token > token
@@ -69,8 +59,8 @@ def test_bully_needs_no_voters(tmp_path: Path) -> None:
         murmur.open(tmp_path / "a", group="team", election="bully") as a,
         murmur.open(tmp_path / "b", group="team", election="bully") as b,
     ):
-        b.connect_peer(a.ticket(), timeout=TIMEOUT_S)
-        wait_until(lambda: a.leader_id == b.leader_id is not None)
+        b.connect_peer(a.ticket(), timeout=PATIENCE_S)
+        eventually(lambda: a.leader_id == b.leader_id is not None)
         assert {a.is_leader, b.is_leader} == {True, False}
         assert a.fencing_token is b.fencing_token is None
 
@@ -91,10 +81,10 @@ def test_a_listener_that_fails_or_is_slow_stops_nobody(tmp_path: Path) -> None:
         later: list[str | None] = []
         swarm.on_leader_change(later.append)  # it is told, whatever the one before does
         assert swarm.node_id == voters[0]
-        wait_until(lambda: swarm.is_leader)
+        eventually(lambda: swarm.is_leader)
         assert swarm.leader_id == voters[0]
         swarm.put("a", b"1")
-        wait_until(lambda: later == voters)
+        eventually(lambda: later == voters)
     assert heard == []
 
 

@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import murmur
 from murmur.catalog.keyspace import MEMBERS
-
-TIMEOUT_S = 30.0
-
-
-def wait_until(true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + TIMEOUT_S
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+from tests.patience import PATIENCE_S, eventually
 
 
 def test_a_relay_says_so_and_a_forged_record_is_seen_as_such(tmp_path: Path) -> None:
@@ -25,10 +16,10 @@ def test_a_relay_says_so_and_a_forged_record_is_seen_as_such(tmp_path: Path) -> 
         murmur.open(tmp_path / "b", group="team") as b,
     ):
         assert a.members() == b.members() == []
-        b.connect_peer(a.ticket(), timeout=TIMEOUT_S)
+        b.connect_peer(a.ticket(), timeout=PATIENCE_S)
         query = "SELECT node_id, replica_id, roles, liveness, signed FROM murmur_members"
         relay = (a.node_id, a.replica_id, "relay", "alive", True)
-        wait_until(lambda: relay in b.sql(query).fetchall())
+        eventually(lambda: relay in b.sql(query).fetchall())
         plain = (b.node_id, b.replica_id, "", "alive", None)
         assert plain in a.sql(query).fetchall()
         assert b.version_vector == {a.replica_id: 1}  # b has nothing to say of itself
@@ -37,13 +28,13 @@ def test_a_relay_says_so_and_a_forged_record_is_seen_as_such(tmp_path: Path) -> 
         b.replica.put(MEMBERS + bytes(31), b"nonsense")
         forged = [row for row in b.sql(query).fetchall() if row[4] is False]
         assert len(forged) == 2
-        a.wait_for(timeout=TIMEOUT_S)
-        b.wait_for(timeout=TIMEOUT_S)
+        a.wait_for(timeout=PATIENCE_S)
+        b.wait_for(timeout=PATIENCE_S)
         assert b.verify(a.node_id).state == "equal"
         assert not a.check()
         assert not b.check()
         a.close()
-        wait_until(lambda: ("dead",) in b.sql("SELECT liveness FROM murmur_members").fetchall())
+        eventually(lambda: ("dead",) in b.sql("SELECT liveness FROM murmur_members").fetchall())
 
 
 def test_records_and_tables_over_keys_do_not_meet(tmp_path: Path) -> None:
@@ -51,7 +42,7 @@ def test_records_and_tables_over_keys_do_not_meet(tmp_path: Path) -> None:
         swarm.sql("CREATE TABLE everything (key TEXT PRIMARY KEY, value BLOB) USING KV PREFIX ''")
         swarm.put("k", b"v")
         swarm.ticket()
-        wait_until(lambda: len(swarm.members()) == 1 and swarm.members()[0].signed)
+        eventually(lambda: len(swarm.members()) == 1 and swarm.members()[0].signed)
         assert len(swarm.sql("SELECT * FROM everything").fetchall()) == 1
         assert [key for key, _ in swarm.scan()] == ["k"]
         assert not swarm.check()

@@ -12,8 +12,7 @@ import murmur
 from murmur import InvalidInput, PeerError, Swarm, Timeout, Unreachable
 from murmur.kvcore import Delivery, DiskStorage, ManualClock
 from murmur.sync.ticket import parse_node
-
-TIMEOUT_S = 30.0
+from tests.patience import PATIENCE_S
 
 
 @pytest.fixture
@@ -26,7 +25,7 @@ def pair(tmp_path: Path) -> Iterator[tuple[Swarm, Swarm]]:
 
 def converge(*swarms: Swarm) -> None:
     for swarm in swarms:
-        swarm.wait_for(timeout=TIMEOUT_S)
+        swarm.wait_for(timeout=PATIENCE_S)
     assert len({swarm.state_hash() for swarm in swarms}) == 1
     vectors = [swarm.version_vector for swarm in swarms]
     assert all(vector == vectors[0] for vector in vectors)
@@ -38,7 +37,7 @@ def test_two_swarms_converge(pair: tuple[Swarm, Swarm]) -> None:
     alice.sql("INSERT INTO note (id, body) VALUES (1, 'from alice')")
     bob.put("b", b"from bob")
     assert alice.connected_peers() == alice.peers() == []
-    info = bob.connect_peer(alice.ticket(), timeout=TIMEOUT_S)
+    info = bob.connect_peer(alice.ticket(), timeout=PATIENCE_S)
     assert info.replica_id == alice.replica_id
     converge(alice, bob)
     assert alice.get("b") == b"from bob"
@@ -71,7 +70,7 @@ def test_what_lost_is_listed(pair: tuple[Swarm, Swarm]) -> None:
         swarm.sql("CREATE TABLE airline (code TEXT PRIMARY KEY, name TEXT UNIQUE)")
         swarm.sql("INSERT INTO airline VALUES ('DL', ?)", [name])
         swarm.sql("INSERT INTO airline VALUES (?, 'same')", [name])
-    bob.connect_peer(alice.ticket(), timeout=TIMEOUT_S)
+    bob.connect_peer(alice.ticket(), timeout=PATIENCE_S)
     converge(alice, bob)
     found = alice.sql(
         "SELECT kind, table_name, key FROM murmur_conflicts ORDER BY kind, key"
@@ -116,7 +115,7 @@ def test_groups_do_not_mix(tmp_path: Path) -> None:
         murmur.open(tmp_path / "m", group="others") as mallory,
     ):
         with pytest.raises((PeerError, InvalidInput)):
-            mallory.connect_peer(alice.ticket(), timeout=TIMEOUT_S)
+            mallory.connect_peer(alice.ticket(), timeout=PATIENCE_S)
         assert alice.connected_peers() == mallory.connected_peers() == []
 
 
@@ -141,19 +140,19 @@ def test_listening_starts_the_network_at_once(tmp_path: Path) -> None:
     ):
         assert alice._node is not None
         assert bob._node is None
-        bob.connect_peer(alice.ticket(), timeout=TIMEOUT_S)
+        bob.connect_peer(alice.ticket(), timeout=PATIENCE_S)
         alice.put("k", b"v")
-        alice.wait_for(timeout=TIMEOUT_S)
+        alice.wait_for(timeout=PATIENCE_S)
         assert (bob.get("k"), len(alice.connected_peers())) == (b"v", 1)
 
 
 def test_peers_are_found_again_after_a_restart(tmp_path: Path) -> None:
     with murmur.open(tmp_path / "b", listen="127.0.0.1:0") as bob:
         with murmur.open(tmp_path / "a", listen="127.0.0.1:0") as alice:
-            alice.connect_peer(bob.ticket(), timeout=TIMEOUT_S)
+            alice.connect_peer(bob.ticket(), timeout=PATIENCE_S)
         with murmur.open(tmp_path / "a", listen="127.0.0.1:0") as alice:
             alice.put("k", b"after the restart")
-            alice.wait_for(timeout=TIMEOUT_S)
+            alice.wait_for(timeout=PATIENCE_S)
             assert bob.get("k") == b"after the restart"
 
 
@@ -167,19 +166,19 @@ def test_a_write_that_waits_for_peers_is_durable_there(tmp_path: Path) -> None:
             alice.put("early", b"1", wait=1, timeout=0.05)
         assert alice.get("early") == b"1"
         for swarm in (bob, carol):
-            swarm.connect_peer(alice.ticket(), timeout=TIMEOUT_S)
-        alice.put("a", b"1", wait=2, timeout=TIMEOUT_S)
+            swarm.connect_peer(alice.ticket(), timeout=PATIENCE_S)
+        alice.put("a", b"1", wait=2, timeout=PATIENCE_S)
         for swarm in (bob, carol):
             assert (swarm.get("early"), swarm.get("a")) == (b"1", b"1")
             assert swarm.replica.durable_vector[alice.replica.id] == 2
-        assert alice.delete("a", wait=1, timeout=TIMEOUT_S)
+        assert alice.delete("a", wait=1, timeout=PATIENCE_S)
         assert None in (bob.get("a"), carol.get("a"))
         with alice.transaction() as tx:
             tx.put("b", b"2")
-            tx.commit(wait=2, timeout=TIMEOUT_S)
+            tx.commit(wait=2, timeout=PATIENCE_S)
         assert bob.get("b") == carol.get("b") == b"2"
         carol.close()
-        alice.put("c", b"3", wait=1, timeout=TIMEOUT_S)
+        alice.put("c", b"3", wait=1, timeout=PATIENCE_S)
         assert bob.get("c") == b"3"
         with pytest.raises(Timeout, match="fewer than 2 peers"):
             alice.wait_durable(2, timeout=0.2)

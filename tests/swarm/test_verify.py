@@ -12,8 +12,7 @@ import murmur
 from murmur import PeerError, Swarm
 from murmur.catalog import describe_key
 from murmur.catalog.keyspace import CATALOG, ROWS
-
-TIMEOUT_S = 30.0
+from tests.patience import PATIENCE_S
 
 
 @pytest.fixture
@@ -24,7 +23,7 @@ def pair(tmp_path: Path) -> Iterator[tuple[Swarm, Swarm]]:
         alice.sql("CREATE TABLE note (id INTEGER, lang TEXT, body TEXT, PRIMARY KEY (id, lang))")
         alice.execute_many("INSERT INTO note VALUES (?, 'en', 'x')", [[i] for i in range(100)])
         alice.put("k", b"v")
-        bob.connect_peer(alice.ticket(), timeout=TIMEOUT_S)
+        bob.connect_peer(alice.ticket(), timeout=PATIENCE_S)
         yield alice, bob
 
 
@@ -45,7 +44,7 @@ def test_equal_swarms_are_proved_equal(pair: tuple[Swarm, Swarm]) -> None:
     for swarm, other in ((alice, bob), (bob, alice)):
         (peer,) = swarm.connected_peers()
         for name in (peer, peer.node_id):
-            found = swarm.verify(name, timeout=TIMEOUT_S)
+            found = swarm.verify(name, timeout=PATIENCE_S)
             assert (found.state, found.equal, found.apart) == ("equal", True, 0)
             assert found.difference is None
             assert found.cells > 100
@@ -55,11 +54,11 @@ def test_equal_swarms_are_proved_equal(pair: tuple[Swarm, Swarm]) -> None:
 def test_the_first_row_that_differs_is_named(pair: tuple[Swarm, Swarm]) -> None:
     alice, bob = pair
     (peer,) = alice.connected_peers()
-    assert alice.verify(peer, timeout=TIMEOUT_S).equal
+    assert alice.verify(peer, timeout=PATIENCE_S).equal
     for number in (7, 42):
         spoil(bob, row_key(bob, number))
     for swarm, name in ((alice, peer), (bob, bob.connected_peers()[0])):
-        found = swarm.verify(name, timeout=TIMEOUT_S)
+        found = swarm.verify(name, timeout=PATIENCE_S)
         assert (found.state, found.equal) == ("different", False)
         assert found.difference == "row (id, lang)=(7, en) of table note"
         assert found.start < found.stop
@@ -70,7 +69,7 @@ def test_who_is_not_connected_cannot_be_compared_with(pair: tuple[Swarm, Swarm])
     (peer,) = alice.connected_peers()
     bob.close()
     with pytest.raises(PeerError):
-        alice.verify(peer, timeout=TIMEOUT_S)
+        alice.verify(peer, timeout=PATIENCE_S)
 
 
 def test_every_kind_of_key_has_a_name(pair: tuple[Swarm, Swarm]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from murmur.sync.transport import Data, Link, Transport, TransportEvent, Up
+from tests.patience import PATIENCE_S
 
 T = TypeVar("T", bound=Transport)
 
@@ -22,7 +23,7 @@ class Bench(Generic[T]):
         self.events[transport] = []
         return transport
 
-    def run(self, until: Callable[[], object], seconds: float = 20.0) -> None:
+    def run(self, until: Callable[[], object], seconds: float = PATIENCE_S) -> None:
         deadline = time.monotonic() + seconds
         while not until():
             assert time.monotonic() < deadline, self.events

@@ -2,7 +2,7 @@
 
     python -m tests.sync.peer_process DIRECTORY [HOST:PORT]
 
-    ticket | connect TICKET | put KEY | fill KEY SIZE | has KEY | wait | peers | errors | close
+    ticket | connect TICKET | put KEY | fill KEY SIZE | has KEY | wait | peers | losses | close
 
 Each is answered by one line.
 """
@@ -14,14 +14,22 @@ import sys
 
 from murmur.kvcore.replica import Replica
 from murmur.kvcore.storage import DiskStorage
-from murmur.sync import Node, Timing
+from murmur.sync import Node, Notice, Timing
+from tests.patience import PATIENCE_S
 
 
 def main(directory: str, listen: str = "127.0.0.1:0") -> None:
     storage = DiskStorage(directory)
     with Replica.open(storage, durability="commit") as replica:
-        timing = Timing(ping_ms=200, silence_ms=1500)
-        with Node(replica, group="team", storage=storage, timing=timing, listen=listen) as node:
+        losses: list[str] = []
+
+        def note(notice: Notice) -> None:
+            if notice.kind == "disconnected":
+                losses.append(notice.text)
+
+        timing = Timing(ping_ms=200, silence_ms=2500)
+        options = {"timing": timing, "listen": listen, "on_event": note}
+        with Node(replica, group="team", storage=storage, **options) as node:
             say("ready")
             for line in sys.stdin:
                 command, _, argument = line.strip().partition(" ")
@@ -42,12 +50,12 @@ def main(directory: str, listen: str = "127.0.0.1:0") -> None:
                     case "has":
                         say(str(replica.get(b"\x01" + argument.encode()) is not None))
                     case "wait":
-                        node.wait_for(timeout=20)
+                        node.wait_for(timeout=PATIENCE_S)
                         say(replica.state_hash().hex())
                     case "peers":
                         say(str(len(node.connected_peers())))
-                    case "errors":
-                        say("; ".join(peer.last_error or "none" for peer in node.peers()))
+                    case "losses":
+                        say("; ".join(losses))
                     case "close":
                         break
     say("closed")

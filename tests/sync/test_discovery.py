@@ -127,8 +127,8 @@ def test_what_makes_no_sense_is_a_violation(said: list[object]) -> None:
         parse_peers(pack(said))
 
 
-def test_on_one_host_only_living_nodes_of_the_group_are_seen(tmp_path: Path) -> None:
-    directory = tmp_path / "run"
+def test_on_one_host_only_living_nodes_of_the_group_are_seen(short_path: Path) -> None:
+    directory = short_path / "run"
     directory.mkdir(mode=0o700)
     listening = LocalTransport(ALICE, str(directory))
     alice, bob = (HostScout(n, "team", str(directory)) for n in (ALICE, BOB))

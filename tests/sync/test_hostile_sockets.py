@@ -23,11 +23,11 @@ from murmur.sync.identity import Identity
 from murmur.sync.peer import Ended, Greeted, Introduced, PeerSession, Role, State
 from murmur.sync.tls import context
 from murmur.sync.transport import split_address
+from tests.patience import PATIENCE_S, eventually
 from tests.sync.fakes import FakeOutbox
 
 MALLORY = Identity(b"m" * 32)
 AUTHOR = b"mallory-"
-TIMEOUT_S = 10.0
 
 
 class Honest:
@@ -42,7 +42,7 @@ class Honest:
             group="team",
             storage=self.storage,
             transport="tcp",
-            timing=Timing(handshake_ms=3_000, ping_ms=200, silence_ms=2_000),
+            timing=Timing(handshake_ms=60_000, ping_ms=200, silence_ms=60_000),
             on_event=self.notices.append,
         )
         self.node.start()
@@ -66,7 +66,7 @@ class Mallory:
 
     def __init__(self, honest: Honest, *, group: str = "team", invite: bool = True) -> None:
         (address,) = [a for a in honest.ticket.addresses if a.startswith("tcp:127.")][:1]
-        plain = socket.create_connection(split_address(address.removeprefix("tcp:")), TIMEOUT_S)
+        plain = socket.create_connection(split_address(address.removeprefix("tcp:")), PATIENCE_S)
         self.tls = context(MALLORY, ssl.PROTOCOL_TLS_CLIENT).wrap_socket(plain)
         self.tls.settimeout(0.05)
         self.outbox = FakeOutbox("mallory")
@@ -85,7 +85,7 @@ class Mallory:
         assert self.turn(lambda: self.session.state is State.OPEN), self.ended
         return self
 
-    def turn(self, until: Callable[[], bool], seconds: float = TIMEOUT_S) -> bool:
+    def turn(self, until: Callable[[], bool], seconds: float = PATIENCE_S) -> bool:
         """Read and answer as a node does, until that is true or the connection ends."""
         deadline = time.monotonic() + seconds
         while not until() and time.monotonic() < deadline:
@@ -221,9 +221,7 @@ def test_a_record_that_is_too_large_is_a_letter_without_its_bytes(honest: Honest
     mallory = Mallory(honest).open()
     mallory.lie(m.PIECE, (1 << 30).to_bytes(4) + record()[:40])
     assert "of a record of 1073741824 bytes" in mallory.refused()
-    deadline = time.monotonic() + TIMEOUT_S
-    while not honest.replica.dead_letters() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    eventually(honest.replica.dead_letters)
     (letter,) = honest.replica.dead_letters()
     assert (letter.replica, letter.seq, letter.size, letter.record) == (AUTHOR, 1, 1 << 30, b"")
     assert honest.replica.retry_dead_letters() == 0
@@ -247,10 +245,7 @@ def test_a_frame_that_never_ends_is_silence(honest: Honest) -> None:
     mallory.turn(lambda: False, 0.3)
     mallory.close()
     assert honest.unchanged()
-    deadline = time.monotonic() + TIMEOUT_S
-    while honest.node.connected_peers() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not honest.node.connected_peers()
+    eventually(lambda: not honest.node.connected_peers())
 
 
 def test_a_recorded_conversation_opens_nothing(honest: Honest) -> None:
@@ -290,9 +285,9 @@ def test_honest_peers_are_served_meanwhile(honest: Honest) -> None:
     storage = MemoryStorage("friend")
     with Replica.open(storage, sync_interval_ms=5) as replica:
         with Node(replica, group="team", storage=storage, transport="tcp") as node:
-            node.connect_peer(honest.node.ticket(), timeout=TIMEOUT_S)
+            node.connect_peer(honest.node.ticket(), timeout=PATIENCE_S)
             replica.put(b"\x01friend", b"v")
-            node.wait_for(timeout=TIMEOUT_S)
+            node.wait_for(timeout=PATIENCE_S)
         assert honest.replica.get(b"\x01friend") is not None
     for liar in liars:
         liar.close()

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import eventually
 from tests.sync.namespaces import Host, Lan, Wire, supported
-from tests.sync.test_processes import Process, eventually
+from tests.sync.test_processes import Process
 
 PORT = 4040
 

@@ -17,7 +17,8 @@ from murmur.sync.contact import Contact, Conversation
 from murmur.sync.quic import QuicTransport
 from murmur.sync.roster import Member
 from murmur.sync.scout import Scout, rank
-from tests.sync.test_node import Peer, eventually
+from tests.patience import PATIENCE_S, eventually
+from tests.sync.test_node import Peer
 from tests.sync.test_transports import Make, make, transports  # noqa: F401
 
 
@@ -62,7 +63,7 @@ def settled(writers: list[Writer], *peers: Peer) -> None:
     for writer in writers:
         writer.stop()
     for peer in peers:
-        peer.node.wait_for(timeout=20)
+        peer.node.wait_for(timeout=PATIENCE_S)
     assert len({peer.replica.state_hash() for peer in peers}) == 1
 
 
@@ -100,19 +101,19 @@ def test_when_udp_passes_again_tcp_gives_way_to_quic(
 
 def test_a_socket_that_appears_on_the_host_is_used_and_one_that_dies_is_replaced(
     make: Make,  # noqa: F811
-    tmp_path: Path,
+    short_path: Path,
     writers: list[Writer],
 ) -> None:
     a, b = make("a"), make("b")
-    hidden = [path.rename(tmp_path / path.name) for path in (tmp_path / "host").iterdir()]
+    hidden = [path.rename(short_path / path.name) for path in (short_path / "host").iterdir()]
     b.node.connect_peer(a.node.ticket())
     eventually(lambda: both(a, b, "quic"))
     writers += [Writer(a), Writer(b)]
     for path in hidden:
-        path.rename(tmp_path / "host" / path.name)
+        path.rename(short_path / "host" / path.name)
     eventually(lambda: both(a, b, "local"))
     eventually(lambda: all(len(peer.node._loop.mesh._conversations) == 1 for peer in (a, b)))
-    for path in (tmp_path / "host").iterdir():
+    for path in (short_path / "host").iterdir():
         path.unlink()
     (contact,) = a.node._loop.mesh.company.contacts.values()
     assert contact.open is not None

@@ -36,11 +36,11 @@ def bench() -> Iterator[Bench]:
 
 
 @pytest.fixture(params=["tcp", "local"])
-def make(request: pytest.FixtureRequest, bench: Bench, tmp_path: Path) -> Make:
+def make(request: pytest.FixtureRequest, bench: Bench, short_path: Path) -> Make:
     def new(identity: Identity) -> StreamTransport:
         if request.param == "tcp":
             return bench.keep(TlsTransport("127.0.0.1:0", identity))
-        return bench.keep(LocalTransport(identity.node_id, str(tmp_path / "host")))
+        return bench.keep(LocalTransport(identity.node_id, str(short_path / "host")))
 
     return new
 
@@ -203,8 +203,8 @@ def test_a_port_is_kept_if_it_is_free() -> None:
 # -- local sockets
 
 
-def test_the_directory_is_the_users_alone(tmp_path: Path) -> None:
-    home = tmp_path / "host"
+def test_the_directory_is_the_users_alone(short_path: Path) -> None:
+    home = short_path / "host"
     transport = LocalTransport(ALICE.node_id, str(home))
     assert stat.S_IMODE(home.stat().st_mode) == 0o700
     transport.close(0)
@@ -212,15 +212,17 @@ def test_the_directory_is_the_users_alone(tmp_path: Path) -> None:
     home.chmod(0o755)
     with pytest.raises(PermissionError, match="this user alone"):
         LocalTransport(ALICE.node_id, str(home))
-    link = tmp_path / "link"
+    link = short_path / "link"
     home.chmod(0o700)
     link.symlink_to(home)
     with pytest.raises(PermissionError, match="this user alone"):
         LocalTransport(ALICE.node_id, str(link))
 
 
-def test_the_socket_of_a_dead_node_is_replaced_and_that_of_a_live_one_kept(tmp_path: Path) -> None:
-    home = tmp_path / "host"
+def test_the_socket_of_a_dead_node_is_replaced_and_that_of_a_live_one_kept(
+    short_path: Path,
+) -> None:
+    home = short_path / "host"
     home.mkdir(0o700)
     name = home / node_text(ALICE.node_id)[: local.NAME_LENGTH]
     with socket.socket(socket.AF_UNIX) as dead:
@@ -238,16 +240,16 @@ def test_the_socket_of_a_dead_node_is_replaced_and_that_of_a_live_one_kept(tmp_p
 
 
 def test_another_user_is_turned_away(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, short_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    a = bench.keep(LocalTransport(ALICE.node_id, str(tmp_path / "host")))
-    b = bench.keep(LocalTransport(BOB.node_id, str(tmp_path / "host")))
+    a = bench.keep(LocalTransport(ALICE.node_id, str(short_path / "host")))
+    b = bench.keep(LocalTransport(BOB.node_id, str(short_path / "host")))
     (way,) = b.ways(ALICE.node_id, ())
     monkeypatch.setattr(local.os, "geteuid", lambda: 12345)
     with pytest.raises(PermissionError, match="another user"):
         b.dial(way, 0)
     with socket.socket(socket.AF_UNIX) as stranger:
-        stranger.connect(str(next((tmp_path / "host").glob(node_text(ALICE.node_id)[:20] + "*"))))
+        stranger.connect(str(next((short_path / "host").glob(node_text(ALICE.node_id)[:20] + "*"))))
         stranger.settimeout(0)
         bench.run(lambda: _ended(stranger))
     assert not bench.of(a, Up)
@@ -267,12 +269,12 @@ def _ended(stranger: socket.socket) -> bool:
 # -- lanes
 
 
-def test_the_local_socket_comes_first_then_quic_then_tcp(bench: Bench, tmp_path: Path) -> None:
+def test_the_local_socket_comes_first_then_quic_then_tcp(bench: Bench, short_path: Path) -> None:
     def lanes(identity: Identity) -> Lanes:
         return bench.keep(
             Lanes(
                 {
-                    LOCAL: LocalTransport(identity.node_id, str(tmp_path / "host")),
+                    LOCAL: LocalTransport(identity.node_id, str(short_path / "host")),
                     "": QuicTransport("127.0.0.1:0", identity),
                     TCP: TlsTransport("127.0.0.1:0", identity),
                 }
@@ -290,7 +292,7 @@ def test_the_local_socket_comes_first_then_quic_then_tcp(bench: Bench, tmp_path:
         dialed.write(b"x")
     bench.run(lambda: len(bench.of(a, Up)) == 3)
     assert {event.link.address[:4] for event in bench.of(a, Up)} == {"127.", "unix", "tcp:"}
-    only = bench.keep(Lanes({LOCAL: LocalTransport(b"c" * 32, str(tmp_path / "host"))}))
+    only = bench.keep(Lanes({LOCAL: LocalTransport(b"c" * 32, str(short_path / "host"))}))
     with pytest.raises(OSError, match="no transport"):
         only.dial(quic, 0)
 

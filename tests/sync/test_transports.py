@@ -11,17 +11,18 @@ import pytest
 from murmur.errors import InvalidInput, Unreachable
 from murmur.sync import Ticket, dialer, mesh
 from murmur.sync.quic import QuicTransport
-from tests.sync.test_node import Peer, eventually
+from tests.patience import PATIENCE_S, eventually
+from tests.sync.test_node import Peer
 
 Make = Callable[..., Peer]
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
+def make(short_path: Path) -> Iterator[Make]:
     with ExitStack() as stack:
 
         def new(name: str, transport: str = "adaptive", host: str = "host") -> Peer:
-            peer = Peer(name, transport=transport, local_directory=str(tmp_path / host))
+            peer = Peer(name, transport=transport, local_directory=str(short_path / host))
             stack.callback(peer.close)
             return peer
 
@@ -35,8 +36,8 @@ def transports(peer: Peer) -> list[str | None]:
 def converge(a: Peer, b: Peer) -> None:
     a.put(b"from %s" % a.name.encode())
     b.put(b"from %s" % b.name.encode())
-    a.node.wait_for(timeout=20)
-    b.node.wait_for(timeout=20)
+    a.node.wait_for(timeout=PATIENCE_S)
+    b.node.wait_for(timeout=PATIENCE_S)
     assert a.replica.state_hash() == b.replica.state_hash()
 
 
@@ -48,7 +49,7 @@ def test_a_pinned_transport_is_the_only_one(make: Make, transport: str) -> None:
     assert transports(a) == transports(b) == [transport]
     large = bytes(range(256)) * 4000
     a.put(b"large", large)
-    a.node.wait_for(timeout=20)
+    a.node.wait_for(timeout=PATIENCE_S)
     assert b.has(b"large")
 
 
@@ -83,12 +84,12 @@ def test_where_udp_does_not_pass_there_is_tcp(make: Make, monkeypatch: pytest.Mo
 
 
 def test_when_the_socket_of_the_host_is_gone_the_network_takes_over(
-    make: Make, tmp_path: Path
+    make: Make, short_path: Path
 ) -> None:
     a, b = make("a"), make("b")
     b.node.connect_peer(a.node.ticket())
     converge(a, b)
-    for name in (tmp_path / "host").iterdir():
+    for name in (short_path / "host").iterdir():
         name.unlink()
     for peer in (a, b):
         peer.node._loop.ask(lambda _, peer=peer: [c.open.link.close("cut") for c in _open(peer)])
@@ -108,8 +109,8 @@ def test_a_pinned_transport_does_without_the_others(make: Make) -> None:
         make("c", "smoke")
 
 
-def test_a_directory_that_others_can_enter_is_not_used(make: Make, tmp_path: Path) -> None:
-    (tmp_path / "open").mkdir(0o755)
+def test_a_directory_that_others_can_enter_is_not_used(make: Make, short_path: Path) -> None:
+    (short_path / "open").mkdir(0o755)
     a, b = make("a", host="open"), make("b", host="open")
     b.node.connect_peer(a.node.ticket())
     assert transports(b) == ["quic"]
