@@ -349,26 +349,13 @@ class Ledger:
             self.log.append(ADMITTED, group.records, deleting=True)
 
     def _load(self, tree: Tree, group: Group, batch: BlockBatch, state: object) -> None:
-        """Write the group to the log, and beside it into tables, past the memtable."""
-        logged = False
-
-        def log() -> tuple[object, bytes]:
-            nonlocal logged
-            self._append(group)
-            logged = True
-            published = Published(group.vector, state, self.log.end)
-            tips = {**self.tips, **group.tips}
-            return published, encode_mark(Mark(self.log.end, self.hlc.last, tips))
-
-        try:
-            sequence = tree.load(batch, self._mark(), log)
-        except (OSError, MemoryError):
-            if not logged:
-                raise
-            # There is no room for tables now; what is in memory is flushed when there is some.
-            self._publish(group, batch, state, self.log.end)
-        else:
-            self._note_published(group, batch, sequence, self.log.end)
+        """Write the group to the log, and publish it past the memtable."""
+        tree.make_way()
+        self._append(group)
+        published = Published(group.vector, state, self.log.end)
+        mark = encode_mark(Mark(self.log.end, self.hlc.last, {**self.tips, **group.tips}))
+        sequence = tree.load(batch, mark, published)
+        self._note_published(group, batch, sequence, self.log.end)
 
     def _publish(self, group: Group, batch: Sequence[Entry], state: object, position: int) -> None:
         sequence = self.tree.write(batch, Published(group.vector, state, position))
@@ -411,7 +398,6 @@ class Ledger:
             if self.tree.mark == encode_mark(joining):
                 self._joined(joining)
         if self._in_flight is not None:
-            self.tree.wait()
             start, batch = self._in_flight
             if self.log.end == start:
                 self.log.rewind(start)

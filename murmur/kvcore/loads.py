@@ -3,7 +3,7 @@
     tx.load(block)              rows that nobody has looked at since stay encoded
     replica.commit(tx)          their operations stand in the record as they are
     tree.write(BlockBatch)      cells and entries enter the memtable in one call of the kernel
-    tree.load(BlockBatch, log)  or become tables at once, past the memtable
+    tree.load(BlockBatch)       or are read where they are, past the memtable, and become tables
 
 A BlockBatch is a batch like others: whoever does not know it iterates over its entries.
 """
@@ -11,7 +11,7 @@ A BlockBatch is a batch like others: whoever does not know it iterates over its 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, overload
+from typing import NamedTuple, overload
 
 import msgpack
 
@@ -52,8 +52,8 @@ class BlockBatch(Sequence[Entry]):
     def __getitem__(self, at: int | slice) -> Entry | Sequence[Entry]:
         return list(self)[at]
 
-    def sources(self, sequence: int) -> tuple[list[Memtable], list[Any]]:
-        """What to make tables of: the entries, and the blocks in disjoint runs."""
+    def sources(self, sequence: int) -> tuple[list[Memtable], list[Memtable]]:
+        """What to read them from, past a memtable: the entries, and the blocks in disjoint runs."""
         memtables = []
         if self._entries:
             memtables.append(Memtable(sequence - 1))

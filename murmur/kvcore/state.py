@@ -3,6 +3,7 @@
     publish    a write: the next sequence, with its attachment
     seal       the memtable is closed, an empty one takes its place: before a large batch
     rotate     the memtable and the sealed ones join the frozen ones, an empty one takes their place
+    load       the same, with the sorted runs of a load on top, and its sequence
     install    a flush, merge or ingest: the next version, perhaps without the oldest frozen ones
 
 Each is one assignment to `Head.state`, under a lock that is never held over a write or over I/O. A
@@ -20,7 +21,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from murmur.kvcore.kernel import Latest, Memtable, Reads
@@ -28,16 +29,28 @@ from murmur.kvcore.version import Version
 
 
 class Frozen(NamedTuple):
-    """Memtables, newest first, that are to become a table, installed together with their mark."""
+    """Memtables, newest first, that are to become a table, installed together with their mark.
+
+    `runs` are those among them that came sorted, side by side, no key in two of them; they are to
+    be tables of their own.
+    """
 
     memtables: tuple[Memtable, ...]
     mark: bytes
     sequence: int
+    runs: tuple[Memtable, ...] = ()
 
     @property
     def bytes(self) -> int:
         """What they weigh."""
         return sum(memtable.bytes for memtable in self.memtables)
+
+    def parts(self) -> tuple[tuple[Memtable, ...], tuple[Memtable, ...]]:
+        """The memtables older than the runs, and those that are newer."""
+        if not self.runs:
+            return self.memtables, ()
+        at = self.memtables.index(self.runs[0])
+        return self.memtables[at + len(self.runs) :], self.memtables[:at]
 
 
 class State(NamedTuple):
@@ -130,6 +143,21 @@ class Head:
         self.latest.move(self.state.reads, sequence)
         self.notify()
         return newest
+
+    def load(
+        self, newest: Sequence[Memtable], runs: Sequence[Memtable], mark: bytes, attachment: object
+    ) -> int:
+        """Publish sorted runs, and memtables of what came with them, frozen; at which sequence."""
+        with self.lock:
+            sequence, _, memtable, sealed, frozen, version, _ = self.state
+            memtable.apply(sequence + 1, ())  # takes back what an interrupted batch left there
+            loaded = Frozen((*newest, *runs, memtable, *sealed), mark, sequence + 1, tuple(runs))
+            self.state = _state(
+                sequence + 1, attachment, Memtable(sequence + 1), (), (loaded, *frozen), version
+            )
+            self.latest.move(self.state.reads, sequence + 1)
+            self.notify()
+            return sequence + 1
 
     def join(self) -> None:
         """Let all that is frozen become one table; while none of it is being flushed."""

@@ -304,23 +304,30 @@ class Tree:
         )
 
     def takes_tables(self, batch: BlockBatch) -> bool:
-        """Whether a batch is large enough to be made tables of at once (`load`)."""
+        """Whether a batch is large enough to go past the memtable (`load`)."""
         return batch.size >= self.options.memtable_bytes // LARGE
 
-    def load(self, batch: BlockBatch, mark: bytes, log: Callable[[], tuple[object, bytes]]) -> int:
-        """Make tables of a batch, past the memtable, while `log` writes it down; its sequence.
+    def make_way(self) -> None:
+        """Wait until there is room for a load, before that is logged; an OSError as of `rotate`."""
+        self._usable()
+        if self._brake.debt >= LEAST_NAP_S:
+            self._pay()
+        self._upkeep.make_way()
 
-        What is in memory is flushed first, with the mark. `log` gives the attachment, and the mark
-        of the tree with the batch. An OSError or MemoryError after it has returned: the tree does
-        not hold the batch, and `write` may have it. After any other exception `wait` comes first.
+    def load(self, batch: BlockBatch, mark: bytes, attachment: object) -> int:
+        """Publish a batch with the attachment, past the memtable; the sequence number.
+
+        Its blocks are read where they are, until the background has made tables of them, which are
+        installed with the mark: it is that of the tree with the batch.
         """
         self._usable()
-        if not self._is_flushed():
-            self.flush(mark)
-        return self._upkeep.load(batch, log)
+        newest, runs = batch.sources(self._head.state.sequence + 1)
+        sequence = self._head.load(newest, runs, mark, attachment)
+        self._upkeep.flush_behind()
+        return sequence
 
     def wait(self) -> None:
-        """Return when no load is under way that an exception has left to itself."""
+        """Return when nothing is under way that an exception has left to itself."""
         self._usable()
 
     def full(self) -> bool:

@@ -42,7 +42,6 @@ from typing import TypeVar
 from murmur.errors import Closed, Corruption, Poisoned
 from murmur.kvcore.compaction import Plan, at_leisure, clearing, everything, pick
 from murmur.kvcore.kernel import eager
-from murmur.kvcore.loads import BlockBatch
 from murmur.kvcore.options import Options
 from murmur.kvcore.pressure import STOP, Pace
 from murmur.kvcore.room import Job, Room, bare, passing
@@ -69,21 +68,6 @@ class _Ingesting:
     error: BaseException | None = None
 
 
-class _GivenUp(Exception):
-    """A batch was not logged, so that it is not loaded."""
-
-
-@dataclass(slots=True, eq=False)
-class _Loading:
-    """A batch on its way into tables, and what became of it."""
-
-    batch: BlockBatch
-    logged: tuple[object, bytes] | None = None  # the attachment, and the mark
-    given_up: bool = False
-    sequence: int = 0
-    error: BaseException | None = None
-
-
 class Upkeep:
     """The background work of one tree."""
 
@@ -100,7 +84,8 @@ class Upkeep:
         self._running: list[Plan] = []
         self._alone = False  # one plan is installed, and no other may begin: levels are renumbered
         self._exclusive = False  # everything is being merged
-        self._ingesting: _Ingesting | _Loading | None = None
+        self._ingesting: _Ingesting | None = None
+        self._placing = False  # tables are being made that find their level at the end
         self._sweeping = False
         self._at_rest = False  # nobody has written for a while
         self._dropping = False  # hidden tables are looked for, and no plan may begin
@@ -135,28 +120,41 @@ class Upkeep:
 
     def rotate(self, mark: bytes, *, deleting: bool = False, waiting: bool = False) -> Frozen:
         """Freeze the memtable, when there is room for one more, or for who waits for its flush."""
-        head, pending = self._head, self._options.pending_memtables
-        most = (pending + 1 + 2 * deleting) * self._options.memtable_bytes
 
         def attempt() -> Frozen | None:
-            if not waiting:
-                if len(head.state.frozen) >= pending:
-                    return None
-                if self._tight and sum(one.bytes for one in head.state.memtables()) > most:
-                    return None
-            frozen = head.rotate(mark)
+            if not waiting and not self._has_room(deleting=deleting):
+                return None
+            frozen = self._head.rotate(mark)
             self._work.look()
             return frozen
 
         self._retry()
         frozen = self._until(attempt, stalls=True)
+        self.flush_behind()
+        return frozen
+
+    def make_way(self) -> None:
+        """Wait until there is room for one more that is frozen."""
+        self._retry()
+        self._start(FLUSH)
+        self._until(lambda: self._has_room() or None, stalls=True)
+
+    def flush_behind(self) -> None:
+        """Let what is frozen be flushed."""
         self._start(FLUSH)
         if MERGE not in self._threads:
             with self._head.lock:
                 full = self._level0_is_full()
             if full:  # since it was opened: the flush waits for somebody to merge
                 self._start(MERGE)
-        return frozen
+
+    def _has_room(self, *, deleting: bool = False) -> bool:
+        """Whether one more may be frozen; under the head's lock."""
+        state, pending = self._head.state, self._options.pending_memtables
+        if len(state.frozen) >= pending:
+            return False
+        most = (pending + 1 + 2 * deleting) * self._options.memtable_bytes
+        return not self._tight or sum(one.bytes for one in state.memtables()) <= most
 
     def flush(self, mark: bytes) -> None:
         """Freeze the memtable, and return when it is installed."""
@@ -214,35 +212,6 @@ class Upkeep:
             raise ingesting.error
         self._start(MERGE)
         return ingesting.sequence
-
-    def load(self, batch: BlockBatch, log: Callable[[], tuple[object, bytes]]) -> int:
-        """Make tables of a batch while it is being logged; the sequence they are published at.
-
-        `log` writes it down, and gives the attachment and the mark to publish. If that raises,
-        nothing is loaded. If the tables cannot be written (OSError, MemoryError), the batch is in
-        the log and not in the tree. Once it is logged an interrupt changes nothing: no other write
-        goes before, and `usable` waits.
-        """
-        loading = _Loading(batch)
-        try:
-            with self._head.lock:
-                self._ingesting, self.clear = loading, False
-                self._head.notify()
-            self._start(FLUSH)
-            logged = log()
-            with self._head.lock:
-                loading.logged = logged
-                self._head.notify()
-            self._until(lambda: self._ingesting is not loading or None)
-        except BaseException:
-            with self._head.lock:
-                loading.given_up = True
-                self._head.notify()
-            raise
-        if loading.error is not None:
-            raise loading.error
-        self._start(MERGE)
-        return loading.sequence
 
     def released(self) -> None:
         """A snapshot was closed: perhaps nobody needs some files any more."""
@@ -359,10 +328,9 @@ class Upkeep:
                 frozen = self._head.state.frozen
                 if frozen and self._flush_full is None and not self._level0_is_full():
                     self._flushes += 1
+                    self._placing = bool(frozen[-1].runs)
                     return partial(self._flush, frozen[-1], self._flushes)
                 if self._ingesting is not None and not frozen:
-                    if isinstance(self._ingesting, _Loading):
-                        return partial(self._load, self._ingesting)
                     return partial(self._ingest, self._ingesting)
                 waiter = self._head.waiter()
             waiter.acquire()
@@ -378,11 +346,14 @@ class Upkeep:
 
     def _flush(self, frozen: Frozen, number: int) -> None:
         error = self._room.attempt(
-            partial(self._work.flush, frozen, self._leave_off),
+            partial(self._work.flush, frozen, lambda: self._running, self._leave_off),
             in_need=lambda: self._work.deletes(frozen, self._leave_off),
         )
         with self._head.lock:
             self._tight = error is not None
+            if self._placing:
+                self._placing = False
+                self._head.notify()
             if error is not None:
                 self._flush_full = error
                 self._full_at, self._full_of = frozen.sequence, number
@@ -410,37 +381,6 @@ class Upkeep:
             self._ingesting, self.clear = None, True
             self._head.notify()
 
-    def _load(self, loading: _Loading) -> None:
-        def logged() -> tuple[object, bytes]:
-            while True:
-                with self._head.lock:
-                    if loading.logged is not None:
-                        return loading.logged
-                    if loading.given_up:
-                        raise _GivenUp
-                    self._leave_off()
-                    waiter = self._head.waiter()
-                waiter.acquire()
-
-        def leave_off() -> None:
-            self._leave_off()
-            if loading.given_up and loading.logged is None:
-                raise _GivenUp
-
-        try:
-            loading.sequence = self._work.load(
-                loading.batch, logged, lambda: self._running, leave_off
-            )
-        except _GivenUp:
-            pass  # who gave up knows
-        except (OSError, MemoryError) as error:
-            if not passing(error):
-                raise
-            loading.error = bare(error)
-        with self._head.lock:
-            self._ingesting, self.clear = None, True
-            self._head.notify()
-
     # -- merging
 
     def _next_merge(self) -> Job | None:
@@ -464,7 +404,9 @@ class Upkeep:
     def _merge_or_sweep(self) -> Job | None:
         if self._stopping or self.failure is not None:
             return None
-        if self._alone or self._exclusive or self._dropping or self._ingesting is not None:
+        if self._alone or self._exclusive or self._dropping:
+            return None
+        if self._placing or self._ingesting is not None:
             return None
         if self._compaction_full is None and self._to_examine():
             self._dropping = True

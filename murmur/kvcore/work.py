@@ -1,11 +1,10 @@
 """Work: flushing, merging and removing files, each from its beginning to its installation.
 
-    flush      files -> before_install(mark) -> manifest with the mark -> readers
+    flush      files, before_install(mark) -> manifest with the mark -> readers
     merge      files -> manifest -> readers; or the manifest alone, where tables only move
     drop       the manifest alone, without tables that range tombstones hide
     ingest     likewise, with files that were written elsewhere
     adopt      before_install(mark) -> manifest with the mark -> readers; the files are prepared
-    load       files -> before_install(mark) -> manifest with the mark -> readers
 
 Who does it and when is the affair of upkeep.py; here it is done, in whatever thread. Files are
 written beside each other; versions change one after the other, under `installing`, each made of
@@ -19,15 +18,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from murmur.errors import Corruption
 from murmur.kvcore.compaction import Plan, arranged, hidden, pressing
 from murmur.kvcore.figures import Figures
 from murmur.kvcore.ingest import Source, copy_table, place
 from murmur.kvcore.kernel import Entry, Memtable, Output, Table, TableInfo, ValueFile, write_tables
-from murmur.kvcore.loads import BlockBatch
 from murmur.kvcore.options import Options
 from murmur.kvcore.prepared import Prepared
 from murmur.kvcore.pressure import LEVEL0, NAP_S, UNFLUSHED, Brake, Bucket, Pace
@@ -39,7 +36,7 @@ from murmur.kvcore.version import Version, size_of
 PAUSE_BYTES = 1 << 20  # written before a limited flush or merge looks whether it is to wait
 SELDOM = 8  # times as many without a limit: looking is waiting for the interpreter
 WHOLE = 1 << 62  # the size of tables that are not to be cut
-WRITERS = 2  # threads that make the tables of a load
+WRITERS = 2  # threads that make the tables of runs
 
 
 class Unread(NamedTuple):
@@ -137,34 +134,71 @@ class Work:
         names = set(names_of(self._head.state.version)) if aside else ()
         return [problem for name, problem in aside.items() if name in names]
 
-    def flush(self, frozen: Frozen, leave_off: Callable[[], None]) -> None:
-        """Make a table of memtables, newest first, and install it with their mark."""
+    def flush(
+        self,
+        frozen: Frozen,
+        running: Callable[[], Collection[Plan]],
+        leave_off: Callable[[], None],
+    ) -> None:
+        """Make tables of memtables, and install them with their mark.
+
+        They become one, but for runs, which become tables side by side: no plan begins meanwhile.
+        """
         started = self._pace.now_ns()
-        memtables = _ready(frozen)
-        with self._store.writing() as writing:
-            table: Table | None = None
-            values: list[ValueFile] = []
-            size = 0
-            if memtables:
-                output = self._output(writing, 0, frozen.sequence, leave_off, urgent=True)
-                tables, values = self._open(write_tables(memtables, output), output)
-                if tables:  # else what was in them was taken back
-                    (table,) = tables
-                    size = table.info.size + _sizes(values)
+        _freeze(frozen)
+        if frozen.runs:  # who has loaded them may be waiting for the log: tables come after it
             self._before_install(frozen.mark)
             leave_off()
-            self.install(
-                lambda version: version.flushed(table, frozen.mark, frozen.sequence, values),
-                frozen,
-            )
-        if table is not None:
+        older, newer = frozen.parts()
+        with self._store.writing() as writing:
+            values: list[ValueFile] = []
+
+            def write(level: int, sources: Sequence[Memtable]) -> list[Table]:
+                sources = [source for source in sources if source.bytes]
+                if not sources:
+                    return []
+                output = self._output(writing, level, frozen.sequence, leave_off, urgent=True)
+                tables, files = self._open(write_tables(sources, output), output)
+                values.extend(files)
+                return tables
+
+            below = write(0, older)  # nothing, if what was in them was taken back
+            loaded: list[Table] = []
+            if frozen.runs:
+                deepest = self._head.state.version.deepest
+                with ThreadPoolExecutor(WRITERS, "murmur-load") as pool:
+                    for some in pool.map(lambda run: write(deepest, (run,)), frozen.runs):
+                        loaded += some
+            above = write(0, newer)
+            if not frozen.runs:
+                self._before_install(frozen.mark)
+            leave_off()
+
+            def edit(version: Version) -> Version:
+                table = below[0] if below else None
+                version = version.flushed(table, frozen.mark, frozen.sequence, values)
+                if not frozen.runs:
+                    return version
+                plans = running()
+                placed = [
+                    (place(version, table.info.first, table.info.last, plans), table)
+                    for table in loaded
+                ]
+                # What came beside the rows may lie around them, and is of other keys.
+                placed += [(0, table) for table in above]
+                return version.ingested(placed, frozen.sequence, values=values)
+
+            self.install(edit, frozen)
+        written = size_of([*below, *loaded, *above])
+        if written:
             spent = self._pace.now_ns() - started
             counts = self.figures.counts
             counts.flushes += 1
-            counts.bytes_flushed += size
+            counts.bytes_flushed += written + _sizes(values)
             counts.value_bytes_written += _sizes(values)
             self.figures.flushes.record(spent)
-            self._expansion = frozen.bytes / table.info.size
+            if not frozen.runs:
+                self._expansion = frozen.bytes / written
             self.brake.drained(UNFLUSHED, frozen.bytes, spent)
 
     def deletes(self, frozen: Frozen, leave_off: Callable[[], None]) -> bool:
@@ -173,7 +207,8 @@ class Work:
         def create() -> tuple[int, AppendFile]:
             return 0, _Nowhere()
 
-        memtables = _ready(frozen)
+        _freeze(frozen)
+        memtables = [memtable for memtable in frozen.memtables if memtable.bytes]
         if not memtables:
             return False
         output = self._output(Writing(create, create), 0, frozen.sequence, leave_off, urgent=True)
@@ -286,57 +321,6 @@ class Work:
         self.figures.counts.bytes_ingested += size_of([*tables, *newest])
         return sequence
 
-    def load(
-        self,
-        batch: BlockBatch,
-        logged: Callable[[], tuple[object, bytes]],
-        running: Callable[[], Collection[Plan]],
-        leave_off: Callable[[], None],
-    ) -> int:
-        """Make tables of a batch, and publish them above all there is; at which sequence.
-
-        Meanwhile the batch is being logged: `logged` waits for it, and gives the attachment and the
-        mark, or raises to give up. Nothing is being written, and memtables are empty.
-        """
-        sequence = self._head.state.sequence + 1
-        started = self._pace.now_ns()
-        with self._store.writing() as writing:
-            memtables, runs = batch.sources(sequence)
-            values: list[ValueFile] = []
-            made: list[list[Table]] = []
-
-            def write(level: int, source: Any) -> tuple[list[Table], list[ValueFile]]:
-                output = self._output(writing, level, sequence, leave_off, urgent=True)
-                return self._open(write_tables([source], output), output)
-
-            with ThreadPoolExecutor(WRITERS, "murmur-load") as pool:
-                for level, sources in ((0, memtables), (self._head.state.version.deepest, runs)):
-                    tables: list[Table] = []
-                    for some, files in pool.map(partial(write, level), sources):
-                        tables += some
-                        values += files
-                    made.append(tables)
-            attachment, mark = logged()
-            self._before_install(mark)
-
-            def edit(version: Version) -> Version:
-                plans, (flushed, loaded) = running(), made
-                placed = [
-                    (place(version, table.info.first, table.info.last, plans), table)
-                    for table in loaded
-                ]
-                # What came beside the rows may lie around them, and is of other keys.
-                placed += [(0, table) for table in flushed]
-                return version.ingested(placed, sequence, mark, values)
-
-            self.install(edit, sequence=sequence, attachment=attachment)
-        counts = self.figures.counts
-        counts.flushes += 1
-        counts.bytes_flushed += sum(map(size_of, made)) + _sizes(values)
-        counts.value_bytes_written += _sizes(values)
-        self.figures.flushes.record(self._pace.now_ns() - started)
-        return sequence
-
     def install(
         self,
         edit: Callable[[Version], Version],
@@ -395,11 +379,10 @@ class Work:
         return [self._store.open(info) for info in infos], values
 
 
-def _ready(frozen: Frozen) -> list[Memtable]:
-    """The memtables to flush, newest first, frozen."""
+def _freeze(frozen: Frozen) -> None:
+    """Nothing is written to these memtables any more."""
     for memtable in frozen.memtables:
         memtable.freeze(frozen.sequence)
-    return [memtable for memtable in frozen.memtables if memtable.bytes]
 
 
 class _Nowhere:

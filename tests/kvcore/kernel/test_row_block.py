@@ -193,6 +193,45 @@ def test_what_the_tree_has_is_found(kernel: Any, there: list[Any], given_rows: l
 
 
 @kernels
+@settings(max_examples=60)
+@given(parts=st.lists(rows, min_size=1, max_size=4), data=st.data())
+def test_runs_are_read_where_they_stand(kernel: Any, parts: list[Any], data: st.DataObject) -> None:
+    module = native if kernel is native else pure_kernel
+    seen: set[int] = set()
+    blocks = []
+    for part in parts:
+        fresh = {row[0]: row for row in part if row[0] not in seen}
+        seen |= fresh.keys()
+        blocks.append(encoded(kernel, list(fresh.values())))
+    loads = [(block, 5 << 16, b"replica!", 9 + at) for at, block in enumerate(blocks)]
+    below = {key: value for load in loads for key, value in load[0].pairs(*load[1:])}
+    runs = kernel.runs_of(loads)
+    assert all(run.bytes for run in runs)
+    assert bool(runs) == bool(below)
+
+    # What is newer hides rows; what is older is hidden by them.
+    changed = sorted(below)[:: data.draw(st.integers(1, 3))]
+    newer, older = module.Memtable(1), module.Memtable(0)
+    older.apply(1, [(b"\x02\x01", b"old"), *((key, b"old") for key in below)])
+    above = {key: None if at % 2 else b"new" for at, key in enumerate(changed)}
+    newer.apply(2, list(above.items()))
+    reads = module.Reads([newer, *runs, older], [], {})
+    model: dict[bytes, bytes | None] = {b"\x02\x01": b"old", **below, **above}
+    live = sorted((key, value) for key, value in model.items() if value is not None)
+
+    probes = [b"", *model, *(key + b"\0" for key in model), *(key[:-1] for key in model)]
+    for probe in probes:
+        assert reads.get(probe, 2) == model.get(probe)
+    assert reads.multi_get(probes, 2) == [model.get(probe) for probe in probes]
+    bounds = st.sampled_from(probes)
+    for _ in range(4):
+        start, stop = data.draw(bounds), data.draw(st.none() | bounds)
+        wanted = [pair for pair in live if start <= pair[0] and (stop is None or pair[0] < stop)]
+        assert list(reads.scan(start, stop, 2)) == wanted
+        assert list(reads.scan(start, stop, 2, reverse=True)) == wanted[::-1]
+
+
+@kernels
 def test_a_long_walk_finds_the_last_key(kernel: Any) -> None:
     module = native if kernel is native else pure_kernel
     row = (None, None, None, None, None)

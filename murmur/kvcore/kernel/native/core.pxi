@@ -185,6 +185,8 @@ cdef extern from "iterator.hpp" namespace "murmur" nogil:
     ctypedef vector[RangeTombstone] RangeTombstones
     cdef cppclass CEntrySource "murmur::EntrySource":
         RangeTombstones ranges() except +translate_error
+    cdef cppclass CSortedRun "murmur::SortedRun"(CEntrySource):
+        size_t bytes()
 
 
 cdef extern from "cache.hpp" namespace "murmur" nogil:

@@ -103,4 +103,15 @@ class EntrySource {
   virtual RangeTombstones ranges() const = 0;
 };
 
+/* Entries that came sorted and wait to become a table: puts, of each key one. It is read where it
+ * stands, by any number of threads; its iterators go in both directions. */
+class SortedRun : public EntrySource {
+ public:
+  /* The value of a key, written into `value`; false if it has none. */
+  virtual bool get(Slice key, ByteString& value) const = 0;
+  /* What it takes in memory. */
+  virtual size_t bytes() const = 0;
+  RangeTombstones ranges() const override { return {}; }
+};
+
 }  // namespace murmur

@@ -45,11 +45,15 @@ void Reads::add_values(ValueFile* file) {
 
 bool Reads::get(Slice key, uint64_t sequence, Found& found) const {
   const uint32_t hash = crc32(key);
-  for (const Memtable* memtable : memtables_) {
-    const Seen seen = memtable->get(key, hash, sequence, found.value);
-    if (seen == Seen::Nothing) continue;
-    found.kind = Kind::Put;
-    return seen == Seen::Value;
+  found.kind = Kind::Put;
+  for (const Layer& layer : layers_) {
+    if (layer.run) {
+      if (!layer.run->get(key, found.made)) continue;
+      found.value = found.made.slice();
+      return true;
+    }
+    const Seen seen = layer.memtable->get(key, hash, sequence, found.value);
+    if (seen != Seen::Nothing) return seen == Seen::Value;
   }
   return get_from_tables(key, hash, found);
 }
@@ -74,7 +78,19 @@ void Reads::get_many(const Slice* keys, const uint32_t* order, size_t count, uin
       const Slice key = keys[order[start + at]];
       lookups[at] = {key, crc32(key), Seen::Nothing, Slice()};
     }
-    for (const Memtable* memtable : memtables_) memtable->get_many(lookups, some, sequence);
+    for (const Layer& layer : layers_) {
+      if (layer.memtable) {
+        layer.memtable->get_many(lookups, some, sequence);
+        continue;
+      }
+      for (size_t at = 0; at < some; at++) {
+        Lookup& one = lookups[at];
+        ByteString& made = found[start + at].made;
+        if (one.seen != Seen::Nothing || !layer.run->get(one.key, made)) continue;
+        one.seen = Seen::Value;
+        one.value = made.slice();
+      }
+    }
     for (size_t at = 0; at < some; at++) {
       const Lookup& one = lookups[at];
       present[start + at] = one.seen == Seen::Value;

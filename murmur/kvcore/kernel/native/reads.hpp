@@ -1,7 +1,7 @@
-/* Reads: one arrangement of memtables and tables, and the walk through all of it.
+/* Reads: one arrangement of memtables, sorted runs and tables, and the walk through all of it.
  *
- *   get    memtables newest first, then level 0 newest first, then the levels downward: the first
- *          that has an entry of the key, or a range tombstone over it, decides
+ *   get    memtables and sorted runs newest first, then level 0 newest first, then the levels
+ *          downward: the first that has an entry of the key, or a range tombstone over it, decides
  *
  * An arrangement never changes, so whoever holds it reads consistently at a sequence, whatever flush
  * and compaction do meanwhile. It does not own its parts, which are added newest first.
@@ -44,7 +44,8 @@ class Run {
 
 class Reads {
  public:
-  void add_memtable(Memtable* memtable) { memtables_.push_back(memtable); }
+  void add_memtable(const Memtable* memtable) { layers_.push_back({memtable, nullptr}); }
+  void add_sorted_run(const SortedRun* run) { layers_.push_back({nullptr, run}); }
   void add_run() { runs_.emplace_back(); }
   void add_table(Table* table) { runs_.back().add(table); }  // of the run added last
   void add_values(ValueFile* file);
@@ -62,10 +63,16 @@ class Reads {
  private:
   friend class Scan;
 
+  /* What is in memory: one of the two. */
+  struct Layer {
+    const Memtable* memtable;
+    const SortedRun* run;
+  };
+
   bool get_from_tables(Slice key, uint32_t hash, Found& found) const;
   void get_many_from_tables(const Lookup* lookups, size_t count, Found* found, bool* present) const;
 
-  std::vector<Memtable*> memtables_;
+  std::vector<Layer> layers_;
   std::vector<Run> runs_;
   std::vector<ValueFile*> values_;  // ascending
 };

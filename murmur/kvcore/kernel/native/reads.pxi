@@ -27,7 +27,8 @@ cdef extern from "Python.h":
 
 cdef extern from "reads.hpp" namespace "murmur" nogil:
     cdef cppclass CReads "murmur::Reads":
-        void add_memtable(CMemtable*) except +
+        void add_memtable(const CMemtable*) except +
+        void add_sorted_run(const CSortedRun*) except +
         void add_run() except +
         void add_table(CTable*) except +
         void add_values(CValueFile*) except +
@@ -110,12 +111,18 @@ cdef class Reads:
     cdef object __weakref__
 
     def __cinit__(self, memtables, levels, values):
-        """Memtables newest first; `levels`: level 0 newest first; `values`: number -> ValueFile."""
+        """Memtables and runs newest first; `levels`: level 0 newest first; `values`: number ->
+        ValueFile."""
+        cdef const CSortedRun* run
         self.memtables = tuple(memtables)
         self.levels = tuple([tuple(level) for level in levels])
         self.values = dict(values)
         for memtable in self.memtables:
-            self.core.add_memtable((<Memtable>_checked(memtable, Memtable)).core.get())
+            run = (<Source>_checked(memtable, Source)).sorted_run()
+            if run != NULL:
+                self.core.add_sorted_run(run)
+            else:
+                self.core.add_memtable((<Memtable>_checked(memtable, Memtable)).core.get())
         for depth, level in enumerate(self.levels):
             for at, table in enumerate(level):
                 if depth == 0 or at == 0:

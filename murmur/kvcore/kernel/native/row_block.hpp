@@ -85,6 +85,7 @@ struct EncodedKeys {
 
   Slice key(size_t at) const { return {bytes.data() + keys[at].start, keys[at].size}; }
   Slice values(size_t at) const { return {bytes.data() + keys[at].start, keys[at].values}; }
+  size_t memory() const { return bytes.size() + keys.size() * sizeof(Key); }
 };
 
 constexpr size_t NEAR_BYTES = 16;
@@ -108,6 +109,8 @@ class RowBlock {
   const std::string& prefix() const { return shape_->prefix; }
   /* Of all rows. */
   size_t bytes() const { return bytes_.size(); }
+  /* What they take, entries apart. */
+  size_t memory() const { return bytes_.size() + rows_.size() * sizeof(Row); }
 
   // Rows by number: in the order of their keys.
   /* The key without the prefix. */

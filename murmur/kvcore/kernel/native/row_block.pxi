@@ -105,9 +105,9 @@ cdef extern from "row_run.hpp" namespace "murmur" nogil:
     cdef cppclass LoadedBlocks:
         LoadedBlocks()
         void add "emplace_back"(const CRowBlock*, RowAuthor) except +
-    cdef cppclass CRowRun "murmur::RowRun"(CEntrySource):
-        CRowRun(LoadedBlocks) except +
-    cdef cppclass CEntryRun "murmur::EntryRun"(CEntrySource):
+    cdef cppclass CRowRun "murmur::RowRun"(CSortedRun):
+        CRowRun(const LoadedBlocks&) except +translate_error
+    cdef cppclass CEntryRun "murmur::EntryRun"(CSortedRun):
         CEntryRun(LoadedBlocks, size_t) except +
 
 
@@ -617,9 +617,10 @@ cdef class RowBlock:
 
 
 cdef class Run(Source):
-    """Loaded blocks of one plan as a source of tables: cells, or the entries of one plan."""
+    """Loaded blocks of one plan in key order, for readers and as a source of tables: cells, or the
+    entries of one plan. Stands among memtables."""
 
-    cdef unique_ptr[CEntrySource] core
+    cdef unique_ptr[CSortedRun] core
     cdef tuple kept
 
     def __cinit__(self, loads, plan=None):
@@ -638,6 +639,17 @@ cdef class Run(Source):
 
     cdef const CEntrySource* entry_source(self) except NULL:
         return self.core.get()
+
+    cdef const CSortedRun* sorted_run(self) noexcept:
+        return self.core.get()
+
+    @property
+    def bytes(self):
+        """What the rows, or the entries, take in memory."""
+        return self.core.get().bytes()
+
+    def freeze(self, uint64_t published):
+        """As of a memtable: nothing was ever applied."""
 
 
 def runs_of(loads):

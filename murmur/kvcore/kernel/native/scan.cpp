@@ -47,11 +47,12 @@ void Rows::truncate(size_t wanted) {
 
 /* -- sources */
 
-/* A memtable, or the tables [low, high) of a run. */
+/* A memtable, a sorted run, or the tables [low, high) of a run. */
 class Scan::Source {
  public:
   Source(unsigned age, const Memtable& memtable, uint64_t sequence)
       : age(age), iterator_(&memtable_.emplace(memtable, sequence)) {}
+  Source(unsigned age, const SortedRun& run) : age(age), sorted_(run.entries()), iterator_(sorted_.get()) {}
   Source(unsigned age, const Run& run, size_t low, size_t high)
       : age(age), run_(&run), low_(low), high_(high) {}
 
@@ -128,6 +129,7 @@ class Scan::Source {
   }
 
   std::optional<MemtableIterator> memtable_;
+  std::unique_ptr<EntryIterator> sorted_;
   std::optional<TableIterator> table_;
   EntryIterator* iterator_ = nullptr;  // one of these; none: there is no table to read
   const Run* run_ = nullptr;
@@ -207,9 +209,13 @@ Scan::~Scan() = default;
 
 void Scan::open() {
   unsigned age = 0;
-  sources_.reserve(reads_.memtables_.size() + reads_.runs_.size());
+  sources_.reserve(reads_.layers_.size() + reads_.runs_.size());
   heap_.reserve(sources_.capacity());
-  for (const Memtable* memtable : reads_.memtables_) {
+  for (const auto& [memtable, run] : reads_.layers_) {
+    if (run) {
+      add_source(std::make_unique<Source>(age++, *run));
+      continue;
+    }
     if (memtable->has_ranges()) covers_.push_back(std::make_unique<Cover>(age, *memtable, sequence_));
     add_source(std::make_unique<Source>(age++, *memtable, sequence_));
   }

@@ -1,6 +1,6 @@
 /* Scan: one walk over all that an arrangement holds in a range of keys, in either direction.
  *
- *   source    a memtable, a table of level 0, or a deeper level: newest first
+ *   source    a memtable, a sorted run, a table of level 0, or a deeper level: newest first
  *   heap      the sources by their key at hand; of one key the newest source comes first
  *   cover     the range tombstones of one source, which hide entries of the sources after it
  *

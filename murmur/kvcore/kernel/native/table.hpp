@@ -69,12 +69,13 @@ struct Handle {
 };
 
 /* What a get found. The value is readable as long as `pin` holds its block (or, when it came from
- * a memtable, as long as that lives). Whoever has read a put's value calls `pin.verify()`: the file
- * may have been cut meanwhile. */
+ * a memtable, as long as that lives; from a sorted run it stands in `made`). Whoever has read a
+ * put's value calls `pin.verify()`: the file may have been cut meanwhile. */
 struct Found {
   Kind kind = Kind::Put;
   Slice value;
   BlockRef pin;
+  ByteString made;
 };
 
 /* Something wrong that a check found. */

@@ -164,6 +164,9 @@ cdef class Source:
     cdef const CEntrySource* entry_source(self) except NULL:
         raise NotImplementedError
 
+    cdef const CSortedRun* sorted_run(self) noexcept:
+        return NULL
+
 
 cdef class Table:
     """An sstable open for reading, by any number of threads; see table.hpp."""
