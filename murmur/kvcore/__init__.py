@@ -56,6 +56,7 @@ from murmur.kvcore.replica import Replica
 from murmur.kvcore.snapshot import Snapshot
 from murmur.kvcore.spool import Spool
 from murmur.kvcore.storage import DiskStorage, Problem, Storage, read_whole, write_atomically
+from murmur.kvcore.touched import Narrowed, common, touched
 from murmur.kvcore.transaction import Transaction
 from murmur.kvcore.view import View
 
@@ -89,6 +90,7 @@ __all__ = [
     "ManualClock",
     "Measured",
     "MemoryStorage",
+    "Narrowed",
     "Operation",
     "Options",
     "ParkedRecord",
@@ -108,6 +110,7 @@ __all__ = [
     "check_backend",
     "check_durability",
     "check_timeout",
+    "common",
     "decode_record",
     "decode_register",
     "format_vector",
@@ -117,6 +120,7 @@ __all__ = [
     "repair",
     "stamp_datetime",
     "stamp_ms",
+    "touched",
     "visible_fields",
     "visible_value",
     "winner",

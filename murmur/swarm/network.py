@@ -196,8 +196,9 @@ class Networked:
     def verify(self, peer: str | PeerInfo, *, timeout: float = WAIT_TIMEOUT_S) -> Verification:
         """Compare all cells with those of a connected peer, by fingerprints of key ranges.
 
-        It waits until the timeout for both to hold the same transactions; while they do not, the
-        answer is "not comparable". Raises PeerError when the peer is not connected, or leaves.
+        What either side writes meanwhile is compared when it has come to rest, until the timeout;
+        if some of it never does, or the two are too far apart, the answer is "undecided", and why.
+        Raises PeerError when the peer is not connected, or leaves.
         """
         from murmur.swarm.verification import verification_of
 

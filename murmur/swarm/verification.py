@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 class Verification:
     """The answer of `Swarm.verify`.
 
-    `state` is "equal", "different" or "not comparable": transactions are on their way, `apart` says
-    how many. `cells` were compared. If they differ, `difference` says where first, and
-    start <= key < stop is that range of the key space, as bytes.
+    `state` is "equal", "different" or "undecided": then `reason` says why, and `apart` how many
+    transactions lay between the two. `cells` were compared. If they differ, `difference` says where
+    first, and start <= key < stop is that range of the key space, as bytes.
     """
 
     peer: str
@@ -27,6 +27,7 @@ class Verification:
     difference: str | None
     start: bytes
     stop: bytes
+    reason: str | None = None
 
     @property
     def equal(self) -> bool:
@@ -47,4 +48,5 @@ def verification_of(verdict: Verdict, peer: str, catalog: Catalog) -> Verificati
         difference,
         verdict.start,
         verdict.stop,
+        verdict.reason or None,
     )

@@ -13,7 +13,7 @@ from murmur.sync.peer import Timing
 from murmur.sync.status import MemberStatus, PeerInfo, PeerStatus, PendingPeer
 from murmur.sync.ticket import Ticket
 from murmur.sync.transport import Link, Transport
-from murmur.sync.verify import Verdict
+from murmur.sync.verify_wire import Verdict
 
 __all__ = [
     "BootstrapStatus",

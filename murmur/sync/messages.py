@@ -379,15 +379,24 @@ def parse(kind: int, payload: bytes, *, ignorable: bool = False) -> Message | No
     return None
 
 
-def positional(payload: bytes, what: str, types: Sequence[type | tuple[type, ...]]) -> list[Any]:
-    """The fields of a service's message, each of its type; ProtocolViolation if it is another."""
-    fields = _fields(payload, what, len(types))
-    for value, kind in zip(fields, types, strict=True):
+def positional(
+    payload: bytes,
+    what: str,
+    types: Sequence[type | tuple[type, ...]],
+    optional: Sequence[type | tuple[type, ...]] = (),
+) -> list[Any]:
+    """The fields of a service's message, each of its type; ProtocolViolation if it is another.
+
+    Those that are `optional` came with a later release: None stands for what is not there.
+    """
+    fields = _fields(payload, what, len(types), len(optional))
+    kinds = [*types, *optional][: len(fields)]
+    for value, kind in zip(fields, kinds, strict=True):
         if not isinstance(value, kind) or isinstance(value, bool):
             raise ProtocolViolation(f"{what}: a field is {type(value).__name__}")
         if isinstance(value, int):
             _integer(value, what)
-    return fields
+    return fields + [None] * (len(types) + len(optional) - len(fields))
 
 
 def vector_of(value: object, what: str) -> dict[bytes, int]:
@@ -395,12 +404,12 @@ def vector_of(value: object, what: str) -> dict[bytes, int]:
     return _vector(value, what)
 
 
-def _fields(payload: bytes, what: str, count: int) -> list[Any]:
-    """The first `count` elements of a positional message."""
+def _fields(payload: bytes, what: str, count: int, more: int = 0) -> list[Any]:
+    """The first `count` elements of a positional message, and so many more if they are there."""
     fields = unpack(payload)
     if not isinstance(fields, list) or len(fields) < count:
         raise ProtocolViolation(f"{what}: not {count} fields")
-    return fields[:count]
+    return fields[: count + more]
 
 
 def _items(value: object, count: int | None, what: str) -> list[Any]:

@@ -44,7 +44,8 @@ from murmur.sync.service import Service
 from murmur.sync.status import MemberStatus, PeerInfo, PeerStatus, PendingPeer
 from murmur.sync.ticket import Ticket, check_group, node_text, parse_node
 from murmur.sync.transport import LOCAL, RELAY, TCP, Transport, check_transport
-from murmur.sync.verify import Verdict, Verifier
+from murmur.sync.verify import Verifier
+from murmur.sync.verify_wire import Verdict
 
 if TYPE_CHECKING:
     from murmur.sync.circuits import RelayTransport
@@ -62,7 +63,7 @@ class Notice:
     """Something that happened to a peer.
 
     connected, moved, disconnected, found, pending, refused, quarantined, skew, error, diverged,
-    bootstrap, expired, leader, stopped
+    undecided, bootstrap, expired, leader, stopped
     """
 
     kind: str
@@ -345,9 +346,9 @@ class Node:
     def verify(self, peer: str | PeerInfo, *, timeout: float) -> Verdict:
         """Compare this replica's state with that of a connected peer.
 
-        States are compared at equal vectors, for which it waits until the timeout; the comparison
-        itself takes as long as reading everything does. Raises PeerError if the peer is not
-        connected, or leaves.
+        What is written to meanwhile is compared when it has come to rest, until the timeout; the
+        comparison itself takes as long as reading everything does. Raises PeerError if the peer is
+        not connected, or leaves.
         """
         self._loop.check_may_wait()
         node_id, found = _node_id(peer), Future[Verdict]()

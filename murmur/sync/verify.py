@@ -1,66 +1,58 @@
 """Verification: two replicas prove that they hold the same, or name the first range that differs.
 
-    asker                                        answerer
-    30 VERIFY    [run, salt, vector]      ->     pins a snapshot, if it has this very vector
-                                          <-     31 PINNED    [run, vector]
-    32 COMPARE   [run, [bound], stop, [digest]] ->
-                                          <-     33 COMPARED  [run, index or nil, count, key or nil]
-    34 RELEASE   [run]                    ->
+Equal vectors must mean equal states (law L5), and so must the parts of two states that no
+transaction beyond the common cut of their vectors has touched (kvcore/touched.py). So replicas that
+write all the time can be compared too:
 
-Equal vectors must mean equal states (law L5). Both sides hold on to a snapshot of one vector; the
-asker cuts the key space into about sixteen ranges and sends their fingerprints, the answerer names
-the first that differs, and that one is cut again, until one key is left. While transactions are on
-their way vectors differ; the asker then tries again until its deadline, and says how many
-transactions lie between.
+    round 1    both hold on to a snapshot; all cells but those of keys that either side has touched
+               beyond the cut are compared
+    round 2    new snapshots; of the keys that were left out, those that are at rest now
+    ...        until none is left, or the deadline
+
+Each round is a search: the asker cuts the key space into about sixteen ranges and sends their
+fingerprints, the answerer names the first that differs, and that one is cut again, until one key is
+left. Too much may lie between the two: then nothing is compared, and the asker tries again, for
+synchronization goes on meanwhile. What is undecided at the deadline is said to be so, and why.
 
 Every `interval_ms` a node asks one random peer of its own accord; a difference is told as the
-notice "diverged". Snapshots are scanned on a worker. Per peer an answerer keeps one snapshot, and
-lets go of it when the asker has been silent for HOLD_MS.
+notice "diverged", and what could not be decided as "undecided".
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import pairwise
 
 from murmur.errors import Closed, PeerError, ProtocolViolation
-from murmur.kvcore import CELLS_STOP, Measured, Part, Snapshot, measure, partition
+from murmur.kvcore import CELLS_STOP, Narrowed, Part, Snapshot, partition
 from murmur.sync.messages import positional, vector_of
 from murmur.sync.service import Fabric, Remote, Urgency
+from murmur.sync.verify_answering import Answerer, Keys, touched_beyond
+from murmur.sync.verify_wire import (
+    COMPARE,
+    COMPARED,
+    DIFFERENT,
+    EQUAL,
+    FEATURE,
+    HOLD_MS,
+    PINNED,
+    RELEASE,
+    SALT_BYTES,
+    UNDECIDED,
+    VERIFY,
+    Verdict,
+    apart,
+    keys_of,
+)
 from murmur.sync.wire import pack
 
-VERIFY, PINNED, COMPARE, COMPARED, RELEASE = range(30, 35)
-FEATURE = 1 << VERIFY
-
-SALT_BYTES = 16
-MAX_BOUNDS = 64
-HOLD_MS = 600_000  # either side may scan for so long before the other gives it up
-RETRY_MS = 50  # before the second attempt at equal vectors; then twice as long, and so on
+RETRY_MS = 50  # before the second round; then twice as long, and so on
 RETRY_CAP_MS = 2_000
+SETTLE_MS = 5_000  # for what was left out, if comparing the rest took until the deadline
+PERIODIC_MS = 30_000  # the deadline of a periodic comparison
 MAX_DEPTH = 64  # of the search: each step leaves an eighth of the cells at most
 INTERVAL_MS = 3_600_000
-
-EQUAL, DIFFERENT, NOT_COMPARABLE = "equal", "different", "not comparable"
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a comparison with a peer came to.
-
-    `cells` is how many this side compared. If they differ, start <= key < stop is the first range
-    that does, and `key` the first key in it that either side holds.
-    """
-
-    state: str  # EQUAL, DIFFERENT or NOT_COMPARABLE
-    cells: int = 0
-    apart: int = 0  # transactions that one side holds and the other does not
-    start: bytes = b""
-    stop: bytes = b""
-    key: bytes | None = None
-    vector: Mapping[bytes, int] = field(default_factory=dict)
-
 
 Answer = Callable[[Verdict | None, BaseException | None], None]
 
@@ -76,36 +68,37 @@ class _Asked:
     answer: Answer
     wait_ms: int = RETRY_MS
     retry_at_ms: int | None = None
+    only: Keys = None  # what is still to be compared; None: everything
+    left_out: Keys = None  # of this round
     snapshot: Snapshot | None = None
+    view: Narrowed | None = None
     awaits: int = 0  # the type of message that comes next
     parts: list[Part] = field(default_factory=list)
     stop: bytes = CELLS_STOP
     cells: int = 0
+    apart: int = 0
     depth: int = 0
     heard_ms: int = 0
+    pinned_there: bool = False  # the peer may hold a snapshot for it
     over: bool = False
 
-    def end(self) -> None:
-        self.over = True
+    def let_go(self) -> None:
+        """Let go of the round's snapshot."""
         if self.snapshot is not None:
             self.snapshot.close()
+        self.snapshot = self.view = None
 
+    def verdict(self, state: str, reason: str = "") -> Verdict:
+        """What it has come to."""
+        return Verdict(
+            state, self.cells, 0 if state == EQUAL else self.apart, vector=self.held, reason=reason
+        )
 
-@dataclass(slots=True, eq=False)
-class _Held:
-    """A snapshot that this node holds for a peer."""
-
-    run: int
-    salt: bytes
-    heard_ms: int
-    snapshot: Snapshot | None = None
-    busy: bool = True
-    over: bool = False
-
-    def end(self) -> None:
-        self.over = True
-        if self.snapshot is not None:
-            self.snapshot.close()
+    @property
+    def held(self) -> dict[bytes, int]:
+        """The vector of the snapshot."""
+        vector = self.snapshot.vector if self.snapshot is not None else {}
+        return {replica: seq for replica, seq in vector.items() if seq}
 
 
 class Verifier:
@@ -118,8 +111,8 @@ class Verifier:
         """0 as the interval: only on demand."""
         self._interval_ms = interval_ms
         self._fabric: Fabric
+        self._answerer: Answerer
         self._asked: dict[int, _Asked] = {}
-        self._held: dict[bytes, _Held] = {}
         self._next_run = 1
         self._next_round_ms: int | None = None
         self._ended = False
@@ -127,7 +120,7 @@ class Verifier:
     # -- what the node asks for
 
     def verify(self, node_id: bytes, deadline_ms: int, answer: Answer, now_ms: int) -> None:
-        """Compare with a connected peer; vectors may come to agree until the deadline."""
+        """Compare with a connected peer; what is being written may come to rest until then."""
         remote = next((r for r in self._fabric.remotes() if r.node_id == node_id), None)
         if self._ended:
             answer(None, Closed("the node is closed"))
@@ -153,6 +146,7 @@ class Verifier:
     def start(self, fabric: Fabric, now_ms: int) -> None:
         """The mesh begins."""
         self._fabric = fabric
+        self._answerer = Answerer(fabric)
         if self._interval_ms:
             self._next_round_ms = now_ms + self._pause()
 
@@ -162,32 +156,26 @@ class Verifier:
     def received(self, remote: Remote, kind: int, payload: bytes, now_ms: int) -> None:
         """Take what the peer says."""
         if kind == VERIFY:
-            self._asked_to_pin(remote, payload, now_ms)
+            self._answerer.pin(remote, payload, now_ms)
         elif kind == PINNED:
             self._pinned(remote, payload, now_ms)
         elif kind == COMPARE:
-            self._asked_to_compare(remote, payload)
+            self._answerer.compare(remote, payload)
         elif kind == COMPARED:
             self._compared(remote, payload, now_ms)
         else:
-            (run,) = positional(payload, "RELEASE", (int,))
-            held = self._held.get(remote.node_id)
-            if held is not None and held.run == run:
-                self._let_go(remote.node_id)
+            self._answerer.release(remote, payload)
 
     def closed(self, remote: Remote, now_ms: int) -> None:
         """The conversation has ended, and the comparisons with it."""
-        self._let_go(remote.node_id)
+        self._answerer.let_go(remote.node_id)
         for asked in list(self._asked.values()):
             if asked.remote.node_id == remote.node_id:
-                self._finish(asked)
-                asked.answer(None, PeerError("the connection was lost during the comparison"))
+                self._fail(asked, PeerError("the connection was lost during the comparison"))
 
     def tick(self, now_ms: int) -> None:
         """Retries, silent askers, the periodic round."""
-        for node_id, held in list(self._held.items()):
-            if now_ms >= held.heard_ms + HOLD_MS and not held.busy:
-                self._let_go(node_id)
+        self._answerer.tick(now_ms)
         for asked in list(self._asked.values()):
             if now_ms >= asked.heard_ms + HOLD_MS:
                 self._fail(asked, PeerError("the peer does not answer; the comparison is given up"))
@@ -199,11 +187,12 @@ class Verifier:
             able = [remote for remote in self._fabric.remotes() if remote.features & FEATURE]
             if able:
                 remote = self._fabric.random.choice(able)
-                self.verify(remote.node_id, now_ms, partial(self._noticed, remote), now_ms)
+                noticed = partial(self._noticed, remote)
+                self.verify(remote.node_id, now_ms + PERIODIC_MS, noticed, now_ms)
 
     def next_timer_ms(self, now_ms: int) -> int | None:
         """When tick() is due."""
-        due = [held.heard_ms + HOLD_MS for held in self._held.values() if not held.busy]
+        due = self._answerer.timers()
         due += [asked.heard_ms + HOLD_MS for asked in self._asked.values()]
         due += [a.retry_at_ms for a in self._asked.values() if a.retry_at_ms is not None]
         if self._next_round_ms is not None:
@@ -213,13 +202,12 @@ class Verifier:
     def end(self) -> None:
         """The mesh closes."""
         self._ended = True
-        for node_id in list(self._held):
-            self._let_go(node_id)
+        for node_id in list(self._answerer.held):
+            self._answerer.let_go(node_id)
         for asked in list(self._asked.values()):
-            self._finish(asked)
-            asked.answer(None, Closed("the node is closed"))
+            self._fail(asked, Closed("the node is closed"))
 
-    # -- asking
+    # -- a round: snapshots, and what is left out
 
     def _pin(self, asked: _Asked) -> None:
         def pinned(snapshot: Snapshot | None, error: BaseException | None, now_ms: int) -> None:
@@ -228,41 +216,83 @@ class Verifier:
             elif asked.over:
                 snapshot.close()
             else:
-                asked.snapshot, asked.awaits = snapshot, PINNED
-                vector = {replica: seq for replica, seq in snapshot.vector.items() if seq}
-                self._say(asked.remote, VERIFY, [asked.run, asked.salt, vector])
+                asked.snapshot, asked.awaits, asked.pinned_there = snapshot, PINNED, True
+                fields = [asked.run, asked.salt, asked.held, asked.only]
+                self._say(asked.remote, VERIFY, fields)
 
         self._fabric.labour.submit("verify", self._fabric.outbox.snapshot, pinned)
 
     def _pinned(self, remote: Remote, payload: bytes, now_ms: int) -> None:
-        run, vector = positional(payload, "PINNED", (int, dict))
+        run, vector, keys = positional(payload, "PINNED", (int, dict), ((list, type(None)),))
         theirs = vector_of(vector, "PINNED vector")
+        touched_there = keys_of(keys, "PINNED")
         asked = self._mine(remote, run, PINNED, now_ms)
         if asked is None:
             return
-        assert asked.snapshot is not None
-        apart = _apart(asked.snapshot.vector, theirs)
-        if not apart:
-            self._cut(asked, b"", CELLS_STOP)
+        snapshot = asked.snapshot
+        assert snapshot is not None
+        asked.apart = apart(snapshot.vector, theirs)
+        if not asked.apart:
+            self._begin(asked, [])
             return
-        held = {replica: seq for replica, seq in asked.snapshot.vector.items() if seq}
-        asked.snapshot.close()
-        asked.snapshot = None
+        if touched_there is None:
+            self._again(asked, now_ms)
+            return
+
+        def done(found: Keys, error: BaseException | None, later_ms: int) -> None:
+            if asked.over:
+                return
+            if error is not None:
+                self._fail(asked, error)
+            elif found is None:
+                self._again(asked, later_ms)
+            else:
+                self._begin(asked, sorted({*found, *touched_there}))
+
+        work = partial(touched_beyond, self._fabric.outbox, snapshot, theirs)
+        self._fabric.labour.submit("verify", work, done)
+
+    def _begin(self, asked: _Asked, left_out: list[bytes]) -> None:
+        """What is compared in this round is known."""
+        assert asked.snapshot is not None
+        if asked.only is not None:
+            wanted = set(asked.only)
+            left_out = [key for key in left_out if key in wanted]
+        asked.left_out, asked.depth = left_out, 0
+        asked.view = Narrowed(asked.snapshot, asked.only, left_out)
+        self._cut(asked, b"", CELLS_STOP)
+
+    def _again(self, asked: _Asked, now_ms: int) -> None:
+        """Another round later, or the verdict that it stays undecided."""
         if now_ms < asked.deadline_ms:
+            asked.let_go()
             asked.retry_at_ms = min(now_ms + asked.wait_ms, asked.deadline_ms)
             asked.wait_ms = min(2 * asked.wait_ms, RETRY_CAP_MS)
             return
+        if asked.only is None:
+            reason = (
+                f"{asked.apart} transactions lie between the two, and which keys they touch cannot "
+                "be told: let them catch up, and ask again"
+            )
+        else:
+            reason = (
+                f"all is equal but for {len(asked.only)} keys that were written to whenever they "
+                f"were looked at, first {asked.only[0].hex()}: ask again with more time"
+            )
+        verdict = asked.verdict(UNDECIDED, reason)
         self._finish(asked)
-        asked.answer(Verdict(NOT_COMPARABLE, apart=apart, vector=held), None)
+        asked.answer(verdict, None)
+
+    # -- the search
 
     def _cut(self, asked: _Asked, start: bytes, stop: bytes) -> None:
         asked.stop, asked.awaits = stop, 0
         asked.depth += 1
-        snapshot = asked.snapshot
-        assert snapshot is not None
+        view = asked.view
+        assert view is not None
 
         def work() -> list[Part]:
-            return partition(snapshot, start, stop, asked.salt, lambda: asked.over)
+            return partition(view, start, stop, asked.salt, lambda: asked.over)
 
         def done(parts: list[Part] | None, error: BaseException | None, now_ms: int) -> None:
             if asked.over:
@@ -272,10 +302,11 @@ class Verifier:
                 return
             asked.parts, asked.awaits = parts, COMPARED
             if asked.depth == 1:
-                asked.cells = sum(part.fingerprint.cells for part in parts)
+                asked.cells += sum(part.fingerprint.cells for part in parts)
             bounds = [part.start for part in parts]
             digests = [part.fingerprint.digest for part in parts]
-            self._say(asked.remote, COMPARE, [asked.run, bounds, stop, digests])
+            without = asked.left_out if asked.depth == 1 else None
+            self._say(asked.remote, COMPARE, [asked.run, bounds, stop, digests, without])
 
         self._fabric.labour.submit("verify", work, done)
 
@@ -286,13 +317,11 @@ class Verifier:
         asked = self._mine(remote, run, COMPARED, now_ms)
         if asked is None:
             return
-        assert asked.snapshot is not None
-        vector = {replica: seq for replica, seq in asked.snapshot.vector.items() if seq}
+        assert asked.view is not None
         if index is None:
             if asked.depth > 1:
                 raise ProtocolViolation("COMPARED: equal parts of ranges that differ")
-            self._finish(asked)
-            asked.answer(Verdict(EQUAL, asked.cells, vector=vector), None)
+            self._round_is_equal(asked, now_ms)
             return
         if not 0 <= index < len(asked.parts):
             raise ProtocolViolation(f"COMPARED: part {index} of {len(asked.parts)}")
@@ -311,11 +340,25 @@ class Verifier:
         if alone:
             key = start
         elif mine:
-            key = next(iter(asked.snapshot.scan(start, stop)))[0]
-        self._finish(asked)
-        asked.answer(
-            Verdict(DIFFERENT, asked.cells, start=start, stop=stop, key=key, vector=vector), None
+            key = next(iter(asked.view.scan(start, stop)))[0]
+        verdict = Verdict(
+            DIFFERENT, asked.cells, asked.apart, start=start, stop=stop, key=key, vector=asked.held
         )
+        self._finish(asked)
+        asked.answer(verdict, None)
+
+    def _round_is_equal(self, asked: _Asked, now_ms: int) -> None:
+        if not asked.left_out:
+            verdict = asked.verdict(EQUAL)
+            self._finish(asked)
+            asked.answer(verdict, None)
+            return
+        if asked.only is None:
+            asked.deadline_ms = max(asked.deadline_ms, now_ms + SETTLE_MS)
+        asked.only = asked.left_out
+        self._again(asked, now_ms)
+
+    # -- ends
 
     def _mine(self, remote: Remote, run: int, kind: int, now_ms: int) -> _Asked | None:
         """The comparison that this is an answer to; None if it was given up."""
@@ -329,9 +372,9 @@ class Verifier:
 
     def _finish(self, asked: _Asked) -> None:
         self._asked.pop(asked.run, None)
-        pinned = asked.snapshot is not None
-        asked.end()
-        if pinned and not self._ended:
+        asked.over = True
+        asked.let_go()
+        if asked.pinned_there and not self._ended:
             self._say(asked.remote, RELEASE, [asked.run])
 
     def _fail(self, asked: _Asked, error: BaseException | None) -> None:
@@ -342,93 +385,16 @@ class Verifier:
     def _noticed(
         self, remote: Remote, verdict: Verdict | None, error: BaseException | None
     ) -> None:
-        """What the periodic round came to: only a difference is news."""
+        """What the periodic round came to: equality is no news."""
         if verdict is not None and verdict.state == DIFFERENT:
             where = verdict.key.hex() if verdict.key is not None else "none"
-            text = f"its state differs from this one's under equal vectors, first at key {where}"
+            text = f"its state differs after the same transactions, first at key {where}"
             self._fabric.notice("diverged", remote.node_id, text)
-
-    # -- answering
-
-    def _asked_to_pin(self, remote: Remote, payload: bytes, now_ms: int) -> None:
-        run, salt, vector = positional(payload, "VERIFY", (int, bytes, dict))
-        wanted = vector_of(vector, "VERIFY vector")
-        if len(salt) != SALT_BYTES:
-            raise ProtocolViolation(f"VERIFY: a salt of {len(salt)} bytes")
-        if (old := self._held.get(remote.node_id)) is not None and old.busy:
-            raise ProtocolViolation("VERIFY: the comparison before it is not over")
-        self._let_go(remote.node_id)
-        held = self._held[remote.node_id] = _Held(run, salt, now_ms)
-
-        def pinned(snapshot: Snapshot | None, error: BaseException | None, later_ms: int) -> None:
-            held.busy, held.heard_ms = False, later_ms
-            if error is not None or snapshot is None:
-                self._let_go_of(remote.node_id, held)
-                return
-            own = {replica: seq for replica, seq in snapshot.vector.items() if seq}
-            if held.over or own != wanted:
-                snapshot.close()
-                self._let_go_of(remote.node_id, held)
-            else:
-                held.snapshot = snapshot
-            self._say(remote, PINNED, [run, own])
-
-        self._fabric.labour.submit("verify", self._fabric.outbox.snapshot, pinned)
-
-    def _asked_to_compare(self, remote: Remote, payload: bytes) -> None:
-        run, bounds, stop, digests = positional(payload, "COMPARE", (int, list, bytes, list))
-        held = self._held.get(remote.node_id)
-        if held is None or held.run != run or held.snapshot is None:
-            return  # it was let go of, and the asker has been told or has been silent
-        if held.busy:
-            raise ProtocolViolation("COMPARE: the one before it is not answered")
-        if not 0 < len(bounds) == len(digests) <= MAX_BOUNDS:
-            raise ProtocolViolation(f"COMPARE: {len(bounds)} ranges, {len(digests)} digests")
-        edges = [*bounds, stop]
-        if not all(isinstance(each, bytes) for each in (*edges, *digests)) or any(
-            left >= right for left, right in pairwise(edges)
-        ):
-            raise ProtocolViolation("COMPARE: bounds do not ascend")
-        held.busy, snapshot = True, held.snapshot
-
-        def work() -> list[Measured]:
-            return measure(snapshot, bounds, stop, held.salt, lambda: held.over)
-
-        def done(found: list[Measured] | None, error: BaseException | None, later_ms: int) -> None:
-            held.busy, held.heard_ms = False, later_ms
-            if held.over or error is not None or found is None:
-                self._let_go_of(remote.node_id, held)
-                return
-            for index, (measured, digest) in enumerate(zip(found, digests, strict=True)):
-                if measured.fingerprint.digest != digest:
-                    count = measured.fingerprint.cells
-                    self._say(remote, COMPARED, [run, index, count, measured.first])
-                    return
-            self._say(remote, COMPARED, [run, None, 0, None])
-
-        self._fabric.labour.submit("verify", work, done)
-
-    def _let_go(self, node_id: bytes) -> None:
-        held = self._held.pop(node_id, None)
-        if held is not None:
-            held.end()
-
-    def _let_go_of(self, node_id: bytes, held: _Held) -> None:
-        held.end()
-        if self._held.get(node_id) is held:
-            del self._held[node_id]
-
-    # -- both
+        elif verdict is not None and verdict.state == UNDECIDED:
+            self._fabric.notice("undecided", remote.node_id, verdict.reason)
 
     def _say(self, remote: Remote, kind: int, fields: list[object]) -> None:
         self._fabric.say(remote.node_id, kind, pack(fields), Urgency.SYNC)
 
     def _pause(self) -> int:
         return int(self._interval_ms * self._fabric.random.uniform(0.5, 1.5))
-
-
-def _apart(left: Mapping[bytes, int], right: Mapping[bytes, int]) -> int:
-    """Transactions that only one of the two has seen."""
-    return sum(
-        abs(left.get(replica, 0) - right.get(replica, 0)) for replica in left.keys() | right.keys()
-    )

@@ -1,4 +1,4 @@
-"""Verification between simulated hosts: equal, different and at which key, or not comparable."""
+"""Verification between simulated hosts: equal, different and at which key, or undecided."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import pytest
 from murmur.errors import Closed, PeerError
 from murmur.sync import verify
 from murmur.sync.service import Urgency
-from murmur.sync.verify import DIFFERENT, EQUAL, NOT_COMPARABLE, Verdict, Verifier
-from murmur.sync.wire import pack
+from murmur.sync.verify import Verifier
+from murmur.sync.verify_wire import DIFFERENT, EQUAL, HOLD_MS, UNDECIDED, Verdict
+from murmur.sync.wire import pack, unpack
 from tests.simulation.network import Host, Network, Weather
 
 CALM = Weather(latency_ms=(5, 15))
@@ -72,7 +73,7 @@ def test_equal_states_are_proved_equal() -> None:
     assert dict(verdict.vector) == dict(pair.a.replica.vector)
     pair.net.run(1000)
     assert not pair.verifiers[0]._asked
-    assert not pair.verifiers[1]._held
+    assert not pair.verifiers[1]._answerer.held
 
 
 @pytest.mark.parametrize("key", [b"00000", b"00123", b"00499"])
@@ -115,9 +116,12 @@ def test_vectors_that_differ_are_told_apart() -> None:
     answer = Answer()
     pair.b.mesh.company.contacts[pair.a.identity.node_id].open.exchange.pump = lambda _: None  # type: ignore[union-attr, method-assign]
     pair.a.mesh.company.contacts[pair.b.identity.node_id].open.exchange.pump = lambda _: None  # type: ignore[union-attr, method-assign]
-    answer = pair.verify()
+    answer = pair.verify(run_ms=20_000)
     assert answer.verdict is not None
-    assert (answer.verdict.state, answer.verdict.apart) == (NOT_COMPARABLE, 6)
+    assert (answer.verdict.state, answer.verdict.apart) == (UNDECIDED, 6)
+    assert answer.verdict.cells == 3
+    assert "but for 6 keys" in answer.verdict.reason
+    assert b"\x01a0".hex() in answer.verdict.reason
 
 
 def test_vectors_may_come_to_agree_until_the_deadline() -> None:
@@ -127,6 +131,126 @@ def test_vectors_may_come_to_agree_until_the_deadline() -> None:
     answer = pair.verify(within_ms=4_000)
     assert answer.verdict is not None
     assert answer.verdict.state == EQUAL
+
+
+class Writers:
+    """Both hosts write every few milliseconds: their own keys, and one that both write."""
+
+    def __init__(self, pair: Pair, *, hot: bool) -> None:
+        self.pair, self.hot, self.count = pair, hot, 0
+        for host in (pair.a, pair.b):
+            self.later(host)
+
+    def later(self, host: Host) -> None:
+        def write() -> None:
+            self.count += 1
+            self.pair.put(host, b"%s%d" % (host.name.encode(), self.count))
+            if self.hot:
+                self.pair.put(host, b"hot", b"%d" % self.count)
+            self.later(host)
+
+        self.pair.net.at(self.pair.net.random.randint(1, 15), write)
+
+
+def test_what_is_written_to_all_the_time_is_proved_equal() -> None:
+    pair = Pair(count=300)
+    writers = Writers(pair, hot=False)
+    for _ in range(3):
+        before = writers.count
+        answer = pair.verify(within_ms=30_000, run_ms=60_000)
+        assert answer.verdict is not None, answer.error
+        assert answer.verdict.state == EQUAL
+        assert answer.verdict.cells > 300
+        assert writers.count > before + 10, "nobody wrote meanwhile"
+    pair.net.run(2_000)
+    assert not pair.verifiers[1]._answerer.held
+
+
+def test_a_difference_is_found_while_both_write() -> None:
+    pair = Pair(count=300)
+    Writers(pair, hot=True)
+    pair.net.run(1_000)
+    pair.spoil(pair.b, b"00123", None)
+    answer = pair.verify(within_ms=30_000, run_ms=60_000)
+    assert answer.verdict is not None
+    assert (answer.verdict.state, answer.verdict.key) == (DIFFERENT, b"\x0100123")
+
+
+def test_what_never_comes_to_rest_is_named() -> None:
+    pair = Pair(count=50)
+    Writers(pair, hot=True)
+    pair.net.run(1_000)
+    answer = pair.verify(within_ms=10_000, run_ms=60_000)
+    verdict = answer.verdict
+    assert verdict is not None
+    assert verdict.state == UNDECIDED
+    assert "all is equal but for 1 keys" in verdict.reason
+    assert b"\x01hot".hex() in verdict.reason
+    assert verdict.cells > 50
+    assert verdict.apart > 0
+
+
+def test_a_key_that_was_left_out_is_compared_later() -> None:
+    pair = Pair(count=50)
+    exchange = pair.a.mesh.company.contacts[pair.b.identity.node_id].open.exchange  # type: ignore[union-attr]
+    assert exchange is not None
+    pump = exchange.pump
+    exchange.pump = lambda _: None  # type: ignore[method-assign]
+    pair.put(pair.a, b"late")
+
+    def resume() -> None:
+        exchange.pump = pump  # type: ignore[method-assign]
+        pump(pair.net.now_ms)
+
+    def spoil_when_equal() -> None:
+        """Before both have it, nobody may say that it differs."""
+        if pair.same():
+            pair.spoil(pair.b, b"late", None)
+        else:
+            pair.net.at(1, spoil_when_equal)
+
+    pair.net.at(2_000, resume)
+    spoil_when_equal()
+    answer = pair.verify(within_ms=30_000, run_ms=60_000)
+    assert answer.verdict is not None
+    assert (answer.verdict.state, answer.verdict.key) == (DIFFERENT, b"\x01late")
+    assert pair.net.now_ms > 2_000
+
+
+def test_too_much_in_between_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("murmur.sync.verify_answering.TOUCHED_BYTES", 100)
+    pair = Pair(count=3)
+    for i in range(200):
+        pair.put(pair.a, b"late%d" % i)
+    answer = pair.verify(within_ms=20_000, run_ms=60_000)
+    assert answer.verdict is not None
+    assert (answer.verdict.state, answer.verdict.cells) == (EQUAL, 203)
+    for contact in pair.a.mesh.company.contacts.values():
+        contact.open.exchange.pump = lambda _: None  # type: ignore[union-attr, method-assign]
+    for i in range(200):
+        pair.put(pair.a, b"never%d" % i)
+    answer = pair.verify(within_ms=1_000, run_ms=60_000)
+    assert answer.verdict is not None
+    assert (answer.verdict.state, answer.verdict.apart) == (UNDECIDED, 200)
+    assert "200 transactions lie between the two" in answer.verdict.reason
+
+
+def test_a_release_that_knew_only_equal_vectors_is_understood() -> None:
+    pair = Pair(count=20)
+    say = pair.b.mesh.fabric.say
+    fields = {verify.VERIFY: 3, verify.PINNED: 2, verify.COMPARE: 4}
+
+    def shorter(node_id: bytes, kind: int, payload: bytes, urgency: Urgency) -> bool:
+        if kind in fields:
+            payload = pack(unpack(payload)[: fields[kind]])
+        return say(node_id, kind, payload, urgency)
+
+    pair.verifiers[1]._answerer._fabric.say = shorter  # type: ignore[method-assign]
+    for count in (20, 21):
+        answer = pair.verify(within_ms=10_000, run_ms=20_000)
+        assert answer.verdict is not None
+        assert (answer.verdict.state, answer.verdict.cells) == (EQUAL, count)
+        pair.put(pair.a, b"late")
 
 
 def test_who_is_not_there_or_not_able_is_not_compared_with() -> None:
@@ -149,7 +273,7 @@ def test_a_lost_connection_and_a_closing_node_end_the_comparison() -> None:
     pair.b.transport.flush(0)  # type: ignore[union-attr]
     pair.a.mesh.fabric.hold_against(pair.b.identity.node_id, "gone", pair.net.now_ms)
     assert isinstance(answer.error, PeerError)
-    assert not pair.verifiers[1]._held
+    assert not pair.verifiers[1]._answerer.held
     again = Pair(count=300)
     answer = again.verify(run_ms=10)
     again.a.mesh.close("enough")
@@ -177,6 +301,10 @@ def test_the_periodic_round_tells_of_a_difference() -> None:
         (verify.VERIFY, ["1", bytes(16), {}], "a field is str"),
         (verify.COMPARED, [1, "0", 0, None], "a field is str"),
         (verify.RELEASE, [-1], "integer"),
+        (verify.VERIFY, [1, bytes(16), {}, [b"b", b"a"]], "ascend"),
+        (verify.VERIFY, [1, bytes(16), {}, ["a"]], "ascend"),
+        (verify.VERIFY, [1, bytes(16), {}, [bytes(1 << 19)]], "bytes of keys"),
+        (verify.VERIFY, [1, bytes(16), {}, "keys"], "a field is str"),
     ],
 )
 def test_what_makes_no_sense_is_held_against_the_peer(kind, fields, reason) -> None:
@@ -205,12 +333,12 @@ def test_ranges_that_are_none_are_held_against_the_peer(fields) -> None:
     pair.a.mesh.fabric.say(peer, verify.VERIFY, pack([9, bytes(16), vector]), Urgency.SYNC)
     pair.a.wake()
     pair.net.run(200)
-    assert pair.verifiers[1]._held
+    assert pair.verifiers[1]._answerer.held
     pair.a.mesh.fabric.say(peer, verify.COMPARE, pack(fields), Urgency.SYNC)
     pair.a.wake()
     pair.net.run(200)
     assert any("COMPARE" in text for kind, _, text in pair.b.notices if kind == "refused")
-    assert not pair.verifiers[1]._held
+    assert not pair.verifiers[1]._answerer.held
 
 
 def test_a_silent_asker_does_not_pin_a_snapshot_for_ever() -> None:
@@ -220,7 +348,7 @@ def test_a_silent_asker_does_not_pin_a_snapshot_for_ever() -> None:
     pair.a.mesh.fabric.say(pair.b.identity.node_id, verify.VERIFY, payload, Urgency.SYNC)
     pair.a.wake()
     pair.net.run(1000)
-    (held,) = pair.verifiers[1]._held.values()
-    pair.net.run(verify.HOLD_MS + 1000)
+    (held,) = pair.verifiers[1]._answerer.held.values()
+    pair.net.run(HOLD_MS + 1000)
     assert held.over
-    assert not pair.verifiers[1]._held
+    assert not pair.verifiers[1]._answerer.held

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
@@ -98,3 +100,35 @@ def test_every_kind_of_key_has_a_name(pair: tuple[Swarm, Swarm]) -> None:
     unknown = ROWS + b"12345678" + b"x"
     assert describe_key(catalog, unknown) == "row 78 of unknown table 3132333435363738"  # type: ignore[arg-type]
     assert describe_key(catalog, CATALOG + b"?").endswith("of the keyspace")  # type: ignore[arg-type]
+
+
+def test_swarms_that_are_written_to_are_proved_equal(pair: tuple[Swarm, Swarm]) -> None:
+    stop = Event()
+
+    def write(swarm: Swarm, name: str) -> None:
+        for i in count():
+            swarm.sql("INSERT INTO note VALUES (?, ?, 'more')", [1000 + i, name])
+            swarm.sql("UPDATE note SET body = ? WHERE id = ?", [name, i % 100])
+            if stop.wait(0.005):
+                return
+
+    writers = [
+        Thread(target=write, args=(swarm, name)) for swarm, name in zip(pair, "ab", strict=True)
+    ]
+    for writer in writers:
+        writer.start()
+    try:
+        (peer,) = pair[0].connected_peers()
+        found = [pair[0].verify(peer, timeout=PATIENCE_S) for _ in range(3)]
+    finally:
+        stop.set()
+        for writer in writers:
+            writer.join()
+    assert [(each.state, each.reason) for each in found] == [("equal", None)] * 3
+    row = row_key(pair[0], 42)
+    spoil(pair[1], row)
+    different = pair[0].verify(peer, timeout=PATIENCE_S)
+    assert (different.state, different.difference) == (
+        "different",
+        "row (id, lang)=(42, en) of table note",
+    )
