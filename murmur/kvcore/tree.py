@@ -3,7 +3,7 @@
     write      memtable, published whole                       rotate   memtable -> frozen memtable
     get, scan  memtable, frozen memtables, tables, in this order: the first that has a key wins
     flush      frozen memtable -> table of level 0, installed with its mark (work.py)
-    merge      tables -> tables of the next level (compaction.py says which, upkeep.py when)
+    merge      tables -> tables of the next level (compaction.py says which, merges.py when)
 
 All that a reader needs is one immutable State (state.py), so a snapshot pins what it needs by
 holding it, and an iterator goes on whatever flush and merge do meanwhile. Readers never wait for a

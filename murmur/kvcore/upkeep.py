@@ -1,12 +1,8 @@
 """Upkeep: the threads that flush frozen memtables, merge, and remove files; and waiting for them.
 
     murmur-flush        a frozen memtable: flush the oldest, unless level 0 is full
-    murmur-merge-1..    range tombstones hide whole tables: drop those
-                        somebody waits in compact(): merge everything
-                        a compaction is due that disturbs none that runs: do it
-                        nobody has written for REST_S: merge level 0 if that is worth it
-                        obsolete files that nobody reads: remove them
-                        else wait
+                        else tables from elsewhere: take them in
+    murmur-merge-1..    what merges.py says
 
 Each starts with the first thing to do, and the second to merge once the first is busy and there is
 more. Native merges run without the interpreter's lock, so that they cost writers little.
@@ -20,34 +16,27 @@ and two memtables more for those who delete. Any other failure ends the threads 
 tree: every later write raises `Poisoned` with the failure as its cause, for what is on the disk is
 now uncertain; opening the tree again finds out.
 
-Damage (Corruption) that a merge meets in what it reads is no such failure: the file is set aside,
-no merge takes it any more, and all else goes on. Readers of it hear of it, and so does `compact`.
-So it is with a file that cannot be read (an OSError that names it), but that merges try it again
-now and then, and `compact` does at once.
-
-Invariants:
-    1. Memtables are flushed in their order, by one thread.
-    2. Plans that run at once are those that `pick` let stand beside each other; levels are
-       renumbered only where one runs alone.
+Invariant: memtables are flushed in their order, by one thread.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from murmur.errors import Closed, Corruption, Poisoned
-from murmur.kvcore.compaction import Plan, at_leisure, clearing, everything, pick
+from murmur.errors import Closed, Poisoned
+from murmur.kvcore.compaction import Plan
 from murmur.kvcore.kernel import eager
+from murmur.kvcore.merges import Merges
 from murmur.kvcore.options import Options
 from murmur.kvcore.pressure import STOP, Pace
 from murmur.kvcore.room import Job, Room, bare, passing
 from murmur.kvcore.state import Frozen, Head
 from murmur.kvcore.store import Store
-from murmur.kvcore.work import NotCopied, Work
+from murmur.kvcore.work import NotCopied, Running, Work
 
 FLUSH, MERGE = "murmur-flush", "murmur-merge"
 REST_S = 0.1  # nobody writes for so long: there is time for what is not due
@@ -63,7 +52,7 @@ class _Stopped(BaseException):
 class _Ingesting:
     """Tables on their way in, and what became of it."""
 
-    take: Callable[[Callable[[], Collection[Plan]]], int]
+    take: Callable[[], int]
     sequence: int = 0
     error: BaseException | None = None
 
@@ -80,22 +69,11 @@ class Upkeep:
         self._room = Room(store, (options.pending_memtables + 2) * options.memtable_bytes)
         self._starting = threading.Lock()
         self._threads: dict[str, threading.Thread] = {}  # guarded by it
+        self._merges = Merges(head, store, options, work, self._room, self._leave_off)
         # Guarded by the head's lock:
-        self._running: list[Plan] = []
-        self._alone = False  # one plan is installed, and no other may begin: levels are renumbered
-        self._exclusive = False  # everything is being merged
         self._ingesting: _Ingesting | None = None
         self._placing = False  # tables are being made that find their level at the end
-        self._sweeping = False
-        self._at_rest = False  # nobody has written for a while
-        self._dropping = False  # hidden tables are looked for, and no plan may begin
-        self._examined = -1  # the edition without hidden tables, but for what was being merged
-        self._compact_asked = self._compact_answered = 0  # merges of everything
         self._flush_full: OSError | MemoryError | None = None
-        self._compaction_full: OSError | MemoryError | None = None
-        self._sweep_full: OSError | MemoryError | None = None
-        self._damage: Corruption | OSError | None = None  # met by the merge of everything
-        self._failed: Exception | None = None  # what became of that, for who waits
         self._flushes = 0  # begun so far
         self._full_at = 0  # the sequence of what last found no room to be flushed
         self._full_of = 0  # which of the flushes that was
@@ -179,30 +157,30 @@ class Upkeep:
     def compact(self) -> None:
         """Merge all tables into one level, and remove what is then obsolete."""
         with self._head.lock:
-            self._compact_asked += 1
-            mine = self._compact_asked
+            mine = self._merges.ask()
         self._retry()
         self._start(MERGE)
-        self._until(lambda: self._compact_answered >= mine or None)
-        if self._failed is not None:
-            raise bare(self._failed)
+        self._until(lambda: self._merges.answered(mine) or None)
+        if self._merges.failed is not None:
+            raise bare(self._merges.failed)
 
     def settle(self) -> None:
         """Return when nothing is left to flush, to merge or to remove, for tests and benchmarks."""
         self._retry()
         self._start(FLUSH)
         self._start(MERGE)
+        merges, head = self._merges, self._head
         self._until(
-            lambda: (self._compaction_full or self._sweep_full) is not None or self._idle() or None
+            lambda: merges.without_room or (merges.idle() and not head.state.frozen) or None
         )
 
-    def ingest(self, take: Callable[[Callable[[], Collection[Plan]]], int]) -> int:
+    def ingest(self, take: Callable[[Running], int]) -> int:
         """Let tables from elsewhere in, when all is flushed; the sequence they are published at.
 
         `take` is given what tells of running merges. The caller waits, and no other write goes
         before, even if he is interrupted: it is done in the flushing thread, whole, or not at all.
         """
-        ingesting = _Ingesting(take)
+        ingesting = _Ingesting(lambda: take(self._running))
         with self._head.lock:
             self._ingesting, self.clear = ingesting, False
             self._head.notify()
@@ -230,31 +208,13 @@ class Upkeep:
             if thread.ident is not None:
                 thread.join()
 
-    def _idle(self) -> bool:
-        if self._store.sweepable() and not self._sweeping:
-            # Who read these files let go of them when the threads had already looked.
-            self._head.notify()
-            return False
-        return not (
-            self._head.state.frozen
-            or self._running
-            or self._sweeping
-            or self._compact_wanted
-            or self._to_examine()
-            or self._pick()
-        )
-
-    @property
-    def _compact_wanted(self) -> bool:
-        return self._compact_asked > self._compact_answered
-
-    def _pick(self) -> Plan | None:
-        # The version is held by nobody who waits: it would keep files that are to be removed.
-        return pick(self._head.state.version, self._options, self._running, self._work.aside)
+    def _running(self) -> list[Plan]:
+        return self._merges.running
 
     def _retry(self) -> None:
         with self._head.lock:
-            self._flush_full = self._compaction_full = self._sweep_full = None
+            self._flush_full = None
+            self._merges.retry()
             self._head.notify()
 
     def _until(self, attempt: Callable[[], T | None], *, stalls: bool = False) -> T:
@@ -337,16 +297,12 @@ class Upkeep:
 
     def _level0_is_full(self) -> bool:
         """Whether flushing has to wait for merging, which is under way or due."""
-        version = self._head.state.version
-        if len(version.level(0)) < STOP * self._options.level0_tables:
-            return False
-        return self._compaction_full is None and bool(
-            self._running or self._compact_wanted or self._pick()
-        )
+        level0 = self._head.state.version.level(0)
+        return len(level0) >= STOP * self._options.level0_tables and self._merges.going_on()
 
     def _flush(self, frozen: Frozen, number: int) -> None:
         error = self._room.attempt(
-            partial(self._work.flush, frozen, lambda: self._running, self._leave_off),
+            partial(self._work.flush, frozen, self._running, self._leave_off),
             in_need=lambda: self._work.deletes(frozen, self._leave_off),
         )
         with self._head.lock:
@@ -363,14 +319,13 @@ class Upkeep:
             self._work.try_again()
         if MERGE not in self._threads:
             with self._head.lock:
-                due = self._due() is not None or self._to_examine() or self._store.sweepable()
-                due = due or self._leisurely() is not None
+                due = self._merges.due()
             if due:
                 self._start(MERGE)
 
     def _ingest(self, ingesting: _Ingesting) -> None:
         try:
-            ingesting.sequence = ingesting.take(lambda: self._running)
+            ingesting.sequence = ingesting.take()
         except NotCopied as error:
             ingesting.error = error.__cause__
         except (OSError, MemoryError) as error:
@@ -384,175 +339,29 @@ class Upkeep:
     # -- merging
 
     def _next_merge(self) -> Job | None:
+        merges = self._merges
         while True:
             with self._head.lock:
-                job = self._merge_or_sweep()
+                if self._stopping or self.failure is not None:
+                    return None
+                job = None if self._placing or self._ingesting is not None else merges.next()
                 if job is None:
-                    if self._stopping or self.failure is not None:
-                        return None
                     waiter = self._head.waiter()
                     written = self._head.latest.sequence
-                    timeout_s = -1 if self._leisurely() is None else REST_S
+                    timeout_s = -1 if merges.leisurely() is None else REST_S
             if job is not None:
                 self._start_another()
                 return job
             if not waiter.acquire(timeout=timeout_s):
                 with self._head.lock:
                     self._head.forget(waiter)
-                    self._at_rest = self._head.latest.sequence == written
-
-    def _merge_or_sweep(self) -> Job | None:
-        if self._stopping or self.failure is not None:
-            return None
-        if self._alone or self._exclusive or self._dropping:
-            return None
-        if self._placing or self._ingesting is not None:
-            return None
-        if self._compaction_full is None and self._to_examine():
-            self._dropping = True
-            return self._drop
-        if self._compact_wanted:
-            if self._running or self._sweeping:
-                return None
-            self._exclusive = True
-            return self._merge_everything
-        if self._compaction_full is None:
-            plan = self._due()
-            if plan is not None:
-                self._running.append(plan)
-                return partial(self._merge, plan)
-        if not self._sweeping and self._sweep_full is None and self._store.sweepable():
-            self._sweeping = True
-            return self._sweep
-        return None
-
-    def _due(self) -> Plan | None:
-        """What is to be merged next; on a full disk what clears it, too."""
-        plan = self._pick()
-        if plan is None and self._room.crowded and not self._running:
-            return clearing(self._head.state.version, self._options, self._work.aside)
-        if plan is None and self._at_rest:
-            self._at_rest = False
-            return self._leisurely()
-        return plan
-
-    def _leisurely(self) -> Plan | None:
-        """What is to be merged, though not due, when nobody has written for a while."""
-        if self._running or self._room.crowded or self._compaction_full is not None:
-            return None
-        state = self._head.state
-        return None if state.frozen else at_leisure(state.version, self._options, self._work.aside)
-
-    def _to_examine(self) -> bool:
-        """Whether there may be hidden tables."""
-        return self._examined != self._work.edition and any(
-            table.info.ranges for table in self._head.state.version.tables()
-        )
-
-    def _drop(self) -> None:
-        try:
-            self._compacting(self._examine, in_need=lambda: True)
-        finally:
-            with self._head.lock:
-                self._dropping = False
-                self._head.notify()
-
-    def _examine(self) -> None:
-        self._reading(self._drop_hidden)
-
-    def _drop_hidden(self) -> None:
-        edition = self._work.edition  # before the version is looked at, which is no older then
-        self._work.drop(lambda: self._running)
-        self._examined = edition
+                    merges.rested = self._head.latest.sequence == written
 
     def _start_another(self) -> None:
         """One more thread, if there may be, and there is something for it."""
         mergers = len(self._threads) - (FLUSH in self._threads)
         if mergers < self._options.compact_threads:
             with self._head.lock:
-                more = self._pick()
+                more = self._merges.pick()
             if more is not None:
                 self._start(f"{MERGE}-{mergers + 1}")
-
-    def _merge_everything(self) -> None:
-        failed: Exception | None = None
-        asked = 0
-        try:
-            with self._head.lock:
-                asked = self._compact_asked  # who asks later has perhaps flushed since
-                plan = self._everything()
-            if plan is not None:
-                self._running.append(plan)
-                failed = self._merge(plan)
-                del plan  # it holds tables that are to be removed
-            failed = self._damage or self._sweep() or failed
-        finally:
-            with self._head.lock:
-                self._failed = failed
-                self._compact_answered, self._exclusive = asked, False
-                self._head.notify()
-
-    def _everything(self) -> Plan | None:
-        # What found no room before this began is not the answer to who waits for it.
-        self._compaction_full = self._damage = None
-        self._work.try_again(now=True)
-        aside = self._work.aside
-        plan = everything(self._head.state.version, self._options, aside)
-        if plan is not None:
-            for table in plan.inputs:
-                if table.name in aside:
-                    self._damage = Corruption(*aside[table.name])
-                    return None
-        return plan
-
-    def _merge(self, plan: Plan) -> OSError | MemoryError | None:
-        def merge(plan: Plan) -> None:
-            self._reading(lambda: self._work.merge(plan, self._leave_off, self._rearranging))
-
-        try:
-            return self._compacting(
-                partial(merge, plan),
-                in_need=lambda: any(t.info.tombstones or t.info.ranges for t in plan.inputs),
-                again=partial(merge, plan._replace(relocate=frozenset())),
-            )
-        finally:
-            with self._head.lock:
-                self._running.remove(plan)
-                self._alone = False
-                self._head.notify()
-
-    def _reading(self, job: Job) -> None:
-        """Do something that reads tables; what of them is damaged, or unreadable, is set aside."""
-        try:
-            job()
-        except (Corruption, OSError) as error:
-            if (isinstance(error, OSError) and passing(error)) or not self._work.set_aside(error):
-                raise
-            if self._exclusive:
-                self._damage = bare(error)
-
-    def _rearranging(self) -> bool:
-        """Whether a merge that is about to be installed may renumber the levels."""
-        with self._head.lock:
-            self._alone = len(self._running) == 1
-            return self._alone
-
-    def _sweep(self) -> OSError | MemoryError | None:
-        try:
-            error = self._room.attempt(self._work.sweep)
-            with self._head.lock:
-                self._sweep_full = error
-            return error
-        finally:
-            with self._head.lock:
-                self._sweeping = False
-                self._head.notify()
-
-    def _compacting(
-        self, job: Job, *, in_need: Callable[[], bool], again: Job | None = None
-    ) -> OSError | MemoryError | None:
-        error = self._room.attempt(job, in_need=in_need, again=again)
-        if error is not None:
-            with self._head.lock:
-                self._compaction_full = error
-        return error

@@ -6,9 +6,9 @@
     ingest     likewise, with files that were written elsewhere
     adopt      before_install(mark) -> manifest with the mark -> readers; the files are prepared
 
-Who does it and when is the affair of upkeep.py; here it is done, in whatever thread. Files are
-written beside each other; versions change one after the other, under `installing`, each made of
-what the version is by then.
+Who does it and when is the affair of upkeep.py and merges.py; here it is done, in whatever thread.
+Files are written beside each other; versions change one after the other, under `installing`, each
+made of what the version is by then.
 
 Invariant: `before_install(mark)` has returned before the manifest with that mark is written.
 """
@@ -37,6 +37,10 @@ PAUSE_BYTES = 1 << 20  # written before a limited flush or merge looks whether i
 SELDOM = 8  # times as many without a limit: looking is waiting for the interpreter
 WHOLE = 1 << 62  # the size of tables that are not to be cut
 WRITERS = 2  # threads that make the tables of runs
+
+
+Running = Callable[[], Collection[Plan]]
+"""What tells of the merges that run: asked when a version is edited."""
 
 
 class Unread(NamedTuple):
@@ -137,7 +141,7 @@ class Work:
     def flush(
         self,
         frozen: Frozen,
-        running: Callable[[], Collection[Plan]],
+        running: Running,
         leave_off: Callable[[], None],
     ) -> None:
         """Make tables of memtables, and install them with their mark.
@@ -179,13 +183,8 @@ class Work:
                 version = version.flushed(table, frozen.mark, frozen.sequence, values)
                 if not frozen.runs:
                     return version
-                plans = running()
-                placed = [
-                    (place(version, table.info.first, table.info.last, plans), table)
-                    for table in loaded
-                ]
                 # What came beside the rows may lie around them, and is of other keys.
-                placed += [(0, table) for table in above]
+                placed = _placed(version, loaded, above, running())
                 return version.ingested(placed, frozen.sequence, values=values)
 
             self.install(edit, frozen)
@@ -216,7 +215,7 @@ class Work:
         infos = write_tables(memtables, output)
         return any(info.tombstones or info.ranges for info in infos)
 
-    def drop(self, running: Callable[[], Collection[Plan]]) -> None:
+    def drop(self, running: Running) -> None:
         """Install the version without hidden tables, if there are any. No plan begins meanwhile."""
         if gone := hidden(self._head.state.version, running(), self.aside):
             self.install(lambda version: version.without(gone))
@@ -263,7 +262,7 @@ class Work:
         if plan.target:
             self.brake.drained(LEVEL0, int(flushed * self._expansion), spent)
 
-    def ingest(self, sources: Sequence[Source], running: Callable[[], Collection[Plan]]) -> int:
+    def ingest(self, sources: Sequence[Source], running: Running) -> int:
         """Copy tables from elsewhere and publish them above all there is; at which sequence.
 
         Nothing is being written, and no plan begins meanwhile. Raises NotCopied.
@@ -276,15 +275,10 @@ class Work:
             except Exception as error:
                 raise NotCopied from error
 
-            def edit(version: Version) -> Version:
-                plans = running()
-                placed = [
-                    (place(version, table.info.first, table.info.last, plans), table)
-                    for table in tables
-                ]
-                return version.ingested(placed, sequence)
-
-            self.install(edit, sequence=sequence)
+            self.install(
+                lambda version: version.ingested(_placed(version, tables, (), running()), sequence),
+                sequence=sequence,
+            )
         self.figures.counts.ingested += len(tables)
         self.figures.counts.bytes_ingested += size_of(tables)
         return sequence
@@ -296,7 +290,7 @@ class Work:
         above: Sequence[Entry],
         mark: bytes,
         attachment: object,
-        running: Callable[[], Collection[Plan]],
+        running: Running,
     ) -> int:
         """Publish prepared tables, and entries above them, with their mark; at which sequence.
 
@@ -308,12 +302,7 @@ class Work:
         newest = prepared.opened(prepared.write(above, 0), sequence)
 
         def edit(version: Version) -> Version:
-            plans = running()
-            placed = [
-                (place(version, table.info.first, table.info.last, plans), table)
-                for table in tables
-            ]
-            placed += [(0, table) for table in newest]
+            placed = _placed(version, tables, newest, running())
             return version.ingested(placed, sequence, mark, prepared.values())
 
         self.install(edit, sequence=sequence, attachment=attachment)
@@ -383,6 +372,14 @@ def _freeze(frozen: Frozen) -> None:
     """Nothing is written to these memtables any more."""
     for memtable in frozen.memtables:
         memtable.freeze(frozen.sequence)
+
+
+def _placed(
+    version: Version, tables: Sequence[Table], newest: Sequence[Table], plans: Collection[Plan]
+) -> list[tuple[int, Table]]:
+    """Into which levels tables go that are newer than the version: the newest above the others."""
+    placed = [(place(version, table.info.first, table.info.last, plans), table) for table in tables]
+    return placed + [(0, table) for table in newest]
 
 
 class _Nowhere:

@@ -186,7 +186,7 @@ def test_a_tree_slows_its_writer_and_says_why() -> None:
     pace = ManualPace()
     options = Options(memtable_bytes=64 << 10, level0_tables=2, pending_memtables=8)
     tree = Tree.open(MemoryStorage(), options=options, pace=pace)
-    tree._upkeep._compaction_full = OSError("held")  # no merge begins
+    tree._upkeep._merges.full = OSError("held")  # no merge begins
     tree._upkeep._retry = lambda: None  # type: ignore[method-assign]
     batch: list[Entry] = [(b"%06d" % number, b"v" * 100) for number in range(100)]
     for turn in range(12):

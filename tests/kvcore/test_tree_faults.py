@@ -89,7 +89,7 @@ def test_a_merge_that_began_on_a_full_disk_is_not_the_answer_to_who_asks_later()
     def full(*arguments: object) -> None:
         upkeep._work.merge = merge  # type: ignore[method-assign]
         merging.set()
-        while not upkeep._compact_wanted:
+        while not upkeep._merges.wanted:
             time.sleep(0.001)
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -141,7 +141,7 @@ def test_who_asks_for_a_merge_is_not_answered_by_one_that_had_begun() -> None:
     merge, merging, asked = upkeep._work.merge, threading.Event(), threading.Event()
 
     def slow(*arguments: Any) -> None:
-        if upkeep._exclusive:
+        if upkeep._merges.exclusive:
             upkeep._work.merge = merge  # type: ignore[method-assign]
             merging.set()
             assert asked.wait(60)
