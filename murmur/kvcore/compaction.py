@@ -22,7 +22,8 @@ stays. A tombstone goes too, once no deeper level can hold what it hides. Beside
                    and their values move to a new file; every other merge moves such values as well
 
     leisure        while nobody writes, level 0 goes down before it is full, if it is no less than
-                   what it meets there: a byte is written for that as often as the tree doubles
+                   half of what it meets there: so that moves a byte but once while the tree grows
+                   by half
 
     hidden         tables whose every key a newer table's range tombstone deletes just go: nothing
                    is read or written for it
@@ -169,7 +170,7 @@ def at_leisure(version: Version, options: Options, aside: Collection[str] = ()) 
     if len(flushed) < 2 or size < LEISURE_BYTES:
         return None
     plan = _plan_level0(version, options)
-    if not plan.target or size_of(plan.inputs) > 2 * size or _takes(plan, aside):
+    if not plan.target or size_of(plan.inputs) > 3 * size or _takes(plan, aside):
         return None
     return plan._replace(relocate=_sound(version, plan.relocate, aside))
 

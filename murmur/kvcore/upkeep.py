@@ -39,7 +39,7 @@ from murmur.kvcore.store import Store
 from murmur.kvcore.work import NotCopied, Running, Work
 
 FLUSH, MERGE = "murmur-flush", "murmur-merge"
-REST_S = 0.1  # nobody writes for so long: there is time for what is not due
+REST_S = 0.2  # nobody writes for so long: there is time for what is not due
 
 T = TypeVar("T")
 

@@ -245,9 +245,9 @@ def test_level_0_is_cleared_if_it_brings_mostly_deletions() -> None:
     assert numbers(clearing(version([table(3, "a"), dead(2, "b")], below), SMALL)) == [3, 2, 1]
 
 
-def test_at_leisure_level_0_goes_down_before_it_is_full_if_it_is_what_it_meets_there() -> None:
+def test_at_leisure_level_0_goes_down_before_it_is_full_if_it_is_half_of_what_it_meets() -> None:
     flushed = [table(number, "a", "z", size=40 * MB) for number in (5, 4)]
-    below = [table(3, "a", "m", size=40 * MB), table(2, "n", "z", size=40 * MB)]
+    below = [table(3, "a", "m", size=80 * MB), table(2, "n", "z", size=80 * MB)]
     apart = table(1, "zz", size=90 * MB)
     assert pick(version(flushed, [*below, apart]), Options()) is None, "it is not due"
     plan = at_leisure(version(flushed, [*below, apart]), Options())
@@ -258,7 +258,9 @@ def test_at_leisure_level_0_goes_down_before_it_is_full_if_it_is_what_it_meets_t
     assert at_leisure(version(flushed[1:], below), Options()) is None, "a single table"
     more = [*below, table(1, "zz", size=MB)]
     wide = [table(number, "a", "zzz", size=40 * MB) for number in (5, 4)]
-    assert at_leisure(version(wide, more), Options()) is None, "it is less than what it meets"
+    assert at_leisure(version(wide, more), Options()) is None, (
+        "it is less than half of what it meets"
+    )
     little = [table(number, "a", "z", size=MB) for number in (5, 4)]
     assert at_leisure(version(little), Options()) is None, "it is no burden"
 

@@ -4,7 +4,7 @@
  *   value file  "MURMRVAL" | version u16 | 6 zero bytes | values
  *
  * A data block is closed by the entry that brings its keys and values to `block_bytes`. Bytes go to
- * the file in pieces of 256 KiB; `finish` writes the rest and makes the file durable (its name is
+ * the file in pieces of 2 MiB; `finish` writes the rest and makes the file durable (its name is
  * the caller's affair).
  *
  * Invariant: the same entries and options give the same bytes, from this and from the twin.
@@ -41,7 +41,7 @@ class PiecewiseFile {
   void finish();  // writes, syncs, closes
 
  private:
-  void write();
+  void write(size_t count);  // the first of those committed
 
   std::unique_ptr<AppendFile> file_;
   ByteString pending_;
