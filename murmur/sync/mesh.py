@@ -159,6 +159,7 @@ class Mesh:
 
     def start(self, now_ms: int) -> None:
         """Dial everybody who is remembered."""
+        self.company.marks.note(self._outbox.durable_vector, now_ms)
         self.fabric.services.start(self.fabric.guarded, now_ms)
         # Whom it met last, it is the likeliest to meet again.
         for member in sorted(self._roster.members.values(), key=lambda member: -member.met_ms):

@@ -74,6 +74,20 @@ def test_the_lag_is_the_age_of_the_first_vector_that_is_not_held(
     assert marks.lag_ms(lambda vector: vector[b"r"] <= held, now_ms) == expected
 
 
+def test_what_was_written_in_a_burst_is_lag_too() -> None:
+    marks = Marks()
+    marks.note({b"r": 1}, 0)
+    for at_ms in range(10, 400, 10):
+        marks.note({b"r": at_ms}, at_ms)
+
+    def lag_ms(now_ms: int) -> int:
+        return marks.lag_ms(lambda vector: vector[b"r"] <= 100, now_ms)
+
+    assert lag_ms(9_390) == 9_000
+    marks.note({b"r": 5_000}, 9_500)  # it has not begun then
+    assert lag_ms(9_500) == 9_110
+
+
 def test_marks_are_bounded_and_the_old_ones_thinned() -> None:
     marks = Marks()
     for second in range(20 * MAX_MARKS):
