@@ -185,17 +185,17 @@ class Swarm:
 
     # Keys and values ---------------------------------------------------
 
-    async def put(self, key: Key, value: bytes) -> None:
-        """Set the value of a key."""
-        await self.run(murmur.Swarm.put, key, value)
+    async def put(self, key: Key, value: bytes, **options: Any) -> None:
+        """Set the value of a key; `wait` and `timeout` as for `murmur.Swarm.put`."""
+        await self.run(murmur.Swarm.put, key, value, **options)
 
     async def get(self, key: Key) -> bytes | None:
         """The value of a key, None if it has none."""
         return await self.run(murmur.Swarm.get, key)
 
-    async def delete(self, key: Key) -> bool:
-        """Delete a key; whether it had a value."""
-        return await self.run(murmur.Swarm.delete, key)
+    async def delete(self, key: Key, **options: Any) -> bool:
+        """Delete a key; whether it had a value. `wait` and `timeout` as for `put`."""
+        return await self.run(murmur.Swarm.delete, key, **options)
 
     async def put_json(self, key: Key, value: Any, **options: Any) -> None:
         """Set the value of a key to a JSON text; see `murmur.Swarm.put_json`."""

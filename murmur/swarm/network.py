@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from murmur.errors import InvalidInput
 from murmur.kvcore import Replica, Storage
-from murmur.swarm.transaction import WAIT_TIMEOUT_S
+from murmur.swarm.transaction import WAIT_TIMEOUT_S, check_wait
 
 if TYPE_CHECKING:
     from murmur.swarm.verification import Verification
@@ -192,6 +192,18 @@ class Networked:
         wherever it has arrived, and goes on its way.
         """
         self.node().wait_durable(count, timeout=timeout)
+
+    def commit(self, *, wait: int = 0, timeout: float = WAIT_TIMEOUT_S) -> None:
+        """Make all that was written so far durable: here, and with `wait` on so many peers.
+
+        Each write outside of a transaction has committed by itself; this is for the last of
+        several, as of statements or batches. Raises Timeout as `wait_durable` does.
+        """
+        check_wait(wait, timeout)
+        self.check_usable()
+        self.replica.sync()
+        if wait:
+            self.wait_durable(wait, timeout=timeout)
 
     def verify(self, peer: str | PeerInfo, *, timeout: float = WAIT_TIMEOUT_S) -> Verification:
         """Compare all cells with those of a connected peer, by fingerprints of key ranges.

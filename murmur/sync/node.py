@@ -337,7 +337,7 @@ class Node:
         self._replica.sync()
         late = self._wait(vector, timeout, count=count)
         if late is not None:
-            names = ", ".join(f"{name[:12]}…" for name in late) or "no peer is known"
+            names = ", ".join(f"{name[:12]}…" for name in late) or "no other peer is known"
             raise Timeout(
                 f"fewer than {count} peers hold this replica's data after {timeout:g} s "
                 f"(missing: {names}); it is committed here, and they get it when they connect"

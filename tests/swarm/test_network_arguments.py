@@ -65,6 +65,8 @@ def test_a_wrong_timeout_is_refused_before_anything_is_written(pair: tuple[Swarm
                 tx.commit(wait=1, timeout=wrong)
             tx.rollback()
         with pytest.raises(InvalidInput, match="timeout"):
+            alice.commit(wait=1, timeout=wrong)
+        with pytest.raises(InvalidInput, match="timeout"):
             alice.wait_durable(1, timeout=wrong)
         with pytest.raises(InvalidInput, match="timeout"):
             alice.wait_for(timeout=wrong)
