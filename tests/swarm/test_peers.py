@@ -162,7 +162,7 @@ def test_a_write_that_waits_for_peers_is_durable_there(tmp_path: Path) -> None:
         alice, bob, carol = (
             stack.enter_context(murmur.open(tmp_path / name, group="team")) for name in names
         )
-        with pytest.raises(Timeout, match=r"fewer than 1 peers .* no other peer is known.* committed"):
+        with pytest.raises(Timeout, match=r"fewer than 1 peers .* no other peer.* committed"):
             alice.put("early", b"1", wait=1, timeout=0.05)
         assert alice.get("early") == b"1"
         for swarm in (bob, carol):
@@ -179,7 +179,7 @@ def test_a_write_that_waits_for_peers_is_durable_there(tmp_path: Path) -> None:
         assert bob.get("b") == carol.get("b") == b"2"
         alice.sql("CREATE TABLE t (id INTEGER PRIMARY KEY)")
         alice.commit()
-        alice.commit(wait=2, timeout=TIMEOUT_S)
+        alice.commit(wait=2)
         for swarm in (bob, carol):
             assert swarm.replica.durable_vector[alice.replica.id] == 5
         with pytest.raises(Timeout, match="fewer than 3 peers"):
