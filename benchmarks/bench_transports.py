@@ -5,14 +5,16 @@
 Bulk: so many bytes one way, in writes of 64 KiB, until the other side says that it has them all.
 Messages: 200 bytes each, as many as fit into 20 MB, handed over one by one and flushed as the loop
 turns. Connect: from the call to the other side's first byte. Rounds take turns; figures are
-medians. QUIC moves a sixteenth of the bytes. `--update` writes the table into benchmarks/README.md.
+medians. QUIC over aioquic moves a sixteenth of the bytes. `--update` writes the table into
+benchmarks/README.md. QUIC's faster core takes part where it is installed (`murmurdb[fast]`).
 
 Sealed memfds: the same bytes a megabyte at a time, each in a sealed memfd of its own that is handed
 over a local socket, checked and copied out. It is what a local transport could do instead; blocking
 calls, nothing around them.
 
 Loss: QUIC's connections on a virtual path of 100 Mbit/s (tests/sync/wan.py), 40 ms there and back,
-one packet in a hundred lost; once with aioquic's own congestion control, once with ours.
+one packet in a hundred lost; with aioquic's own congestion control, ours, and that of qh3 (which a
+node gives up there: quic_qh3.py).
 """
 
 from __future__ import annotations
@@ -40,18 +42,22 @@ from murmur.sync import rate_control
 from murmur.sync.identity import Identity
 from murmur.sync.local import LocalTransport
 from murmur.sync.quic import QuicTransport
+from murmur.sync.quic_core import has_fast_core
 from murmur.sync.tls import TlsTransport
 from murmur.sync.transport import Data, Link, Transport, Up
-from tests.sync.wan import Flow, Path, Wan
+from tests.sync.wan import QH3, Flow, Path, Wan
 
 SERVER, CLIENT = Identity(b"s" * 32), Identity(b"c" * 32)
 CHUNK = bytes(64 << 10)
 MESSAGE = bytes(200)
 SMALL_BYTES = 20_000_000
 LOSSY_BYTES = 4_000_000
+LOSSES = (0.0, 0.001, 0.01)
 TURN_BYTES = 1 << 20  # handed over before the loop turns
 AHEAD_BYTES = 4 << 20  # written and not yet taken by the other side
 OURS = {"local": "Murmur, local socket", "tcp": "Murmur, TLS over TCP", "quic": "Murmur, QUIC"}
+if has_fast_core():
+    OURS["fast"] = "Murmur, QUIC over qh3"
 PEERS = {"asyncio-tls": "asyncio, TLS over TCP", "aioquic": "aioquic as it comes"}
 MEMFD = "memfd"
 MEMFD_BYTES = 1 << 20
@@ -68,7 +74,7 @@ def transport_of(kind: str, identity: Identity, directory: str) -> Transport:
         return LocalTransport(identity.node_id, str(FilePath(directory) / "host"))
     if kind == "tcp":
         return TlsTransport("127.0.0.1:0", identity)
-    return QuicTransport("127.0.0.1:0", identity)
+    return QuicTransport("127.0.0.1:0", identity, fast=kind == "fast")
 
 
 class Answers:
@@ -200,6 +206,8 @@ def send_ours(kind: str, directory: str, address: str, piece: bytes, total: int)
     try:
         addresses = address.split(",") if address else []
         began = time.perf_counter()
+        if isinstance(transport, QuicTransport) and kind == "fast":
+            transport.fast_peers.add(SERVER.node_id)
         link = transport.dial(transport.ways(SERVER.node_id, addresses)[0], time.monotonic())
         answers, greeted = Answers(), False
 
@@ -325,20 +333,30 @@ def measure(rounds: int, bulk: int) -> str:
 
 
 def losses(rounds: int) -> list[str]:
-    """The same transfer with both congestion controls, from one seed each round."""
-    rates: dict[str, list[float]] = {"reno": [], rate_control.NAME: []}
-    for seed in range(rounds):
-        for name, found in rates.items():
-            flow = Flow(name, LOSSY_BYTES)
-            Wan(Path(loss=0.01, delay_s=0.02), [flow], seed).run(300)
-            found.append(flow.megabytes_per_second)
-    stock, ours = (statistics.median(found) for found in rates.values())
-    return [
-        "| 1 % loss, 40 ms round trip, 100 Mbit/s | MB/s | × aioquic |",
-        "|---|--:|--:|",
-        f"| aioquic as it comes | {stock:.2f} | 1.0 |",
-        f"| Murmur, QUIC | {ours:.2f} | {ours / stock:.1f} |",
+    """The same transfer with each congestion control, from one seed each round."""
+    names = {"reno": "aioquic as it comes", rate_control.NAME: "Murmur, QUIC"}
+    if "fast" in OURS:
+        names[QH3] = OURS["fast"]
+    rates: dict[tuple[str, float], float] = {}
+    for name in names:
+        for loss in LOSSES:
+            found = []
+            for seed in range(rounds):
+                flow = Flow(name, LOSSY_BYTES)
+                Wan(Path(loss=loss, delay_s=0.02), [flow], seed).run(300)
+                found.append(flow.megabytes_per_second)
+            rates[name, loss] = statistics.median(found)
+    lines = [
+        "| 40 ms round trip, 100 Mbit/s, MB/s with a loss of | "
+        + " | ".join(f"{loss:.1%}" for loss in LOSSES)
+        + " | × aioquic at 1.0% |",
+        "|---|" + "--:|" * (len(LOSSES) + 1),
     ]
+    for name, text in names.items():
+        cells = " | ".join(f"{rates[name, loss]:.2f}" for loss in LOSSES)
+        ratio = rates[name, LOSSES[-1]] / rates["reno", LOSSES[-1]]
+        lines.append(f"| {text} | {cells} | {ratio:.1f} |")
+    return lines
 
 
 def one_round(kind: str, directory: str, bulk: int) -> list[float]:

@@ -38,6 +38,7 @@ class NetworkOptions:
 
     listen: str | None = None
     transport: str = "adaptive"
+    fast: bool | None = None
     election: str = "majority"
     voters: tuple[str, ...] = ()
     relay: bool = False
@@ -59,11 +60,13 @@ class NetworkOptions:
         if self != NetworkOptions(self.listen):
             from murmur.sync.bandwidth import check_rate
             from murmur.sync.node import check_election
+            from murmur.sync.quic_core import check_fast
             from murmur.sync.transport import check_transport
 
             if not isinstance(self.relay, bool):
                 raise InvalidInput(f"relay: {self.relay!r} is neither True nor False")
             check_transport(self.transport)
+            check_fast(self.fast)
             check_election(self.election, self.voters)
             check_rate(self.bandwidth, "bandwidth")
             check_rate(self.peer_bandwidth, "peer_bandwidth")
@@ -236,6 +239,7 @@ class Networked:
                     storage=self._storage,
                     listen=DEFAULT_LISTEN if options.listen is None else options.listen,
                     transport=self._network.transport,
+                    fast=self._network.fast,
                     relay=self._network.relay,
                     election=self._network.election,
                     voters=self._network.voters,

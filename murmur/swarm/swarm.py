@@ -72,6 +72,7 @@ def open(  # noqa: A001 - murmur.open, as gzip.open and shelve.open
     durability: str = "batched",
     listen: str | None = None,
     transport: str = "adaptive",
+    fast: bool | None = None,
     election: str = "majority",
     voters: Iterable[str] = (),
     relay: bool = False,
@@ -93,6 +94,8 @@ def open(  # noqa: A001 - murmur.open, as gzip.open and shelve.open
     `transport` pins how peers are reached: "local" (a socket between replicas of one user on one
     host), "quic" or "tcp"; "adaptive" has all three, dials them in this order, moves to a better
     one when there is one, and calls through a relay where none of them reaches the peer.
+    `fast=False` does without the faster QUIC core (pip install 'murmurdb[fast]'), which is used
+    where both ends have it; `fast=True` raises InvalidInput where it is not installed.
     `relay`: carry what members of the group send each other that cannot reach each other. It stays
     encrypted between them.
     `voters` are the node ids of those who elect a leader, the same on every replica of the group;
@@ -116,6 +119,7 @@ def open(  # noqa: A001 - murmur.open, as gzip.open and shelve.open
     network = NetworkOptions(
         listen=listen,
         transport=transport,
+        fast=fast,
         election=election,
         voters=_node_ids(voters),
         relay=relay,

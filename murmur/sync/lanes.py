@@ -1,6 +1,7 @@
 """Several transports as one: the local socket first, then QUIC, then TCP.
 
-The lane of an address is what stands before it: `unix:`, `tcp:`, nothing for QUIC.
+The lane of an address is what stands before it: `unix:`, `tcp:`, nothing for QUIC. QUIC's faster
+core (`fast:`) is dialed by the same lane.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import errno
 import selectors
 from collections.abc import Mapping, Sequence
 
-from murmur.sync.transport import Link, Transport, TransportEvent, scheme_of
+from murmur.sync.transport import FAST, Link, Transport, TransportEvent, scheme_of
 
 
 class Lanes:
@@ -36,7 +37,8 @@ class Lanes:
 
     def dial(self, address: str, now: float) -> Link:
         """Dial over the lane that the address names."""
-        lane = self._lanes.get(scheme_of(address))
+        scheme = scheme_of(address)
+        lane = self._lanes.get("" if scheme == FAST else scheme)
         if lane is None:
             raise OSError(errno.EAFNOSUPPORT, f"no transport of this node reaches {address}")
         return lane.dial(address, now)

@@ -39,6 +39,8 @@ from murmur.sync.mesh import Mesh
 from murmur.sync.peer import Timing
 from murmur.sync.pull import Pull
 from murmur.sync.push import Push
+from murmur.sync.quic_core import check_fast
+from murmur.sync.quic_offer import FastOffer
 from murmur.sync.roster import Member, Roster
 from murmur.sync.service import Service
 from murmur.sync.status import MemberStatus, PeerInfo, PeerStatus, PendingPeer
@@ -83,6 +85,7 @@ class Node:
         identity: Identity | None = None,
         listen: str = "127.0.0.1:0",
         transport: str = "adaptive",
+        fast: bool | None = None,
         local_directory: str | None = None,
         relay: bool = False,
         election: str = "majority",
@@ -103,6 +106,7 @@ class Node:
 
         `transport` pins "local", "quic" or "tcp"; "adaptive" has all, and dials the first of them
         that answers.
+        `fast`: QUIC over qh3 with peers that have it too; None means where it is installed.
         `local_directory` is where the nodes of this host meet.
         `relay`: carry what members send each other that cannot reach each other.
         `election` is "majority" of the `voters` (node ids), or "bully"; `on_leader_change` is told
@@ -118,9 +122,11 @@ class Node:
         self._identity = identity or Identity.load(storage, random_bytes)
         self._listen = listen
         self._kind = check_transport(transport)
+        self._fast = check_fast(fast)
         self._local_directory = local_directory
         self._relays = relay
         self._circuits: RelayTransport | None = None
+        self._offers: list[Service] = []
         self._election: Election | None = None
         self._election_kind = election
         self._voters = check_election(election, voters)
@@ -220,6 +226,7 @@ class Node:
                     self._swim,
                     *([self._members] if self._members is not None else []),
                     *([relay] if relay is not None else []),
+                    *self._offers,
                     *self._services,
                 ),
                 bandwidth=self._bandwidth,
@@ -554,8 +561,12 @@ class Node:
             if self._kind in ("adaptive", "quic"):
                 from murmur.sync.quic import QuicTransport  # aioquic loads on first use
 
-                quic = QuicTransport(self._listen, self._identity, last_port=last_port)
+                quic = QuicTransport(
+                    self._listen, self._identity, last_port=last_port, fast=self._fast
+                )
                 lanes[""], port = quic, quic.port
+                if self._fast:
+                    self._offers.append(FastOffer(quic.fast_peers))
             if self._kind in ("adaptive", "tcp"):
                 from murmur.sync.tls import TlsTransport
 

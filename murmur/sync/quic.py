@@ -1,23 +1,21 @@
-"""QUIC: one UDP socket that dials and accepts, over aioquic's sans-I/O connections.
+"""QUIC: one UDP socket that dials and accepts, over connections without I/O (quic_core.py).
 
     datagram -> connection id -> QuicLink -> stream 1, which the acceptor opens -> Data
 
 The socket is drained, then every connection that was touched speaks once: acknowledgements and data
-of a whole batch leave together. The acceptor opens the stream as it speaks first (CHALLENGE).
+of a whole batch leave together. The acceptor opens the stream as it speaks first (CHALLENGE). The
+system gets and gives many datagrams at once (datagrams.py).
 
 TLS proves to the dialer which key the acceptor holds: `link.peer_id`, from the certificate that the
 handshake was signed with. Nothing else in the certificate is believed: no authority is asked.
 Sessions are not resumed and nothing is sent before the handshake is complete (no 0-RTT).
 
-Datagrams have 1200 bytes until the handshake is done, which every path carries, then 1452, which
-nearly every one does: if none of the first large ones arrives, they stay small. Over loopback they
-have 16,000: most of what a datagram costs is the same for all sizes. aioquic frames hold at most
-16,383 bytes of a stream. Where a network lies between, packets are sent at the rate that it
-delivers (rate_control.py); the system gets and gives many at once (datagrams.py).
+A core that says that it does badly on a path (`adjust`) ends its link with LOSSY. For LOSSY_S both
+ends do without that core between the two hosts; the other one is dialed at once (scout.py).
 
 Invariants:
     1. A connection that uses any other stream, or keeps more than RECEIVE_BYTES waiting for a gap
-       to be filled, is closed: aioquic raises its own limits as often as they are reached.
+       to be filled, is closed, whatever limits its library keeps.
     2. Beyond HALF_OPEN_FREE unfinished handshakes a dialer proves its address first (Retry). One
        address has at most PER_HOST_MOST connections that it dialed.
 """
@@ -29,14 +27,12 @@ import ipaddress
 import logging
 import os
 import socket
-import ssl
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from aioquic.buffer import Buffer
-from aioquic.quic import events
-from aioquic.quic.configuration import SMALLEST_MAX_DATAGRAM_SIZE, QuicConfiguration
-from aioquic.quic.connection import QuicConnection
+from aioquic.quic.configuration import SMALLEST_MAX_DATAGRAM_SIZE
 from aioquic.quic.packet import (
     QuicPacketType,
     encode_quic_retry,
@@ -45,10 +41,12 @@ from aioquic.quic.packet import (
 )
 from aioquic.quic.retry import QuicRetryTokenHandler
 
-from murmur.sync import rate_control
 from murmur.sync.datagrams import Datagrams
-from murmur.sync.identity import Identity, certificate_key
+from murmur.sync.identity import Identity
+from murmur.sync.quic_aioquic import AioquicCore
+from murmur.sync.quic_core import CID_BYTES, RECEIVE_BYTES, STREAM, VERSION_1, QuicCore
 from murmur.sync.transport import (
+    FAST,
     LINK_BYTES,
     Data,
     Down,
@@ -60,20 +58,13 @@ from murmur.sync.transport import (
     split_address,
 )
 
-ALPN = "murmur/1"
-STREAM = 1  # bidirectional, opened by the acceptor
-CID_BYTES = 8
-DATAGRAM_BYTES = 1200
-LARGE_DATAGRAM_BYTES = 1452  # with the heads of IPv6 and UDP an Ethernet frame
-LARGE_LOST_MOST = 8  # in a row: the path does not carry them
-LOOPBACK_DATAGRAM_BYTES = 16_000
-WINDOW_BYTES = 1 << 20  # to begin with; aioquic doubles it as data arrives
-RECEIVE_BYTES = 16 << 20
-IDLE_S = 30.0
 MAX_BATCH = 256  # datagrams taken in before answers go out
 HALF_OPEN_FREE = 32
 HALF_OPEN_MOST = 256
 PER_HOST_MOST = 128
+LOSSY = 0x6D01  # the code with which a core gives up a path
+LOSSY_S = 600.0
+LOSSY_HOSTS_MOST = 1024
 
 log = logging.getLogger("murmur.sync")
 
@@ -87,7 +78,9 @@ class QuicLink:
         "_transport",
         "address",
         "closing",
+        "code",
         "connection",
+        "core",
         "dialed",
         "host",
         "peer_id",
@@ -98,42 +91,42 @@ class QuicLink:
     def __init__(
         self,
         transport: QuicTransport,
-        connection: QuicConnection,
+        core: QuicCore,
+        connection: Any,
         address: str,
         *,
         dialed: bool,
-        host: str = "",
+        host: str,
     ) -> None:
-        self.host = host  # that dialed
+        self.host = host  # the other side's
+        self.core = core
         self.connection = connection
         self.address = address
         self.dialed = dialed
         self.peer_id: bytes | None = None
         self.up = False
         self.closing: str | None = None
+        self.code = 0  # with which it closes
         self.timer: float | None = None
         self._transport = transport
 
     @property
     def loss(self) -> float | None:
-        """As the congestion controller sees it."""
-        return getattr(self.connection._loss._cc, "loss", None)
+        """As the core sees it."""
+        return self.core.loss(self.connection)
 
     @property
     def room(self) -> int:
-        """How much more may wait to be sent for the first time, or again."""
-        stream = self.connection._streams.get(STREAM)
-        if stream is None:
-            return LINK_BYTES
-        waiting: int = sum(part.stop - part.start for part in stream.sender._pending)
-        return LINK_BYTES - waiting
+        """How much more may wait to be sent."""
+        return LINK_BYTES - self.core.waiting(self.connection)
 
     def write(self, data: bytes) -> None:
         """Queue bytes; they leave at the next flush."""
         # A dialer that gives up before the acceptor opened the stream has nothing to say it on.
-        opened = not self.dialed or STREAM in self.connection._streams
+        opened = self.core.can_write(self.connection, dialed=self.dialed)
         if self.up and self.closing is None and opened:
-            self.connection.send_stream_data(STREAM, data)
+            with self._transport.containing(self):
+                self.connection.send_stream_data(STREAM, data)
             self._transport.touch(self)
 
     def close(self, reason: str) -> None:
@@ -146,37 +139,32 @@ class QuicLink:
 class QuicTransport:
     """The node's UDP socket and the connections over it."""
 
-    def __init__(self, listen: str, identity: Identity, *, last_port: int = 0) -> None:
-        """Bind to "host:port". Port 0 means any: the last one if free, so that tickets last."""
+    def __init__(
+        self, listen: str, identity: Identity, *, last_port: int = 0, fast: bool = False
+    ) -> None:
+        """Bind to "host:port". Port 0 means any: the last one if free, so that tickets last.
+
+        `fast`: also have the core of qh3, for peers that have it too.
+        """
         host, port = split_address(listen)
+        cores: list[QuicCore] = [AioquicCore(identity)]
+        if fast:
+            from murmur.sync.quic_qh3 import Qh3Core  # qh3 is there only if it was installed
+
+            cores.append(Qh3Core(identity))
+        self.fast_peers: set[bytes] = set()  # as far as is known (quic_offer.py)
+        self._cores = {core.scheme: core for core in cores}
+        self._versions = {core.version: core for core in cores}
         self._socket = _bind(host, port, last_port)
         self._datagrams = Datagrams(self._socket)
         self.port: int = self._socket.getsockname()[1]
         self._host = host
-        certificate = identity.certificate()
-        self._configurations = {
-            (dialed, size): QuicConfiguration(
-                alpn_protocols=[ALPN],
-                certificate=certificate,
-                private_key=identity.private_key,
-                congestion_control_algorithm="reno" if size > DATAGRAM_BYTES else rate_control.NAME,
-                connection_id_length=CID_BYTES,
-                idle_timeout=IDLE_S,
-                is_client=dialed,
-                max_data=WINDOW_BYTES,
-                max_stream_data=WINDOW_BYTES,
-                max_datagram_size=size,
-                server_name="murmur" if dialed else None,
-                verify_mode=ssl.CERT_NONE,  # peer_id is compared instead
-            )
-            for dialed in (True, False)
-            for size in (DATAGRAM_BYTES, LOOPBACK_DATAGRAM_BYTES)
-        }
         self._retry = QuicRetryTokenHandler()
         self._routes: dict[bytes, QuicLink] = {}
         self._links: set[QuicLink] = set()
         self._touched: set[QuicLink] = set()
         self._failed: list[tuple[QuicLink, str]] = []
+        self._lossy: dict[str, float] = {}  # until when the fast core is not used with a host
 
     @property
     def addresses(self) -> Sequence[str]:
@@ -184,8 +172,10 @@ class QuicTransport:
         return own_addresses(self._socket)
 
     def ways(self, node_id: bytes, addresses: Sequence[str]) -> Sequence[str]:
-        """The addresses that are of this kind."""
-        return [address for address in addresses if not scheme_of(address)]
+        """The addresses that are of this kind; by the faster core first, if the node has it."""
+        plain = [address for address in addresses if not scheme_of(address)]
+        fast = [FAST + address for address in plain] if node_id in self.fast_peers else []
+        return fast + plain
 
     def fileno(self) -> int:
         """The socket's descriptor."""
@@ -195,16 +185,34 @@ class QuicTransport:
         """The link has something to send."""
         self._touched.add(link)
 
+    @contextmanager
+    def containing(self, link: QuicLink) -> Iterator[None]:
+        """Whatever a peer's bytes trip over in a library ends its link, not the node."""
+        try:
+            yield
+        except Exception as error:
+            log.warning("QUIC with %s failed", link.address, exc_info=error)
+            link.timer = None
+            self._failed.append((link, f"{type(error).__name__}: {error}"))
+
     def dial(self, address: str, now: float) -> QuicLink:
         """Begin a handshake with a numeric address."""
-        host, port = split_address(address)
+        scheme = scheme_of(address)
+        core = self._cores.get(scheme)
+        if core is None:
+            raise OSError(errno.EPROTONOSUPPORT, "this node does without the faster QUIC core")
+        host, port = split_address(address.removeprefix(scheme))
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         if family != self._socket.family:
             mine = "IPv6" if self._socket.family == socket.AF_INET6 else "IPv4"
             raise OSError(errno.EAFNOSUPPORT, f"this node listens on {mine} ({self._host}) only")
+        if scheme == FAST and self._lossy.get(host, 0.0) > now:
+            raise OSError(errno.EHOSTUNREACH, "the path loses packets, which this core bears badly")
         target = self._socket_address(host, port)
-        connection = QuicConnection(configuration=self._configuration(host, dialed=True))
-        link = QuicLink(self, connection, join_address(host, port), dialed=True)
+        connection = core.connection(host, dialed=True)
+        link = QuicLink(
+            self, core, connection, scheme + join_address(host, port), dialed=True, host=host
+        )
         self._links.add(link)
         self._routes[connection.host_cid] = link
         connection.connect(target, now)
@@ -224,11 +232,11 @@ class QuicTransport:
                 taken += 1
                 continue  # a port somewhere is closed; timeouts will tell which
             taken += len(batch)
-            for data in batch:
-                self._receive(data, address, now, heard)
+            self._receive(batch, address, now, heard)
         for link in self._links:
             if link.timer is not None and link.timer <= now:
-                link.connection.handle_timer(now)
+                with self.containing(link):
+                    link.connection.handle_timer(now)
                 heard.add(link)
         self._touched |= heard
         result: list[TransportEvent] = []
@@ -239,20 +247,15 @@ class QuicTransport:
                 result.append(Down(link, reason))
         self._failed.clear()
         for link in heard:
-            self._events(link, result)
+            self._events(link, now, result)
         return result
 
     def flush(self, now: float) -> None:
         """Let every touched connection speak once."""
         touched, self._touched = self._touched, set()
         for link in touched:
-            connection = link.connection
-            _fit(connection)
-            self._transmit(link, now)
-            if link.closing is not None:
-                connection.close(reason_phrase=link.closing[:80])
-                self._transmit(link, now)
-            link.timer = connection.get_timer()
+            with self.containing(link):
+                self._speak(link, now)
         for link, error in self._datagrams.send():
             # An established connection outlives a network that goes away for a moment.
             if link is not None and not link.up and error.errno in _UNREACHABLE:
@@ -276,22 +279,22 @@ class QuicTransport:
 
     # -- datagrams
 
-    def _receive(self, data: bytes, address: Any, now: float, heard: set[QuicLink]) -> None:
-        """Hand a datagram to its connection."""
-        link = self._route(data, address, now)
-        if link is None:
-            return
-        heard.add(link)
-        try:
-            link.connection.receive_datagram(data, address, now)
-        except Exception as error:
-            # Whatever a datagram trips over in the library ends its link, not the node.
-            log.warning("QUIC with %s failed", link.address, exc_info=error)
-            self._failed.append((link, f"{type(error).__name__}: {error}"))
-
-    def _configuration(self, host: str, *, dialed: bool) -> QuicConfiguration:
-        loopback = ipaddress.ip_address(host.partition("%")[0]).is_loopback
-        return self._configurations[dialed, LOOPBACK_DATAGRAM_BYTES if loopback else DATAGRAM_BYTES]
+    def _receive(
+        self, batch: Sequence[bytes], address: Any, now: float, heard: set[QuicLink]
+    ) -> None:
+        """Hand datagrams from one address to their connections."""
+        start = 0
+        while start < len(batch):
+            link = self._route(batch[start], address, now)
+            stop = start + 1
+            if link is not None:
+                # What came together is of one connection, but for a stranger's.
+                while stop < len(batch) and self._routes.get(_short_cid(batch[stop])) is link:
+                    stop += 1
+                heard.add(link)
+                with self.containing(link):
+                    link.core.receive(link.connection, batch[start:stop], address, now)
+            start = stop
 
     def _socket_address(self, host: str, port: int) -> Any:
         # In the form that recvfrom reports, since aioquic compares addresses.
@@ -302,8 +305,8 @@ class QuicTransport:
         """The connection that a datagram belongs to; perhaps a new one."""
         if not data:
             return None
-        if not data[0] & 0x80:  # a short header: the id follows
-            return self._routes.get(data[1 : 1 + CID_BYTES])
+        if not data[0] & 0x80:
+            return self._routes.get(_short_cid(data))
         try:
             header = pull_quic_header(Buffer(data=data), host_cid_length=CID_BYTES)
         except ValueError:
@@ -311,16 +314,15 @@ class QuicTransport:
         link = self._routes.get(header.destination_cid)
         if link is not None:
             return link
-        versions = self._configurations[False, DATAGRAM_BYTES].supported_versions
         if header.packet_type is QuicPacketType.VERSION_NEGOTIATION:
             return None
         if len(data) < SMALLEST_MAX_DATAGRAM_SIZE:
             return None
-        if header.version is not None and header.version not in versions:
+        if header.version is not None and header.version not in self._versions:
             answer = encode_quic_version_negotiation(
                 source_cid=header.destination_cid,
                 destination_cid=header.source_cid,
-                supported_versions=versions,
+                supported_versions=list(self._versions),
             )
             self._send(None, answer, address)
             return None
@@ -349,12 +351,10 @@ class QuicTransport:
             except ValueError:
                 return None
             retry_cid = header.destination_cid
-        connection = QuicConnection(
-            configuration=self._configuration(address[0], dialed=False),
-            original_destination_connection_id=original,
-            retry_source_connection_id=retry_cid,
-        )
-        link = QuicLink(self, connection, join_address(*address[:2]), dialed=False, host=host)
+        core = self._versions[header.version or VERSION_1]
+        connection = core.connection(host, dialed=False, original_cid=original, retry_cid=retry_cid)
+        name = core.scheme + join_address(*address[:2])
+        link = QuicLink(self, core, connection, name, dialed=False, host=host)
         self._links.add(link)
         self._routes[header.destination_cid] = link
         self._routes[connection.host_cid] = link
@@ -377,6 +377,17 @@ class QuicTransport:
         )
         self._send(None, answer, address)
 
+    def _speak(self, link: QuicLink, now: float) -> None:
+        connection = link.connection
+        why = link.core.adjust(connection)
+        if why and link.closing is None:
+            self._give_up(link, why, now)
+        self._transmit(link, now)
+        if link.closing is not None:
+            connection.close(link.code, reason_phrase=link.closing[:80])
+            self._transmit(link, now)
+        link.timer = connection.get_timer()
+
     def _transmit(self, link: QuicLink, now: float) -> None:
         for datagram, address in link.connection.datagrams_to_send(now):
             self._send(link, datagram, address)
@@ -391,8 +402,8 @@ class QuicTransport:
 
     # -- events
 
-    def _events(self, link: QuicLink, result: list[TransportEvent]) -> None:
-        connection = link.connection
+    def _events(self, link: QuicLink, now: float, result: list[TransportEvent]) -> None:
+        connection, events = link.connection, link.core.events
         chunks: list[bytes] = []
         event = connection.next_event()
         while event is not None:
@@ -413,23 +424,33 @@ class QuicTransport:
                         chunks = []
                     if link.closing is None:
                         result.append(Down(link, reason or f"QUIC error {code:#x}"))
+                    if code == LOSSY:
+                        self._remember_lossy(link.host, now)
                     self._forget(link)
             event = connection.next_event()
         if chunks and link.closing is None:
             result.append(Data(link, b"".join(chunks)))
-        if link.closing is None and _held(connection) > RECEIVE_BYTES:
+        if link.closing is None and link.core.held(connection) > RECEIVE_BYTES:
             link.close("more is held than was allowed")
             result.append(Down(link, "the peer broke QUIC's flow control"))
 
     def _established(self, link: QuicLink, result: list[TransportEvent]) -> None:
         if link.dialed:
-            # aioquic has verified that the handshake was signed with this certificate's key.
-            certificate = link.connection.tls._peer_certificate
-            link.peer_id = certificate_key(certificate) if certificate is not None else None
+            link.peer_id = link.core.peer_key(link.connection)
         link.up = True
-        if link.connection._max_datagram_size == DATAGRAM_BYTES:
-            _resize(link.connection, LARGE_DATAGRAM_BYTES)
+        link.core.established(link.connection)
         result.append(Up(link))
+
+    def _give_up(self, link: QuicLink, why: str, now: float) -> None:
+        """End a link whose core does badly on its path; another one is dialed for it."""
+        self._remember_lossy(link.host, now)
+        link.closing, link.code = why, LOSSY
+        self._failed.append((link, why))
+
+    def _remember_lossy(self, host: str, now: float) -> None:
+        if len(self._lossy) >= LOSSY_HOSTS_MOST:
+            self._lossy.pop(next(iter(self._lossy)))
+        self._lossy[host] = now + LOSSY_S
 
     def _forget(self, link: QuicLink) -> None:
         self._links.discard(link)
@@ -438,29 +459,9 @@ class QuicTransport:
             del self._routes[cid]
 
 
-def _fit(connection: QuicConnection) -> None:
-    """Go back to small datagrams where large ones do not arrive."""
-    if connection._max_datagram_size != LARGE_DATAGRAM_BYTES:
-        return
-    # Only this controller is used where a network lies between.
-    if connection._loss._cc.large_lost >= LARGE_LOST_MOST:
-        _resize(connection, DATAGRAM_BYTES)
-
-
-def _resize(connection: QuicConnection, size: int) -> None:
-    connection._max_datagram_size = connection._loss._pacer._max_datagram_size = size
-
-
-def _held(connection: QuicConnection) -> int:
-    """Bytes that wait for a gap to be filled; a stream that is not ours counts as too many."""
-    streams = connection._streams
-    if len(streams) > 1 or (streams and STREAM not in streams):
-        return RECEIVE_BYTES + 1
-    stream = streams.get(STREAM)
-    if stream is None:
-        return 0
-    held: int = stream.receiver.highest_offset - stream.receiver.starting_offset()
-    return held
+def _short_cid(data: bytes) -> bytes:
+    """The id that follows a short header; nothing for a long one."""
+    return b"" if data[:1] >= b"\x80" else data[1 : 1 + CID_BYTES]
 
 
 def _bind(host: str, port: int, last_port: int) -> socket.socket:

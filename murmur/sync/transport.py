@@ -12,6 +12,7 @@ whom it reached (`peer_id`: the key behind the certificate); the acceptor learns
 conversation. The twin of this Protocol, for simulations, is in tests/simulation/network.py.
 
     host:port         QUIC
+    fast:host:port    QUIC over the faster core (quic_core.py)
     tcp:host:port     TLS over TCP
     unix:NODE ID      a socket on this host
 """
@@ -26,7 +27,7 @@ from typing import Protocol, TypeVar
 
 from murmur.errors import InvalidInput
 
-TCP, LOCAL, RELAY = "tcp:", "unix:", "relay:"
+TCP, FAST, LOCAL, RELAY = "tcp:", "fast:", "unix:", "relay:"
 LINK_BYTES = 256 << 10  # that stand in a link at most, before the system or the path takes them
 TRANSPORTS = ("adaptive", "local", "quic", "tcp")
 
@@ -146,19 +147,22 @@ def check_transport(name: str) -> str:
 
 
 def scheme_of(address: str) -> str:
-    """What stands before an address: TCP, LOCAL, RELAY, or nothing for QUIC."""
-    return next((scheme for scheme in (TCP, LOCAL, RELAY) if address.startswith(scheme)), "")
+    """What stands before an address: TCP, FAST, LOCAL, RELAY, or nothing for QUIC."""
+    return next((scheme for scheme in (TCP, FAST, LOCAL, RELAY) if address.startswith(scheme)), "")
 
 
 def transport_of(address: str) -> str:
     """The name of the transport that an address is of."""
-    return {TCP: "tcp", LOCAL: "local", RELAY: "relay", "": "quic"}[scheme_of(address)]
+    names = {TCP: "tcp", LOCAL: "local", RELAY: "relay", FAST: "quic", "": "quic"}
+    return names[scheme_of(address)]
 
 
 def dialable(link: Link) -> tuple[str, ...]:
     """The address of a link's other side, if it can be dialed again from anywhere."""
     scheme = scheme_of(link.address)
     # One UDP socket dials and accepts; a TCP connection comes from a port of its own.
+    if scheme == FAST:
+        return (link.address.removeprefix(FAST),)
     return (link.address,) if scheme == "" or (scheme == TCP and link.dialed) else ()
 
 

@@ -8,7 +8,7 @@ import time
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 
-from murmur.sync.quic import ALPN
+from murmur.sync.quic_core import ALPN, VERSION_1
 
 
 def send_raw(port: int, *datagrams: bytes) -> socket.socket:
@@ -23,10 +23,14 @@ def send_raw(port: int, *datagrams: bytes) -> socket.socket:
 class Stranger:
     """A QUIC client of aioquic's own, for what QuicTransport would not do."""
 
-    def __init__(self, port: int, alpn: str = ALPN) -> None:
+    def __init__(self, port: int, alpn: str = ALPN, version: int = VERSION_1) -> None:
         self.quic = QuicConnection(
             configuration=QuicConfiguration(
-                is_client=True, alpn_protocols=[alpn], verify_mode=0, server_name="x"
+                is_client=True,
+                alpn_protocols=[alpn],
+                supported_versions=[version],
+                verify_mode=0,
+                server_name="x",
             )
         )
         self.address = ("127.0.0.1", port)

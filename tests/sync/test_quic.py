@@ -8,13 +8,19 @@ from collections.abc import Iterator
 from random import Random
 
 import pytest
+from aioquic.quic.events import ConnectionTerminated
+from aioquic.quic.packet import QuicErrorCode
 
 from murmur.errors import InvalidInput
-from murmur.sync import quic
+from murmur.sync import quic, quic_core
+
+if quic_core.has_fast_core():
+    from murmur.sync import quic_qh3
 from murmur.sync.datagrams import Datagrams
 from murmur.sync.identity import Identity
 from murmur.sync.quic import QuicLink, QuicTransport
-from murmur.sync.transport import Data, Down, Link, Up, join_address
+from murmur.sync.quic_core import VERSION_1, VERSION_2, check_fast, has_fast_core
+from murmur.sync.transport import FAST, Data, Down, Link, Up, join_address
 from tests.sync.bench import Bench as Transports
 from tests.sync.stranger import Stranger, send_raw
 
@@ -22,17 +28,38 @@ ALICE, BOB = Identity(b"a" * 32), Identity(b"b" * 32)
 
 
 class Bench(Transports[QuicTransport]):
+    def __init__(self, scheme: str = "") -> None:
+        super().__init__()
+        self.scheme = scheme
+
     def add(self, identity: Identity, listen: str = "127.0.0.1:0", port: int = 0) -> QuicTransport:
-        return self.keep(QuicTransport(listen, identity, last_port=port))
+        fast = self.scheme == FAST
+        return self.keep(QuicTransport(listen, identity, last_port=port, fast=fast))
+
+    def stranger(self, transport: QuicTransport, alpn: str = quic_core.ALPN) -> Stranger:
+        """Somebody who dials the core that is tested."""
+        fast = self.scheme == FAST
+        return Stranger(transport.port, alpn, VERSION_2 if fast else VERSION_1)
+
+    def at(self, transport: QuicTransport) -> str:
+        """Where it is dialed."""
+        return self.scheme + transport.addresses[0]
 
     def pair(self) -> tuple[QuicTransport, QuicTransport, Link, Link]:
         a, b = self.add(ALICE), self.add(BOB)
-        return self.join(a, b, a.addresses[0])
+        return self.join(a, b, self.at(a))
 
 
-@pytest.fixture
-def bench() -> Iterator[Bench]:
-    bench = Bench()
+needs_qh3 = pytest.mark.skipif(not has_fast_core(), reason="qh3 is not installed")
+only_qh3 = pytest.mark.parametrize(
+    "bench", [pytest.param(FAST, marks=needs_qh3)], indirect=True, ids=["qh3"]
+)
+only_aioquic = pytest.mark.parametrize("bench", [""], indirect=True, ids=["aioquic"])
+
+
+@pytest.fixture(params=["", pytest.param(FAST, marks=needs_qh3)], ids=["aioquic", "qh3"])
+def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    bench = Bench(request.param)
     yield bench
     bench.close()
 
@@ -47,9 +74,9 @@ def test_the_dialer_knows_whom_it_reached(bench: Bench) -> None:
 
 def test_one_socket_dials_and_accepts(bench: Bench) -> None:
     a, b, accepted, _ = bench.pair()
-    assert accepted.address == b.addresses[0]
+    assert accepted.address == bench.at(b)
     c = bench.add(Identity(b"c" * 32))
-    b.dial(c.addresses[0], time.monotonic())
+    b.dial(bench.at(c), time.monotonic())
     bench.run(lambda: len(bench.of(b, Up)) == 2)
     assert a.addresses
 
@@ -68,7 +95,7 @@ def test_bytes_arrive_whole_and_in_order_both_ways(bench: Bench) -> None:
 
 
 def test_small_datagrams_carry_the_same(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quic, "LOOPBACK_DATAGRAM_BYTES", quic.DATAGRAM_BYTES)
+    monkeypatch.setattr(quic_core, "LOOPBACK_DATAGRAM_BYTES", quic_core.DATAGRAM_BYTES)
     a, b, accepted, dialed = bench.pair()
     accepted.write(b"x")
     bench.run(lambda: bench.data(b))
@@ -79,9 +106,10 @@ def test_small_datagrams_carry_the_same(bench: Bench, monkeypatch: pytest.Monkey
 @pytest.fixture
 def far(monkeypatch: pytest.MonkeyPatch) -> None:
     """Loopback as if a network lay between."""
-    monkeypatch.setattr(quic, "LOOPBACK_DATAGRAM_BYTES", quic.DATAGRAM_BYTES)
+    monkeypatch.setattr(quic_core, "LOOPBACK_DATAGRAM_BYTES", quic_core.DATAGRAM_BYTES)
 
 
+@only_aioquic
 @pytest.mark.usefixtures("far")
 @pytest.mark.parametrize(("carries", "settles"), [(1500, 1452), (1300, 1200)])
 def test_datagrams_are_as_large_as_the_path_carries(
@@ -176,7 +204,7 @@ def test_one_address_has_only_so_many_connections(
     monkeypatch.setattr(quic, "PER_HOST_MOST", 2)
     a, b = bench.add(ALICE), bench.add(BOB)
     for _ in range(3):
-        b.dial(a.addresses[0], time.monotonic())
+        b.dial(bench.at(a), time.monotonic())
     bench.run(lambda: len(bench.of(b, Up)) == 2)
     bench.run(lambda: True)
     assert len(a._links) == 2
@@ -251,7 +279,7 @@ def test_ipv6(bench: Bench) -> None:
         pytest.skip("no IPv6 on this machine")
     b = bench.add(BOB, "[::1]:0")
     assert a.addresses[0].startswith("[::1]:")
-    b.dial(a.addresses[0], time.monotonic())
+    b.dial(bench.at(a), time.monotonic())
     bench.run(lambda: bench.of(a, Up) and bench.of(b, Up))
     with pytest.raises(OSError, match="listens on IPv6"):
         b.dial("127.0.0.1:9", time.monotonic())
@@ -299,7 +327,7 @@ def test_damaged_datagrams_are_no_harm(bench: Bench) -> None:
     a, b, accepted, _ = bench.pair()
     random = Random(7)
     for _ in range(40):
-        stranger = Stranger(a.port)
+        stranger = bench.stranger(a)
         for datagram, address in stranger.quic.datagrams_to_send(time.monotonic()):
             for _ in range(10):
                 damaged = bytearray(datagram)
@@ -316,7 +344,7 @@ def test_damaged_datagrams_are_no_harm(bench: Bench) -> None:
 
 def test_another_protocol_is_refused(bench: Bench) -> None:
     a = bench.add(ALICE)
-    stranger = Stranger(a.port, "h3")
+    stranger = bench.stranger(a, "h3")
     bench.run(lambda: stranger.saw("ConnectionTerminated"))
     assert not bench.of(a, Up)
     stranger.socket.close()
@@ -324,7 +352,7 @@ def test_another_protocol_is_refused(bench: Bench) -> None:
 
 def test_another_stream_ends_the_link(bench: Bench) -> None:
     a = bench.add(ALICE)
-    stranger = Stranger(a.port)
+    stranger = bench.stranger(a)
     bench.run(lambda: stranger.saw("HandshakeCompleted") and bench.of(a, Up))
     stranger.quic.send_stream_data(0, b"not this one")
     bench.run(lambda: stranger.saw("ConnectionTerminated") or not a._links)
@@ -332,6 +360,7 @@ def test_another_stream_ends_the_link(bench: Bench) -> None:
     stranger.socket.close()
 
 
+@only_aioquic
 def test_who_makes_us_hoard_is_cut_off(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     a, b, accepted, dialed = bench.pair()
     accepted.write(b"x")
@@ -362,7 +391,7 @@ def test_many_half_open_handshakes_make_dialers_prove_their_address(
 ) -> None:
     monkeypatch.setattr(quic, "HALF_OPEN_FREE", 0)
     a, b = bench.add(ALICE), bench.add(BOB)
-    b.dial(a.addresses[0], time.monotonic())
+    b.dial(bench.at(a), time.monotonic())
     bench.run(lambda: bench.of(a, Up) and bench.of(b, Up))
     (link,) = a._links
     assert link.connection._retry_source_connection_id is not None
@@ -371,3 +400,130 @@ def test_many_half_open_handshakes_make_dialers_prove_their_address(
 def test_addresses_as_text() -> None:
     assert join_address("::1", 7) == "[::1]:7"
     assert join_address("127.0.0.1", 7) == "127.0.0.1:7"
+
+
+def test_an_acceptor_without_the_key_of_its_certificate_is_not_believed(bench: Bench) -> None:
+    class Impostor(Identity):
+        """Shows the certificate of another, whose key it does not have."""
+
+        def certificate(self) -> object:
+            return ALICE.certificate()
+
+    a, b = bench.add(Impostor(b"m" * 32)), bench.add(BOB)
+    b.dial(bench.at(a), time.monotonic())
+    bench.run(lambda: bench.of(b, Down))
+    assert not bench.of(b, Up)
+    assert not bench.of(a, Up)
+
+
+@only_qh3
+def test_the_fast_core_sends_no_datagram_that_a_path_may_not_carry(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, far: None
+) -> None:
+    sizes: list[int] = []
+    send = QuicTransport._send
+
+    def noting(self: QuicTransport, link: QuicLink | None, datagram: bytes, to: object) -> None:
+        sizes.append(len(datagram))
+        send(self, link, datagram, to)
+
+    monkeypatch.setattr(QuicTransport, "_send", noting)
+    a, b, accepted, dialed = bench.pair()
+    accepted.write(b"x")
+    bench.run(lambda: bench.data(b))
+    dialed.write(bytes(500_000))
+    bench.run(lambda: len(bench.data(a)) == 500_000)
+    assert max(sizes) == quic_core.DATAGRAM_BYTES
+
+
+@only_qh3
+def test_a_node_without_the_fast_core_says_so_to_who_dials_it(bench: Bench) -> None:
+    a = bench.keep(QuicTransport("127.0.0.1:0", ALICE))
+    b = bench.add(BOB)
+    b.dial(FAST + a.addresses[0], time.monotonic())
+    bench.run(lambda: bench.of(b, Down))
+    assert not a._links
+    assert not bench.of(b, Up)
+    with pytest.raises(OSError, match="does without"):
+        a.dial(bench.at(b), time.monotonic())
+    assert b.ways(ALICE.node_id, ["x:1", "tcp:x:2", "y:3"]) == ["x:1", "y:3"]
+    b.fast_peers.add(ALICE.node_id)
+    assert b.ways(ALICE.node_id, ["x:1", "tcp:x:2"]) == [FAST + "x:1", "x:1"]
+
+
+@only_qh3
+@pytest.mark.usefixtures("far")
+@pytest.mark.parametrize("sender", ["dialer", "acceptor"])
+def test_a_path_that_loses_packets_is_left_to_the_other_core(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, sender: str
+) -> None:
+    monkeypatch.setattr(quic_qh3, "WORTH", 1e12)  # loopback's round trip makes up for the loss
+    a, b, accepted, dialed = bench.pair()
+    accepted.write(b"x")
+    bench.run(lambda: bench.data(b))
+    count, send = 0, QuicTransport._send
+
+    def lossy(self: QuicTransport, link: QuicLink | None, datagram: bytes, to: object) -> None:
+        nonlocal count
+        count += 1
+        if count % 50:
+            send(self, link, datagram, to)
+
+    monkeypatch.setattr(QuicTransport, "_send", lossy)
+    link = dialed if sender == "dialer" else accepted
+
+    def given_up() -> object:
+        if link.room > 0:
+            link.write(bytes(100_000))
+        return bench.of(a, Down) and bench.of(b, Down)
+
+    bench.run(given_up)
+    for transport, other in ((a, b), (b, a)):
+        (down,) = bench.of(transport, Down)
+        assert isinstance(down, Down)
+        assert "the other QUIC core takes over" in down.reason
+        with pytest.raises(OSError, match="loses packets"):
+            transport.dial(bench.at(other), time.monotonic())
+    loss = link.loss
+    assert loss is not None
+    assert 0.005 < loss < 0.1
+    monkeypatch.setattr(QuicTransport, "_send", send)
+    b.dial(a.addresses[0], time.monotonic())
+    bench.run(lambda: len(bench.of(b, Up)) == 2)
+
+
+@only_qh3
+def test_who_sends_beyond_the_window_is_cut_off(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quic_qh3, "RECEIVE_BYTES", 100_000)
+    a = bench.add(ALICE)
+    stranger = bench.stranger(a)
+    bench.run(lambda: stranger.saw("HandshakeCompleted") and bench.of(a, Up))
+    bench.link(a).write(b"x")
+    bench.run(lambda: stranger.saw("StreamDataReceived"))
+    connection = stranger.quic
+    connection._remote_max_data = connection._streams[1].max_stream_data_remote = 1 << 40
+    connection._streams[1].sender._buffer_start = connection._streams[1].sender._buffer_stop = (
+        99_000
+    )
+    connection.send_stream_data(1, bytes(10_000))
+    bench.run(lambda: stranger.saw("ConnectionTerminated"))
+    (ended,) = (e for e in stranger.events if isinstance(e, ConnectionTerminated))
+    assert ended.error_code == QuicErrorCode.FLOW_CONTROL_ERROR
+    assert not bench.data(a)
+    stranger.socket.close()
+
+
+def test_the_fast_core_must_be_there_where_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(quic_core, "has_fast_core", lambda: False)
+    assert check_fast(None) is check_fast(fast=False) is False
+    with pytest.raises(InvalidInput, match=r"pip install 'murmurdb\[fast\]'"):
+        check_fast(fast=True)
+    with pytest.raises(InvalidInput, match="is not True, False or None"):
+        check_fast("yes")  # type: ignore[arg-type]
+    monkeypatch.setattr(quic_core, "has_fast_core", lambda: True)
+    assert check_fast(None) is check_fast(fast=True) is True
+    assert check_fast(fast=False) is False

@@ -1,4 +1,6 @@
-"""aioquic's real connections over a simulated path, on a virtual clock and from a seed.
+"""Real QUIC connections over a simulated path, on a virtual clock and from a seed.
+
+They are aioquic's, with the congestion control that a flow names, or qh3's, which has its own.
 
 The path has a rate, a delay each way, a queue that drops what does not fit, and random loss. Flows
 share it: their packets wait in one queue.
@@ -10,6 +12,8 @@ import heapq
 from dataclasses import dataclass, field
 from itertools import count
 from random import Random
+from types import ModuleType
+from typing import Any
 
 from aioquic.quic import events
 from aioquic.quic.configuration import QuicConfiguration
@@ -18,6 +22,8 @@ from aioquic.quic.connection import QuicConnection
 from murmur.sync.identity import Identity
 
 SERVER = Identity(b"s" * 32)
+QH3 = "qh3"
+SERVER_HOST, CLIENT_HOST = "10.0.0.1", "10.0.0.2"
 TICK_S = 1e-5
 AHEAD_BYTES = 1 << 20
 
@@ -42,12 +48,16 @@ class Flow:
     starts_s: float = 0.0
     received: int = 0
     finished_s: float | None = None
-    client: QuicConnection = field(init=False)
-    server: QuicConnection = field(init=False)
+    client: Any = field(init=False)
+    server: Any = field(init=False)
+    events: ModuleType = events
     sent: int = 0
     up_s: float | None = None
 
     def __post_init__(self) -> None:
+        if self.algorithm == QH3:
+            self._qh3()
+            return
         common = {
             "alpn_protocols": ["wan"],
             "congestion_control_algorithm": self.algorithm,
@@ -55,19 +65,35 @@ class Flow:
             "max_stream_data": 16 << 20,
         }
         self.client = QuicConnection(configuration=QuicConfiguration(verify_mode=0, **common))
-        self._server_configuration = QuicConfiguration(
-            is_client=False,
-            certificate=SERVER.certificate(),
-            private_key=SERVER.private_key,
-            **common,
+        self._answer = lambda cid: QuicConnection(
+            configuration=QuicConfiguration(
+                is_client=False,
+                certificate=SERVER.certificate(),
+                private_key=SERVER.private_key,
+                **common,
+            ),
+            original_destination_connection_id=cid,
         )
 
+    def _qh3(self) -> None:
+        from murmur.sync import quic_qh3
+
+        core = quic_qh3.Qh3Core(SERVER)
+        self.events = quic_qh3.events
+        self.client = core.connection(SERVER_HOST, dialed=True)
+        self._answer = lambda cid: core.connection(CLIENT_HOST, dialed=False, original_cid=cid)
+
     def begin(self, now: float) -> None:
-        self.client.connect(("server", 1), now)
-        self.server = QuicConnection(
-            configuration=self._server_configuration,
-            original_destination_connection_id=self.client.original_destination_connection_id,
-        )
+        self.client.connect((SERVER_HOST, 1), now)
+        self.server = self._answer(self.client.original_destination_connection_id)
+
+    @property
+    def queued(self) -> int:
+        """Bytes that wait to be sent, or to be acknowledged (aioquic)."""
+        if self.algorithm == QH3:
+            return int(self.client.get_send_buffer_size(0))
+        stream = self.client._streams.get(0)
+        return 0 if stream is None else len(stream.sender._buffer)
 
     @property
     def megabytes_per_second(self) -> float:
@@ -85,9 +111,9 @@ class Wan:
         self._waiting = sorted(flows, key=lambda flow: flow.starts_s)
         self._random = Random(seed)
         self._order = count()
-        self._air: list[tuple[float, int, QuicConnection, bytes, str]] = []
+        self._air: list[tuple[float, int, Any, bytes, str]] = []
         self._free = {True: 0.0, False: 0.0}  # when the queue of each direction is empty
-        self._of: dict[QuicConnection, Flow] = {}
+        self._of: dict[Any, Flow] = {}
 
     def run(self, until_s: float) -> None:
         waiting = self._waiting
@@ -116,27 +142,25 @@ class Wan:
             for connection in touched:
                 self._speak(connection)
 
-    def _listen(self, connection: QuicConnection) -> None:
+    def _listen(self, connection: Any) -> None:
         flow = self._of[connection]
         while (event := connection.next_event()) is not None:
-            if isinstance(event, events.HandshakeCompleted) and connection is flow.client:
+            if isinstance(event, flow.events.HandshakeCompleted) and connection is flow.client:
                 flow.up_s = self.now
-            elif isinstance(event, events.StreamDataReceived):
+            elif isinstance(event, flow.events.StreamDataReceived):
                 flow.received += len(event.data)
                 if flow.received >= flow.total and flow.finished_s is None:
                     flow.finished_s = self.now
 
-    def _speak(self, connection: QuicConnection) -> None:
+    def _speak(self, connection: Any) -> None:
         flow = self._of[connection]
         if connection is flow.client and flow.up_s is not None:
-            stream = connection._streams.get(0)
-            held = 0 if stream is None else len(stream.sender._buffer)
-            more = min(flow.total - flow.sent, AHEAD_BYTES - held)
+            more = min(flow.total - flow.sent, AHEAD_BYTES - flow.queued)
             if more > 0:
                 connection.send_stream_data(0, bytes(more))
                 flow.sent += more
         forth = connection is flow.client
-        other, source = (flow.server, "client") if forth else (flow.client, "server")
+        other, source = (flow.server, CLIENT_HOST) if forth else (flow.client, SERVER_HOST)
         path = self.path
         for data, _ in connection.datagrams_to_send(self.now):
             leaves = max(self._free[forth], self.now)
