@@ -140,7 +140,7 @@ def _vanish(peer: Peer) -> None:
     def cut(_: int) -> None:
         node_mesh = peer.node._loop.mesh
         node_mesh._dialer.end()
-        node_mesh._ended = True
+        node_mesh._endings.over = True
         for conversation in list(node_mesh._conversations.values()):
             conversation.session.lose()
             conversation.link.close("vanished")
