@@ -47,6 +47,8 @@ _COLUMNS: Mapping[str, tuple[tuple[str, SqlType], ...]] = {
         ("rate_out", BIGINT),
         ("attempts", BIGINT),
         ("last_error", TEXT),
+        ("quarantined_at", TIMESTAMPTZ),
+        ("quarantined_until", TIMESTAMPTZ),
     ),
     "murmur_members": (
         ("node_id", TEXT),
@@ -174,9 +176,11 @@ class SystemRelations:
 
 
 def _peers(swarm: Swarm, view: View) -> Iterator[tuple[Any, ...]]:
-    names = [name for name, _ in _COLUMNS["murmur_peers"]]
+    names = [name for name, kind in _COLUMNS["murmur_peers"] if kind is not TIMESTAMPTZ]
     for peer in swarm.peers():
-        yield tuple(getattr(peer, name) for name in names)
+        quarantined = peer.quarantined_ms, peer.quarantined_until_ms
+        times = (None if ms is None else _wall(ms) for ms in quarantined)
+        yield *(getattr(peer, name) for name in names), *times
 
 
 def _members(swarm: Swarm, view: View) -> Iterator[tuple[Any, ...]]:

@@ -80,18 +80,20 @@ class Admittance:
         """The peer is who it says: may it come in?"""
         session, end = conversation.session, self._endings.end
         contacts, door = self._company.contacts, self._reception.door
+        known = contacts.get(event.node_id)
+        if known is not None and (reason := known.quarantine.refusal(now_ms)):
+            end(conversation, p.QUARANTINED, reason, now_ms)
+            return
         # Whom this node dials itself may come in too, before the roster has been written.
-        stranger = not (event.node_id in self._roster.members or event.node_id in contacts)
+        stranger = event.node_id not in self._roster.members and (
+            known is None or not (known.remembered or known.wanted or known.answers or known.open)
+        )
         if stranger and not door.open_to(event.node_id, invited=event.invited):
             seen = Sighting(event.node_id, dialable(conversation.link), "dialed")
             if door.note(seen, asks=True):
                 self._fabric.notice("pending", event.node_id, "it asks to be accepted")
             reason = "not admitted: it must be accepted there, or use a ticket with an invite"
             end(conversation, p.NOT_ADMITTED, reason, now_ms)
-            return
-        known = contacts.get(event.node_id)
-        if known is not None and (reason := known.quarantine.refusal(now_ms)):
-            end(conversation, p.QUARANTINED, reason, now_ms)
             return
         connected = known is not None and known.open is not None
         if not connected and len(self._company.opened()) >= MAX_CONVERSATIONS:

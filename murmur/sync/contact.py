@@ -115,13 +115,13 @@ class Contact:
 
     def status(self, durable: Vector, marks: Marks, now_ms: int) -> PeerStatus:
         """All that is known of it, compared with what is durable here, and was."""
-        conversation = self.open
+        conversation, sentence = self.open, self.quarantine.sentence
         exchange = conversation.exchange if conversation else None
         if conversation is not None:
             state, address = "connected", conversation.link.address
         else:
             state = "connecting" if self.dialing else "waiting"
-            if self.quarantine.until_ms is not None:
+            if sentence is not None:
                 state = "quarantined"
             address = self.member.addresses[0] if self.member.addresses else ""
         counters = (conversation.bytes_in, conversation.bytes_out) if conversation else (0, 0)
@@ -145,7 +145,9 @@ class Contact:
             rate_in=rates[0],
             rate_out=rates[1],
             attempts=self.backoff.attempts,
-            last_error=self.last_error or None,
+            last_error=(self.last_error if sentence is None else sentence.reason) or None,
+            quarantined_ms=None if sentence is None else sentence.since_ms,
+            quarantined_until_ms=None if sentence is None else sentence.until_ms,
         )
 
 

@@ -23,6 +23,7 @@ from murmur.sync.dialer import Dialer
 from murmur.sync.faults import EXPECTED, Faults
 from murmur.sync.outbox import Outbox
 from murmur.sync.scout import Scout
+from murmur.sync.sentences import Sentences
 from murmur.sync.ticket import node_text
 from murmur.sync.transport import Labour
 
@@ -43,6 +44,7 @@ class Endings:
         dialer: Dialer,
         scout: Scout,
         faults: Faults,
+        sentences: Sentences,
         outbox: Outbox,
         labour: Labour,
         *,
@@ -55,6 +57,7 @@ class Endings:
         self._dialer = dialer
         self._scout = scout
         self._faults = faults
+        self._sentences = sentences
         self._outbox = outbox
         self._labour = labour
         self._on_closed = on_closed
@@ -169,9 +172,7 @@ class Endings:
     ) -> None:
         """The peer lied, in a conversation in which it had shown who it is."""
         if conversation.session.hello is not None:
-            contact.met = False  # nobody waits for it
-            contact.quarantine.offend(reason, now_ms)
-            self._on_notice("quarantined", contact.name, contact.quarantine.refusal(now_ms))
+            self._sentences.impose(contact, reason, now_ms)
 
 
 def _name(conversation: Conversation) -> str:

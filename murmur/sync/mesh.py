@@ -41,6 +41,7 @@ from murmur.sync.peer import Event, PeerSession, Role, State, Timing
 from murmur.sync.push import FULL_MESH
 from murmur.sync.roster import Member, Roster
 from murmur.sync.scout import FALLBACK_MS, Scout
+from murmur.sync.sentences import Sentences
 from murmur.sync.service import Service, Services
 from murmur.sync.status import PeerStatus
 from murmur.sync.ticket import Ticket, node_text
@@ -94,11 +95,13 @@ class Mesh:
         labour = Guarded(labour, partial(self.faults.contain, "the result of a worker"))
         self._dialer = Dialer(transport, labour, self._dialed, self.faults)
         self._scout = Scout(transport, random, self._dialed)
+        self._sentences = Sentences(self.company, roster, labour, outbox.clock.now_ms, on_notice)
         self._endings = Endings(
             self.company,
             self._dialer,
             self._scout,
             self.faults,
+            self._sentences,
             outbox,
             labour,
             on_closed=self._closed,
@@ -115,7 +118,7 @@ class Mesh:
             end=end,
             on_notice=on_notice,
         )
-        self.reception = Reception(self.company, roster, self.fabric, end, accept)
+        self.reception = Reception(self.company, roster, self.fabric, end, self._sentences, accept)
         self._admittance = Admittance(
             self.company,
             self.reception,
@@ -166,6 +169,7 @@ class Mesh:
             contact = self.company.add(member)
             contact.remembered = True
             contact.next_dial_ms = now_ms
+        self._sentences.recall(now_ms)
 
     def connect(self, ticket: Ticket, answer: Answer, now_ms: int) -> None:
         """Dial a ticket's node and stay connected; the answer comes with the open conversation."""
@@ -192,8 +196,11 @@ class Mesh:
         if contact.open is not None and contact.remembered:
             answer(contact.info(), None)
             return
-        contact.quarantine.lift()  # whoever asks for it by name wants it back
         contact.answers.append(answer)
+        # Whoever asks for it by name wants it back.
+        self._sentences.lift(contact, partial(self._dial_anew, contact), now_ms)
+
+    def _dial_anew(self, contact: Contact, now_ms: int) -> None:
         contact.ways.clear()
         if not contact.dialing:
             self._dialer.dial(contact, now_ms)

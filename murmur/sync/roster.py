@@ -1,10 +1,13 @@
-"""Who belongs to the group, as this node knows it: members, its own invite, its last port.
+"""Who belongs to the group, as this node knows it: members, its own invite, its last port, liars.
 
     PEERS    JSON, mode 0600, replaced atomically:
     {"format": 1, "crc": CRC32, "groups": {"team": {"invite": HEX, "port": 40412,
         "refused": [NODE ID], "members": {
             NODE ID: {"addresses": ["192.0.2.7:40412"], "invite": HEX, "replica": HEX,
-                      "met": 12, "met_ms": 1767225600000}}}}}
+                      "met": 12, "met_ms": 1767225600000}},
+        "sentences": {
+            NODE ID: {"offences": 1, "since_ms": 1767225600000, "until_ms": 1767225660000,
+                      "reason": "..."}}}}}
 
 A node becomes a member here when it proved an invite of ours, or when we dialed it by its ticket:
 from then on its key is enough. The invite that we used is kept with it, in case that it forgot us.
@@ -15,11 +18,12 @@ Invariant: admission is durable before the peer is told of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from murmur.errors import Corruption
 from murmur.kvcore import Problem, Storage, write_atomically
+from murmur.sync.quarantine import Sentence
 from murmur.sync.sealed import seal, unseal
 from murmur.sync.ticket import INVITE_BYTES
 
@@ -54,11 +58,14 @@ class Roster:
         self.port: int
         self.members: Mapping[bytes, Member]
         self.refused: frozenset[bytes]
+        self.sentences: Mapping[bytes, Sentence]
         try:
             self.invite = bytes.fromhex(mine["invite"])
             self.port = int(mine["port"])
             self.members = {m.node_id: m for m in map(_member, mine["members"].items())}
             self.refused = frozenset(bytes.fromhex(each) for each in mine.get("refused", ()))
+            said = mine.get("sentences", {}).items()
+            self.sentences = {bytes.fromhex(node_id): _sentence(fields) for node_id, fields in said}
         except (KeyError, TypeError, ValueError) as error:
             raise Corruption(f"{storage.path}/{ROSTER_FILE}", 0, f"malformed: {error}") from None
         if group not in self._groups:
@@ -96,12 +103,19 @@ class Roster:
         self.refused |= {node_id}
         self._write()
 
+    def sentence(self, node_id: bytes, sentence: Sentence) -> None:
+        """Remember what a node did, and until when it is kept out; durable when this returns."""
+        known = {k: v for k, v in self.sentences.items() if not v.forgiven(sentence.since_ms)}
+        self.sentences = {**known, node_id: sentence}
+        self._write()
+
     def _write(self) -> None:
         self._groups[self._group] = {
             "invite": self.invite.hex(),
             "port": self.port,
             "refused": sorted(node_id.hex() for node_id in self.refused),
             "members": {m.node_id.hex(): _plain(m) for m in self.members.values()},
+            "sentences": {node_id.hex(): asdict(each) for node_id, each in self.sentences.items()},
         }
         write_atomically(self._storage, ROSTER_FILE, seal("groups", self._groups, indent=1))
 
@@ -123,6 +137,15 @@ def _member(item: tuple[str, dict[str, Any]]) -> Member:
         bytes.fromhex(fields["replica"]) if fields["replica"] else None,
         int(fields.get("met", 0)),
         int(fields.get("met_ms", 0)),
+    )
+
+
+def _sentence(fields: dict[str, Any]) -> Sentence:
+    return Sentence(
+        int(fields["offences"]),
+        int(fields["since_ms"]),
+        int(fields["until_ms"]),
+        str(fields["reason"]),
     )
 
 

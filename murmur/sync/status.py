@@ -36,7 +36,9 @@ class PeerStatus:
     rate_in: int  # bytes a second, lately
     rate_out: int
     attempts: int  # of dialing, since the last stable conversation
-    last_error: str | None
+    last_error: str | None  # of one in quarantine: why it is
+    quarantined_ms: int | None = None  # since when, by this node's wall clock
+    quarantined_until_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

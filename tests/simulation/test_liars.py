@@ -8,7 +8,7 @@ import pytest
 
 from murmur.kvcore.record import NO_PREVIOUS, PUT, Operation, encode
 from murmur.sync import messages as m
-from murmur.sync.quarantine import BASE_MS, CAP_MS, Quarantine
+from murmur.sync.quarantine import BASE_MS, CAP_MS, Quarantine, Sentence
 from tests.simulation.network import EPOCH_MS, Host, Network, Weather
 
 CALM = Weather(latency_ms=(5, 15))
@@ -126,6 +126,108 @@ def test_whoever_asks_for_the_peer_gets_it_back() -> None:
     assert liar.run(lambda: bool(liar.honest.mesh.company.connected()), 10_000)
 
 
+def test_a_restart_ends_no_quarantine() -> None:
+    liar = Liar()
+    liar.say(m.Records([b"\x01" + bytes(40)]))
+    before = liar.status()
+    assert before.state == "quarantined"
+    liar.honest.crash()
+    liar.net.run(10_000)
+    liar.honest.restart()
+    status = liar.status()
+    assert status.state == "quarantined"
+    assert status.last_error == before.last_error
+    assert "record" in (status.last_error or "")
+    assert (status.quarantined_ms, status.quarantined_until_ms) == (
+        before.quarantined_ms,
+        before.quarantined_until_ms,
+    )
+    assert status.quarantined_until_ms - status.quarantined_ms == BASE_MS
+    assert status.quarantined_ms <= EPOCH_MS + liar.net.now_ms - 10_000
+    liar.net.run(BASE_MS - 15_000)
+    assert not liar.honest.mesh.company.connected()
+    assert any("quarantined for" in text for text in liar.told("refused"))
+    assert liar.run(lambda: bool(liar.honest.mesh.company.connected()), 10 * BASE_MS)
+    assert liar.status().quarantined_ms is None
+    liar.say(m.Records([b"\x01" + bytes(40)]))
+    again = liar.status()
+    assert again.quarantined_until_ms - again.quarantined_ms == 4 * BASE_MS, "it is remembered"
+
+
+@pytest.mark.parametrize("how", ["ticket", "accept"])
+def test_whoever_is_released_stays_so_after_a_restart(how: str) -> None:
+    liar = Liar()
+    liar.say(m.Records([b"\x01" + bytes(40)]))
+    liar.honest.crash()
+    liar.honest.restart()
+    assert liar.status().state == "quarantined"
+    if how == "ticket":
+        liar.honest.meet(liar.liar)
+    else:
+        liar.honest.mesh.reception.accept(liar.liar.identity.node_id, liar.net.now_ms)
+        liar.honest.wake()
+    assert liar.run(lambda: bool(liar.honest.mesh.company.connected()), 10_000)
+    liar.honest.crash()
+    liar.honest.restart()
+    assert liar.status().state != "quarantined"
+    assert liar.run(lambda: bool(liar.honest.mesh.company.connected()), 30_000)
+
+
+def test_nobody_hears_of_a_quarantine_that_is_not_written() -> None:
+    liar = Liar()
+    written: list[bytes] = []
+    original = liar.honest.roster.sentence
+
+    def sentence(node_id: bytes, verdict: Sentence) -> None:
+        assert not liar.told("quarantined")
+        original(node_id, verdict)
+        written.append(node_id)
+
+    liar.honest.roster.sentence = sentence  # type: ignore[method-assign]
+    liar.say(m.Records([b"\x01" + bytes(40)]))
+    assert written == [liar.liar.identity.node_id]
+    assert liar.told("quarantined")
+
+
+def test_a_quarantine_that_cannot_be_written_holds_until_a_restart() -> None:
+    liar = Liar()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left")
+
+    liar.honest.roster.sentence = full  # type: ignore[method-assign]
+    liar.say(m.Records([b"\x01" + bytes(40)]))
+    assert liar.status().state == "quarantined"
+    assert any("could not be written" in text for text in liar.told("error"))
+
+
+def test_who_was_never_a_member_is_none_when_its_quarantine_ends() -> None:
+    liar = Liar()
+    liar.say(m.Records([b"\x01" + bytes(40)]))
+    roster = liar.honest.roster
+    roster.members, roster.invite = {}, bytes(16)  # it was found, and let in by the door
+    roster._write()
+    liar.honest.crash()
+    liar.honest.restart()
+    assert liar.status().state == "quarantined"
+    liar.net.run(20 * BASE_MS)
+    assert not liar.honest.mesh.company.connected()
+    assert any("not admitted" in text for text in liar.told("refused"))
+
+
+def test_a_clock_that_jumps_makes_no_quarantine_longer() -> None:
+    quarantine = Quarantine()
+    sentence = quarantine.offend("lie", 0, EPOCH_MS)
+    for wall_ms in (EPOCH_MS - 10**9, EPOCH_MS, EPOCH_MS + 1000, EPOCH_MS + BASE_MS + 1):
+        resumed = Quarantine()
+        resumed.resume(sentence, 500, wall_ms)
+        left_ms = 0 if resumed.until_ms is None else resumed.until_ms - 500
+        assert 0 <= left_ms <= BASE_MS
+        assert resumed.offences == 1
+    assert not sentence.forgiven(sentence.until_ms)
+    assert sentence.forgiven(sentence.until_ms + CAP_MS)
+
+
 def test_nobody_is_blamed_for_what_another_had_sent() -> None:
     liar = Liar()
     third = Host(liar.net, "third")
@@ -147,7 +249,7 @@ def test_offences_add_up_and_are_forgiven() -> None:
     waits = []
     now = 0
     for _ in range(9):
-        quarantine.offend("lie", now)
+        quarantine.offend("lie", now, EPOCH_MS + now)
         assert quarantine.until_ms is not None
         waits.append(quarantine.until_ms - now)
         assert "lie" in quarantine.refusal(now)

@@ -62,6 +62,28 @@ def test_two_swarms_converge(pair: tuple[Swarm, Swarm]) -> None:
     assert histories[0] == histories[1]
 
 
+def test_a_peer_that_lied_stays_out_over_a_restart_until_it_is_wanted(tmp_path: Path) -> None:
+    def opened() -> Swarm:
+        return murmur.open(tmp_path / "alice", group="team")
+
+    query = (
+        "SELECT state, last_error, quarantined_at <= now(), "
+        "quarantined_until - quarantined_at = INTERVAL '1 minute' FROM murmur_peers"
+    )
+    with murmur.open(tmp_path / "bob", group="team") as bob:
+        with opened() as alice:
+            bob.connect_peer(alice.ticket(), timeout=PATIENCE_S)
+            liar = parse_node(bob.node_id)
+            loop = alice.node()._loop
+            loop.ask(lambda now_ms: loop.mesh.fabric.hold_against(liar, "two faces", now_ms))
+            assert alice.sql(query).fetchall() == [("quarantined", "two faces", True, True)]
+        with opened() as alice:
+            alice.node()
+            assert alice.sql(query).fetchall() == [("quarantined", "two faces", True, True)]
+            alice.connect_peer(bob.ticket(), timeout=PATIENCE_S)
+            assert alice.sql("SELECT state FROM murmur_peers").fetchall() == [("connected",)]
+
+
 def test_what_lost_is_listed(pair: tuple[Swarm, Swarm]) -> None:
     alice, bob = pair
     alice.put("k", b"alice's")

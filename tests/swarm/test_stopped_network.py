@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,13 +14,7 @@ from murmur.errors import Closed
 from murmur.swarm import Swarm
 from murmur.sync.output import Output
 from murmur.sync.streams import StreamTransport
-
-
-def eventually(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.01)
+from tests.patience import eventually
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 from murmur.errors import Corruption, UnknownFormat
 from murmur.kvcore.memory_storage import MemoryStorage
 from murmur.kvcore.storage import DiskStorage, Storage, read_whole, write_atomically
+from murmur.sync.quarantine import CAP_MS, Sentence
 from murmur.sync.roster import ROSTER_FILE, Member, Roster
 
 ALICE, BOB = b"a" * 32, b"b" * 32
@@ -98,3 +99,16 @@ def test_a_later_format_is_refused() -> None:
     write_atomically(storage, ROSTER_FILE, b'{"format": 2, "groups": {}}')
     with pytest.raises(UnknownFormat, match="format 2"):
         roster(storage)
+
+
+def test_sentences_are_kept_and_forgotten_when_they_are_long_over() -> None:
+    storage = MemoryStorage()
+    first = roster(storage)
+    old = Sentence(1, 1_000, 61_000, "it sent no record")
+    first.sentence(ALICE, old)
+    storage = storage.crash(None)
+    again = roster(storage)
+    assert again.sentences == {ALICE: old}
+    late = Sentence(2, 61_000 + CAP_MS, 62_000 + CAP_MS, "two histories")
+    again.sentence(BOB, late)
+    assert roster(storage.crash(None)).sentences == {BOB: late}

@@ -13,19 +13,27 @@ from murmur.sync.fabric import End, MeshFabric
 from murmur.sync.messages import MAX_ADDRESSES
 from murmur.sync.peer import NOT_ADMITTED
 from murmur.sync.roster import Member, Roster
+from murmur.sync.sentences import Sentences
 
 
 class Reception:
     """What becomes of the nodes that are seen. Called by the node's thread."""
 
     def __init__(
-        self, company: Company, roster: Roster, fabric: MeshFabric, end: End, accept: str
+        self,
+        company: Company,
+        roster: Roster,
+        fabric: MeshFabric,
+        end: End,
+        sentences: Sentences,
+        accept: str,
     ) -> None:
         self.door = Door(roster, fabric.outbox.clock.now_ms, accept)
         self._company = company
         self._roster = roster
         self._fabric = fabric
         self._end = end
+        self._sentences = sentences
 
     def meet(self, seen: Sighting, now_ms: int) -> None:
         """A node of the group was seen: dial it if it is one of ours, else note it at the door."""
@@ -53,7 +61,7 @@ class Reception:
         return list(self.door.pending.values())
 
     def accept(self, node_id: bytes, now_ms: int) -> None:
-        """Admit a node, known or not, and dial it where it was seen."""
+        """Admit a node, known or not, also one that lied, and dial it where it was seen."""
         stranger = self.door.take(node_id)
         addresses = stranger.addresses if stranger is not None else ()
         contact = self._company.contacts.get(node_id) or self._company.add(
@@ -64,7 +72,8 @@ class Reception:
 
         def admitted(_: None, error: BaseException | None, later_ms: int) -> None:
             self._company.remembered(contact, None, error, later_ms)
-            self.meet(Sighting(node_id, addresses, "accepted"), later_ms)
+            seen = Sighting(node_id, addresses, "accepted")
+            self._sentences.lift(contact, partial(self.meet, seen), later_ms)
 
         self._fabric.labour.submit("roster", admit, admitted)
 
