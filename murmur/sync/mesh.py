@@ -189,13 +189,12 @@ class Mesh:
         else:
             addresses = tuple(dict.fromkeys(ticket.addresses + contact.member.addresses))
             invite = ticket.invite or contact.member.invite
-            if invite != contact.member.invite:
-                # A dial under way does not show it: its refusal would answer for this one.
-                self.company.give_up_dials(contact, "dialed again with a ticket")
             contact.member = replace(contact.member, addresses=addresses, invite=invite)
         if contact.open is not None and contact.remembered:
             answer(contact.info(), None)
             return
+        # The refusal of a dial under way, made before this was asked for, would answer for it.
+        self.company.give_up_dials(contact, "dialed again with a ticket")
         contact.answers.append(answer)
         # Whoever asks for it by name wants it back.
         self._sentences.lift(contact, partial(self._dial_anew, contact), now_ms)

@@ -559,3 +559,21 @@ def test_the_same_seed_is_the_same_day_in_every_process() -> None:
         for hash_seed in (1, 2)
     }
     assert days == {repr(a_day()).encode()}
+
+
+def test_a_refusal_under_way_does_not_answer_who_asks_later() -> None:
+    net = Network(2, Weather(latency_ms=(20, 30)))
+    a, b = Host(net, "a"), Host(net, "b")
+    ticket = replace(a.ticket(), invite=None)
+    answers: list[BaseException | None] = []
+    b.mesh.connect(ticket, lambda _, error: answers.append(error), net.now_ms)
+    b.wake()
+    while not any(kind == "refused" for kind, _, _ in a.notices):
+        net.run(1)
+    assert not answers, "the refusal is still on its way"
+    a.mesh.reception.accept(b.identity.node_id, net.now_ms)
+    later: list[BaseException | None] = []
+    b.mesh.connect(ticket, lambda _, error: later.append(error), net.now_ms)
+    b.wake()
+    net.run(5_000)
+    assert later == [None]
