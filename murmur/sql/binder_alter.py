@@ -22,7 +22,7 @@ from murmur.sql.binder_names import (
     unbound,
     unsupported,
 )
-from murmur.sql.ddl import (
+from murmur.sql.ddl_actions import (
     Comment,
     RenameIndex,
     RenameView,

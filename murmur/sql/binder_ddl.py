@@ -48,10 +48,11 @@ from murmur.sql.binder_names import (
 from murmur.sql.binder_trigrams import bind_trigram_index, is_trigram
 from murmur.sql.binder_views import bind_create_view
 from murmur.sql.checks import bind_check
-from murmur.sql.ddl import (
+from murmur.sql.ddl_actions import (
     Action,
     AddColumn,
     AddConstraint,
+    AddPrimaryKey,
     Constraint,
     CreateIndex,
     CreateTable,
@@ -470,11 +471,15 @@ def _add_column(table: str, node: Tree, binding: Binding) -> Step:
 
 def _add_constraints(table: str, node: Tree, binding: Binding) -> Iterable[Step]:
     only(node, binding.text, "expressions")
-    if node.find(exp.PrimaryKey) is not None:
-        raise unsupported("a table gets its PRIMARY KEY when it is made", node, binding.text)
     parts = _existing(table, node, binding)
+    known = parts.primary_key
+    parts.primary_key = ()
     for item in node.expressions:
         _table_constraint(item, parts, "")
+    if parts.primary_key:
+        action = AddPrimaryKey(table, parts.primary_key, parts.primary_key_name)
+        yield Step(action, start_of(node))
+    parts.primary_key = known
     for constraint in _constraints(parts):
         yield Step(AddConstraint(table, constraint), start_of(node))
 

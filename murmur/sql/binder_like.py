@@ -28,7 +28,7 @@ from murmur.catalog.schema import (
 from murmur.errors import Unsupported
 from murmur.sql.binder_keys import Parts
 from murmur.sql.binder_names import plain_name, unbound, unsupported
-from murmur.sql.ddl import Action, Comment, CreateIndex, CreateTrigramIndex
+from murmur.sql.ddl_actions import Action, Comment, CreateIndex, CreateTrigramIndex
 from murmur.sql.generate import GENERATED_ID
 
 Tree: TypeAlias = Any  # sqlglot's
@@ -48,10 +48,10 @@ def bind_like(node: Tree, parts: Parts) -> list[Action]:
     for column in source.columns:
         if column.name in parts.columns:
             raise unbound(f'column "{column.name}" is defined twice', node.this, text)
-        parts.columns[column.name] = _column(column, source, wanted)
+        parts.columns[column.name] = copied_column(column, source, wanted)
     if "CONSTRAINTS" in wanted:
         for check in source.checks:
-            names = _names_then(source, check.column_ids, check.column_names, check.name)
+            names = names_then(source, check.column_ids, check.column_names, check.name)
             parts.copied_checks.append(CheckDefinition(check.text, names, check.name))
     if "INDEXES" in wanted:
         if parts.primary_key and source.primary_key:
@@ -60,7 +60,7 @@ def bind_like(node: Tree, parts: Parts) -> list[Action]:
         for index in source.indexes:
             if index.constraint:
                 parts.uniques.append(UniqueDefinition(source.names_of(index.column_ids)))
-    return list(_following(source, parts.table, wanted))
+    return list(following(source, parts.table, wanted))
 
 
 def _wanted(node: Tree, text: str) -> set[str]:
@@ -75,7 +75,8 @@ def _wanted(node: Tree, text: str) -> set[str]:
     return wanted
 
 
-def _column(column: Column, source: Table, wanted: set[str]) -> ColumnDefinition:
+def copied_column(column: Column, source: Table, wanted: set[str]) -> ColumnDefinition:
+    """A column as a definition, with what is wanted of it."""
     default = column.default
     if default is not None:
         fills_itself = default.text == GENERATED_ID
@@ -90,7 +91,10 @@ def _column(column: Column, source: Table, wanted: set[str]) -> ColumnDefinition
     )
 
 
-def _following(source: Table, table: str, wanted: set[str]) -> Iterator[Action]:
+def following(
+    source: Table, table: str, wanted: set[str], *, named: bool = False
+) -> Iterator[Action]:
+    """What a table gets when it is made, its indexes as they are `named` or by themselves."""
     if "INDEXES" in wanted:
         for index in source.indexes:
             if index.constraint:
@@ -106,7 +110,7 @@ def _following(source: Table, table: str, wanted: set[str]) -> Iterator[Action]:
             )
             predicate = index.predicate
             yield CreateIndex(
-                "",
+                index.name if named else "",
                 table,
                 columns,
                 index.unique,
@@ -115,19 +119,26 @@ def _following(source: Table, table: str, wanted: set[str]) -> Iterator[Action]:
             )
         for each in source.trigrams:
             indexed = source.column_by_id(each.column_id).name
-            yield CreateTrigramIndex("", table, indexed, if_not_exists=False)
+            name = each.name if named else ""
+            yield CreateTrigramIndex(name, table, indexed, if_not_exists=False)
     if "COMMENTS" in wanted:
+        if named:
+            if source.comment is not None:
+                yield Comment("TABLE", table, "", source.comment)
+            for index in source.indexes:
+                if index.comment is not None:
+                    yield Comment("INDEX", index.name, "", index.comment)
         for column in source.columns:
             if column.comment is not None:
                 yield Comment("COLUMN", table, column.name, column.comment)
 
 
 def _definition(expression: RowExpression, source: Table, name: str) -> ExpressionDefinition:
-    names = _names_then(source, expression.column_ids, expression.column_names, name)
+    names = names_then(source, expression.column_ids, expression.column_names, name)
     return ExpressionDefinition(expression.text, expression.type, names)
 
 
-def _names_then(
+def names_then(
     source: Table, column_ids: tuple[int, ...], names: tuple[str, ...], what: str
 ) -> tuple[str, ...]:
     """The names that a text has for columns, as long as they are still called so."""

@@ -14,7 +14,7 @@ from sqlglot import exp
 
 from murmur.sql.binder import Binding
 from murmur.sql.binder_names import check_reserved, fold, only, plain_name, start_of, unsupported
-from murmur.sql.ddl import CreateTrigramIndex, Step
+from murmur.sql.ddl_actions import CreateTrigramIndex, Step
 
 Tree: TypeAlias = Any  # sqlglot's
 

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from murmur.errors import BindError
 from murmur.sql.binder import Binding
 from murmur.sql.binder_names import named_before_as, only, start_of, unbound, unsupported
-from murmur.sql.ddl import CreateView, Step
+from murmur.sql.ddl_actions import CreateView, Step
 from murmur.sql.engines import plan_columnar
 from murmur.sql.parser import text_after_as
 

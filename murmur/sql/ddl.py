@@ -1,242 +1,52 @@
-"""DDL as data, and carrying it out through the catalog.
+"""Carrying out DDL through the catalog.
 
-    ALTER TABLE note ADD COLUMN stars INT UNIQUE CHECK (stars > 0)
-      -> AddColumn("note", ...), AddUnique("note", ...), AddCheck("note", ...)
-
-A statement is a list of steps inside one transaction and one savepoint: all of them, or none. The
-catalog's refusals get the place of the step's name in the statement.
+A statement is a list of steps (ddl_actions.py) inside one transaction and one savepoint: all of
+them, or none. The catalog's refusals get the place of the step's name in the statement.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
 
 from murmur.catalog import alter, ddl
 from murmur.catalog.catalog import Catalog
 from murmur.catalog.schema import (
     CheckDefinition,
-    ColumnDefinition,
-    Default,
     ExpressionDefinition,
     ForeignKeyDefinition,
     Table,
-    TableDefinition,
     UniqueDefinition,
 )
-from murmur.catalog.types import SqlType
 from murmur.errors import InvalidInput
 from murmur.kvcore.transaction import Transaction
+from murmur.sql.add_primary_key import add_primary_key
 from murmur.sql.checks import compile_check
-from murmur.sql.place import place
-
-
-@dataclass(frozen=True, slots=True)
-class CreateTable:
-    """CREATE TABLE."""
-
-    definition: TableDefinition
-    if_not_exists: bool
-
-
-@dataclass(frozen=True, slots=True)
-class DropTable:
-    """DROP TABLE."""
-
-    name: str
-    if_exists: bool
-    cascade: bool
-
-
-@dataclass(frozen=True, slots=True)
-class CreateView:
-    """CREATE [OR REPLACE] VIEW."""
-
-    name: str
-    text: str
-    columns: tuple[str, ...]
-    replace: bool
-
-
-@dataclass(frozen=True, slots=True)
-class DropView:
-    """DROP VIEW."""
-
-    name: str
-    if_exists: bool
-
-
-@dataclass(frozen=True, slots=True)
-class RenameTable:
-    """ALTER TABLE ... RENAME TO."""
-
-    name: str
-    new_name: str
-
-
-@dataclass(frozen=True, slots=True)
-class AddColumn:
-    """ALTER TABLE ... ADD COLUMN, with the constraints that came with it."""
-
-    table: str
-    column: ColumnDefinition
-    if_not_exists: bool
-    constraints: tuple[AddConstraint, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class RenameColumn:
-    """ALTER TABLE ... RENAME COLUMN."""
-
-    table: str
-    name: str
-    new_name: str
-
-
-@dataclass(frozen=True, slots=True)
-class DropColumn:
-    """ALTER TABLE ... DROP COLUMN."""
-
-    table: str
-    name: str
-    if_exists: bool
-
-
-@dataclass(frozen=True, slots=True)
-class SetDefault:
-    """ALTER COLUMN ... SET DEFAULT; None: DROP DEFAULT."""
-
-    table: str
-    name: str
-    default: Default | None
-
-
-@dataclass(frozen=True, slots=True)
-class SetNotNull:
-    """ALTER COLUMN ... SET NOT NULL, or DROP NOT NULL."""
-
-    table: str
-    name: str
-    drop: bool
-
-
-@dataclass(frozen=True, slots=True)
-class SetType:
-    """ALTER COLUMN ... TYPE."""
-
-    table: str
-    name: str
-    type: SqlType
-
-
-@dataclass(frozen=True, slots=True)
-class RenameIndex:
-    """ALTER INDEX ... RENAME TO."""
-
-    name: str
-    new_name: str
-    if_exists: bool
-
-
-@dataclass(frozen=True, slots=True)
-class RenameView:
-    """ALTER VIEW ... RENAME TO."""
-
-    name: str
-    new_name: str
-    if_exists: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Comment:
-    """COMMENT ON kind name, or table.column; None takes the comment away."""
-
-    kind: str
-    name: str
-    column: str
-    text: str | None
-
-
-Constraint: TypeAlias = UniqueDefinition | ForeignKeyDefinition | CheckDefinition
-
-
-@dataclass(frozen=True, slots=True)
-class AddConstraint:
-    """ALTER TABLE ... ADD CONSTRAINT."""
-
-    table: str
-    constraint: Constraint
-
-
-@dataclass(frozen=True, slots=True)
-class DropConstraint:
-    """ALTER TABLE ... DROP CONSTRAINT."""
-
-    table: str
-    name: str
-    if_exists: bool
-
-
-@dataclass(frozen=True, slots=True)
-class CreateIndex:
-    """CREATE INDEX; columns and expressions, with whether they descend."""
-
-    name: str
-    table: str
-    columns: tuple[tuple[str | ExpressionDefinition, bool], ...]
-    unique: bool
-    if_not_exists: bool
-    predicate: ExpressionDefinition | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CreateTrigramIndex:
-    """CREATE INDEX ... USING trigram."""
-
-    name: str
-    table: str
-    column: str
-    if_not_exists: bool
-
-
-@dataclass(frozen=True, slots=True)
-class DropIndex:
-    """DROP INDEX."""
-
-    name: str
-    if_exists: bool
-
-
-Action: TypeAlias = (
-    CreateTable
-    | DropTable
-    | CreateView
-    | DropView
-    | RenameTable
-    | AddColumn
-    | RenameColumn
-    | DropColumn
-    | AddConstraint
-    | DropConstraint
-    | CreateIndex
-    | CreateTrigramIndex
-    | DropIndex
-    | SetDefault
-    | SetNotNull
-    | SetType
-    | RenameIndex
-    | RenameView
-    | Comment
+from murmur.sql.ddl_actions import (
+    Action,
+    AddColumn,
+    AddConstraint,
+    AddPrimaryKey,
+    Comment,
+    Constraint,
+    CreateIndex,
+    CreateTable,
+    CreateTrigramIndex,
+    CreateView,
+    DropColumn,
+    DropConstraint,
+    DropIndex,
+    DropTable,
+    DropView,
+    RenameColumn,
+    RenameIndex,
+    RenameTable,
+    RenameView,
+    SetDefault,
+    SetNotNull,
+    SetType,
+    Step,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One action, and where in the statement its name stands."""
-
-    action: Action
-    start: int | None
+from murmur.sql.place import place
 
 
 def run_steps(tx: Transaction, steps: Sequence[Step], text: str) -> None:
@@ -272,6 +82,9 @@ def _run(tx: Transaction, action: Action) -> None:
             ddl.drop_column(tx, table, name, if_exists=if_exists)
         case AddConstraint(table, constraint):
             _add_constraint(tx, table, constraint)
+        case AddPrimaryKey(table, names, name):
+            for left in add_primary_key(tx, _table(tx, table), names, name):
+                _run(tx, left)
         case DropConstraint(table, name, if_exists):
             ddl.drop_constraint(tx, table, name, if_exists=if_exists)
         case CreateIndex(name, table, columns, unique, if_not_exists, predicate):

@@ -17,7 +17,7 @@ from typing import Any
 
 from murmur.errors import Unsupported
 from murmur.kvcore.view import View
-from murmur.sql.ddl import (
+from murmur.sql.ddl_actions import (
     AddColumn,
     AddConstraint,
     CreateIndex,

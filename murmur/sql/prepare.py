@@ -24,7 +24,7 @@ from murmur.sql.binder_with import bind_several
 from murmur.sql.binder_writes import bind_delete, bind_insert, bind_update
 from murmur.sql.bulk import Load, compile_load, load_values
 from murmur.sql.create_as import bind_create_as
-from murmur.sql.ddl import Step
+from murmur.sql.ddl_actions import Step
 from murmur.sql.dml import Program, compile_delete, compile_insert, compile_update
 from murmur.sql.engines import plan_alternative, plan_query
 from murmur.sql.execution import Context
