@@ -25,19 +25,16 @@ from murmur.catalog.types import (
     BLOB,
     BOOLEAN,
     DECIMAL,
-    DOUBLE,
     INTEGER,
     INTERVAL,
     JSON,
-    REAL,
     TEXT,
-    TIMESTAMP,
-    TIMESTAMPTZ,
     SqlType,
     parse_type,
 )
 from murmur.errors import BindError, DataError, InvalidInput, TypeMismatch, Unsupported
 from murmur.sql import operators
+from murmur.sql.assignment import assignment_target, is_assigned
 from murmur.sql.binder_conditions import compared, flattened
 from murmur.sql.binder_names import fold as fold_name
 from murmur.sql.binder_names import start_of
@@ -95,9 +92,9 @@ def bind_condition(node: Tree, scope: Scope, *, clause: str = "WHERE") -> Expr:
 def bind_assignment(node: Tree, scope: Scope, target: SqlType, *, name: str) -> Expr:
     """Bind the value of a column for INSERT or UPDATE.
 
-    Beyond what is implied everywhere, what is computed may lose precision: a DOUBLE becomes a REAL,
-    a DECIMAL is rounded to the column's digits. A literal must fit exactly. Range, length and NULL
-    are not looked at: the catalog checks them when the row is written.
+    What is computed is converted as PostgreSQL's assignments convert (assignment.py); a literal
+    must fit exactly. Range, length and NULL are not looked at: the catalog checks them when the row
+    is written.
     """
     binder = Binder(scope)
     expr = _finished(binder, node, operators.plain(target))
@@ -121,13 +118,10 @@ def assigned(expr: Expr, target: SqlType, *, name: str) -> Expr:
     if given == wanted:
         exact = target.precision is None or isinstance(expr, Literal | Parameter)
         return expr if exact else fold(Cast(expr, target))
-    if not operators.is_implied(given, wanted) and (given, wanted) not in _ASSIGNED:
+    strict = isinstance(expr, Literal) and not operators.is_implied(given, wanted)
+    if (strict and wanted.is_text) or not is_assigned(given, wanted):
         raise TypeMismatch(f"column {name} is {target}, the value is {expr.type}; cast it")
-    return fold(Cast(expr, target))
-
-
-# What PostgreSQL casts in assignments alone; the time zone of a session is UTC.
-_ASSIGNED = frozenset({(DOUBLE, REAL), (TIMESTAMPTZ, TIMESTAMP)})
+    return fold(Cast(expr, assignment_target(target)))
 
 
 def bind_type(node: Tree, text: str, start: int | None = None) -> SqlType:

@@ -25,6 +25,7 @@ from sqlglot import exp
 
 from murmur.catalog.schema import Column as TableColumn
 from murmur.catalog.types import TEXT
+from murmur.sql.assignment import converted
 from murmur.sql.binder import Binding, Scope, bind_items, row_columns
 from murmur.sql.binder_columnar import KEYED
 from murmur.sql.binder_names import alias_name, alias_of, fold, only, unbound, unsupported
@@ -218,7 +219,9 @@ class _Merge:
                 value = None
                 if not is_default(item):
                     value = constant(column, item, table, self._binding)
-                    value = value or self._value(at, self._seen(when, item), column)
+                    value = value or converted(
+                        self._value(at, self._seen(when, item), column), column.type
+                    )
                 exprs.append(value)
         generated, defaults = insert_defaults(table)
         return MergeInsert(

@@ -25,6 +25,7 @@ from murmur.catalog.atoms import from_atom
 from murmur.catalog.schema import Column as TableColumn
 from murmur.catalog.schema import Index, Table
 from murmur.errors import DatabaseError, ParseError, TypeMismatch, Unsupported
+from murmur.sql.assignment import converted
 from murmur.sql.binder import Binding, Scope, bind_items, row_columns
 from murmur.sql.binder_expressions import assigned, bind_assignment, bind_condition, bind_expression
 from murmur.sql.binder_names import alias_of, fold, only, unbound, unsupported
@@ -49,6 +50,7 @@ from murmur.sql.expressions import (
 from murmur.sql.folding import fold as fold_constants
 from murmur.sql.generate import GENERATED_ID, default_expression
 from murmur.sql.index_matching import conditions_of, key_fields, serves, with_key_fields
+from murmur.sql.operators import plain
 from murmur.sql.plan import Query, RowQuery, Rows
 from murmur.sql.plan_writes import Assignment, Delete, Insert, OnConflict, Returning, Update
 from murmur.sql.rules.access_path import plan_access
@@ -135,6 +137,8 @@ def _source(
             raise unsupported("WITH stands twice", source, binding.text)
         source = source.copy()
         source.set("with_", with_.copy())
+    source = source if with_ is not None else source.copy()
+    _read_literals(source, columns, binding)
     query = plan_found(source, binding, "INSERT")
     width = _width(query)
     for column in columns[: len(columns) if width is None else width]:
@@ -144,6 +148,29 @@ def _source(
         message = f"the query has {width} columns, the INSERT {len(columns)}"
         raise unbound(message, source, binding.text)
     return (), query
+
+
+def _read_literals(source: Tree, columns: Sequence[TableColumn], binding: Binding) -> None:
+    """Give literals and parameters of a query's rows the types of their columns, as VALUES does."""
+    if isinstance(source, exp.Select):
+        rows = [source.expressions]
+    elif isinstance(source, exp.Values):
+        rows = [r.expressions if isinstance(r, exp.Tuple) else [r] for r in source.expressions]
+    else:
+        return
+    for row in rows:
+        for column, item in zip(columns, row, strict=False):
+            value, wanted = item.unalias(), plain(column.type)
+            if value.find(exp.Star) is not None and isinstance(value, exp.Star | exp.Column):
+                break  # what follows belongs to other columns
+            if isinstance(value, exp.Placeholder):
+                position = int(value.this)
+                binding.types[position] = binding.types[position] or wanted
+            elif value.is_string and not (wanted.is_text or wanted.name in ("JSON", "INTERVAL")):
+                to = exp.DataType.build(str(wanted), "postgres")
+                cast = exp.Cast(this=value.copy(), to=to)
+                cast.meta.update(value.meta)
+                value.replace(cast)
 
 
 def _is_plain(values: Tree) -> bool:
@@ -475,8 +502,8 @@ def constant(column: TableColumn, node: Tree, table: Table, binding: Binding) ->
 def written(assignment: Assignment, query: Query, offset: int) -> Assignment:
     """The assignment of a value that a query has found, converted as any other is.
 
-    It reads the query's rows from column `offset` on. What does not convert is left to the catalog,
-    which reads it if it can, and says what is wrong with it if not.
+    It reads the query's rows from column `offset` on. What has no type yet is converted when it has
+    a value; what does not convert is left to the catalog, which says what is wrong with it.
     """
     column, value = assignment.column, assignment.value
     if not isinstance(value, Column) or assignment.increment:
@@ -484,7 +511,7 @@ def written(assignment: Assignment, query: Query, offset: int) -> Assignment:
     place = value.index + offset
     known = query.columns[place].type if place < len(query.columns) else None
     if known is None:
-        return assignment
+        return replace(assignment, value=converted(value, column.type))
     try:
         found = assigned(replace(value, type=known), column.type, name=column.name)
     except TypeMismatch:

@@ -26,17 +26,19 @@ from murmur.catalog.rows import (
     update_row,
 )
 from murmur.catalog.schema import Column, Index, Table
+from murmur.catalog.types import SqlType
 from murmur.errors import BindError, ConstraintViolation
 from murmur.kvcore.transaction import Transaction
 from murmur.kvcore.view import View
 from murmur.sql.access import access_keys
+from murmur.sql.assignment import Converter, converter, needs_converter
 from murmur.sql.checks import checks_of
 from murmur.sql.compile import compile_expression, compile_predicate, compile_projection
 from murmur.sql.execution import Context
 from murmur.sql.expressions import Call, Expr, Parameter
 from murmur.sql.found import compile_found
 from murmur.sql.memory import weight
-from murmur.sql.plan import KeyLookup, Query, Rows
+from murmur.sql.plan import KeyLookup, Query, RowQuery, Rows
 from murmur.sql.plan_writes import Assignment, Delete, Insert, OnConflict, Returning, Update
 
 Row: TypeAlias = tuple[Any, ...]
@@ -139,6 +141,7 @@ def _row_source(plan: Insert) -> RowSource:
     if plan.query is not None:
         read = compile_found(plan.query)
         names = [column.id for column in plan.columns]
+        converters = _converters(plan)
 
         def from_query(tx: Transaction, context: Context) -> list[Values]:
             # Read to the end first: the query may read the table that is written to.
@@ -146,6 +149,10 @@ def _row_source(plan: Insert) -> RowSource:
             if found and len(found[0]) != len(names) and (plan.named or len(found[0]) > len(names)):
                 raise BindError(f"the query has {len(found[0])} columns, the INSERT {len(names)}")
             rows = [dict(zip(names, row, strict=False)) for row in found]
+            for column_id, convert in converters:
+                for values in rows:
+                    if column_id in values:
+                        values[column_id] = convert(values[column_id])
             for values in rows:
                 fill(values, context)
             return rows
@@ -160,6 +167,19 @@ def _row_source(plan: Insert) -> RowSource:
         return rows
 
     return from_values
+
+
+def _converters(plan: Insert) -> list[tuple[int, Converter]]:
+    """What makes values of the query's columns values of the table's, where that may be needed."""
+    query = plan.query
+    found: Sequence[SqlType | None] = (
+        [column.type for column in query.columns] if isinstance(query, RowQuery) else ()
+    )
+    return [
+        (column.id, converter(column.type))
+        for at, column in enumerate(plan.columns)
+        if at >= len(found) or needs_converter(found[at], column.type)
+    ]
 
 
 def _row_maker(
