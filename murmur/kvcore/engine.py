@@ -40,8 +40,7 @@ from itertools import chain
 from struct import Struct
 from types import TracebackType
 
-from murmur.errors import Closed, Corruption, Forked, InvalidInput, Poisoned, TypeMismatch
-from murmur.kvcore import process
+from murmur.errors import Corruption, InvalidInput, Poisoned, TypeMismatch
 from murmur.kvcore.backup import Backup, Generation, bytes_item
 from murmur.kvcore.batch import Range, WriteBatch, decode_batch, encode_batch
 from murmur.kvcore.durability import check_durability
@@ -49,6 +48,7 @@ from murmur.kvcore.ingest import Source
 from murmur.kvcore.kernel import Entry
 from murmur.kvcore.log import BATCH, FULL, SEGMENT_BYTES, Log
 from murmur.kvcore.options import Options
+from murmur.kvcore.process import Handle
 from murmur.kvcore.segment import DIRECTORY, create_segment, encode_header
 from murmur.kvcore.storage import DiskStorage, Problem, Storage
 from murmur.kvcore.store import MANIFEST
@@ -98,34 +98,32 @@ class Engine:
         check_durability(durability)
         self.storage = storage
         self.durability = durability
-        self._pid = process.pid
+        self._handle = Handle(storage.path)
         self._lock = threading.Lock()
-        self._closed = False
         # What is being written: where the log stood, and what the tree is to be given.
         self._in_flight: tuple[int, Sequence[Entry], Sequence[Range]] | None = None
         self._refused = False  # there was no memory for it: it is to be taken back
         self._syncer: Syncer | None = None
         self._behind = 0
-        self._owner = storage.lock()
-        self._tree: Tree | None = None
-        self._log: Log | None = None
         self._writer: NativeWriter | None = None
-        try:
+        with ExitStack() as opened:
+            opened.callback(storage.lock().close)
             if storage.exists("REPLICA"):
                 raise InvalidInput(f"{storage.path} holds a replica: open it with murmur.open")
             self._tree = tree = Tree.open(
                 storage, options=options, before_install=self._before_install
             )
+            opened.callback(tree.close)
             position = decode_mark(tree.mark, storage.path)
             self._log = log = Log.open(
                 storage, segment_bytes=segment_bytes, clean_end=position or None, trimmed=position
             )
+            opened.callback(log.close)
+            opened.callback(tree.close)  # before the log, which its threads sync
             self._replay(position)
             log.sync()
             log.trim(position)
-        except BaseException:
-            self._release()
-            raise
+            self._files = opened.pop_all()
         self.get = tree.get
         self.multi_get = tree.multi_get
         self.scan = tree.scan
@@ -209,40 +207,44 @@ class Engine:
 
     def snapshot(self) -> TreeSnapshot:
         """All as it is now, until it is closed."""
-        return self._usable()[0].snapshot()
+        self._handle.check()
+        return self._tree.snapshot()
 
     # -- keeping
 
     def sync(self) -> None:
         """Return when all that was written is durable."""
-        self._usable()[1].sync()
+        self._handle.check()
+        self._log.sync()
 
     def flush(self) -> None:
         """Write what is in memory to a table, so that the next opening replays nothing."""
         with self._lock:
-            self._flush(*self._enter(rotate=False))
+            self._enter(rotate=False)
+            self._flush()
             self._leave()
 
     def compact(self) -> None:
         """Merge all tables into one level."""
-        self._usable()[0].compact()
+        self._handle.check()
+        self._tree.compact()
 
     def checkpoint(self, directory: str) -> None:
         """Make another engine in a directory (relative to this one, or absolute) of all that was
         written, by hard links. InvalidInput if there is one already."""
         with self._lock:
-            tree, log = self._enter()
+            self._enter()
             target = self.storage.at(directory)
             if target.exists(MANIFEST):
                 raise InvalidInput(f"{target.path} holds an engine already")
-            tree.flush(self._mark())
+            self._tree.flush(self._mark())
             target.make_directory(DIRECTORY)
             target.sync_directory()
             for name in target.list(DIRECTORY):  # of a checkpoint that was interrupted
                 target.remove(f"{DIRECTORY}/{name}")
-            create_segment(target, log.end)
+            create_segment(target, self._log.end)
             target.sync_directory(DIRECTORY)
-            tree.checkpoint(directory)
+            self._tree.checkpoint(directory)
             self._leave()
 
     def backup(self, directory: str, label: str = "") -> Generation:
@@ -251,11 +253,10 @@ class Engine:
         Only what they lack is copied. `Backup` lists, checks, prunes and restores them.
         """
         with self._lock:
-            tree, log = self._enter()
-            tree.flush(self._mark())
-            items = tree.backup_items()
-            name = f"{DIRECTORY}/{log.end:016x}.log"
-            items.append(bytes_item(name, encode_header(log.end)))
+            self._enter()
+            self._tree.flush(self._mark())
+            items, end = self._tree.backup_items(), self._log.end
+            items.append(bytes_item(f"{DIRECTORY}/{end:016x}.log", encode_header(end)))
             self._leave()
         return Backup(self.storage.at(directory)).add(items, label)
 
@@ -265,21 +266,22 @@ class Engine:
         Raises Corruption or InvalidInput, also where their keys overlap, and changes nothing then.
         """
         with self._lock:
-            tree, log = self._enter()
-            tree.ingest(paths, self._mark())
-            log.trim(log.end)
+            self._enter()
+            self._tree.ingest(paths, self._mark())
+            self._log.trim(self._log.end)
             self._leave()
 
     def check(self) -> Iterator[Problem]:
         """Read every file and verify all that can be verified; what is wrong, if anything is."""
-        tree, log = self._usable()
-        return chain(tree.check(), log.check())
+        self._handle.check()
+        return chain(self._tree.check(), self._log.check())
 
     def stats(self) -> Mapping[str, object]:
         """Figures of the tree and of the log; docs/engine.md explains each."""
-        tree, log = self._usable()
+        self._handle.check()
+        log = self._log
         return {
-            **tree.stats(),
+            **self._tree.stats(),
             "log_start": log.start,
             "log_end": log.end,
             "log_durable": log.durable,
@@ -289,27 +291,27 @@ class Engine:
     @property
     def closed(self) -> bool:
         """Whether close was called."""
-        return self._closed
+        return self._handle.closed
 
     def close(self) -> None:
         """Sync, flush and let go of the directory. Closing twice is once."""
-        if self._closed:
+        if self._handle.closed:
             return
-        if process.pid != self._pid:
-            self._closed = True  # the files and the lock are the parent's
+        if self._handle.inherited:
+            self._handle.closed = True
             return
         if self._syncer is not None:
             self._syncer.close()
         with self._lock:
-            if self._closed:
+            if self._handle.closed:
                 return
             try:
-                tree, log = self._enter(rotate=False)
-                log.sync()  # first: on a full disk the flush fails, and nothing is lost by it
-                self._flush(tree, log)
+                self._enter(rotate=False)
+                self._log.sync()  # first: on a full disk the flush fails, nothing is lost by it
+                self._flush()
             finally:
-                self._closed = True
-                self._release()
+                self._handle.closed = True
+                self._files.close()
 
     def __enter__(self) -> Engine:
         return self
@@ -328,16 +330,16 @@ class Engine:
         payload = encode_batch(entries, ranges)
         with self._lock:
             deleting = all(value is None for _, value in entries)
-            _, log = self._enter(deleting=deleting)
+            self._enter(deleting=deleting)
             if not entries and not ranges:
                 self._leave()
                 return
-            start, position = self._append(log, payload, entries, ranges, deleting=deleting)
+            start, position = self._append(payload, entries, ranges, deleting=deleting)
             try:
-                self._apply(entries, ranges)
+                self._tree.write(entries, None, ranges)
             except MemoryError as error:
                 self._refused = True
-                if not _rewound(log, start):
+                if not self._rewound(start):
                     raise Poisoned(
                         f"{self.storage.path}: there was no memory for a batch that is durable "
                         "already; it is seen with the next write, or when it is opened again"
@@ -346,11 +348,10 @@ class Engine:
                 raise
             self._in_flight = None
             self._leave()
-        self._acknowledge(log, position)
+        self._acknowledge(position)
 
     def _append(
         self,
-        log: Log,
         payload: bytes,
         entries: Sequence[Entry],
         ranges: Sequence[Range],
@@ -358,6 +359,7 @@ class Engine:
         deleting: bool,
     ) -> tuple[int, int]:
         """Where a batch begins and ends in the log. Deletions make the room that they lack."""
+        log = self._log
         start = log.end
         self._in_flight = start, entries, ranges
         try:
@@ -366,71 +368,57 @@ class Engine:
             if not deleting or error.errno not in FULL or log.end != start:
                 raise
             self._in_flight = None
-            self._flush(self._usable()[0], log)
+            self._flush()
             start = log.end
             self._in_flight = start, entries, ranges
             return start, log.append(BATCH, (payload,), deleting=True)
 
-    def _flush(self, tree: Tree, log: Log) -> None:
-        try:
-            tree.flush(self._mark())
-        except OSError as error:
-            if error.errno not in FULL:
-                raise
-            log.give_back()  # what was deleted may make a flush smaller than that
-            tree.flush(self._mark())
+    def _flush(self) -> None:
+        log = self._log
+        log.with_room(lambda: self._tree.flush(self._mark()))
         log.renew()
         log.trim(log.end)
 
-    def _usable(self) -> tuple[Tree, Log]:
-        # Before any lock is waited for: in a forked child nobody would ever release it.
-        tree, log = self._tree, self._log
-        if self._closed or tree is None or log is None:
-            raise Closed(f"{self.storage.path} is closed; open it again")
-        if process.pid != self._pid:
-            raise Forked(
-                f"{self.storage.path} was opened by process {self._pid}, before the fork; "
-                "open it in this process, after the other has closed it"
-            )
-        return tree, log
-
-    def _enter(self, *, rotate: bool = True, deleting: bool = False) -> tuple[Tree, Log]:
-        tree, log = self._usable()
+    def _enter(self, *, rotate: bool = True, deleting: bool = False) -> None:
+        """Take over and settle what others have left, and make room in the memtable."""
+        self._handle.check()
         if self._writer is not None:
             self._writer.shut()
-            tree.catch_up()
-        self._settle()
-        if rotate and tree.full():
-            log.trim(decode_mark(tree.mark, self.storage.path))
-            tree.rotate(self._mark(), deleting=deleting)
+            self._tree.catch_up()
+        if self._in_flight is not None:
+            self._settle()
+        if rotate and self._tree.full():
+            self._log.trim(decode_mark(self._tree.mark, self.storage.path))
+            self._tree.rotate(self._mark(), deleting=deleting)
             # The flush waits for the log before it is installed: let that begin beside it.
-            self._write_behind(log.end, SYNC_BESIDE)
-        return tree, log
+            self._write_behind(self._log.end, SYNC_BESIDE)
 
     def _leave(self) -> None:
         """Let the native writer go on; an exception leaves it shut, until the next who enters."""
-        if self._writer is not None and self._tree is not None and self._log is not None:
+        if self._writer is not None:
             self._writer.open(self._log.appender, self._tree.memtable)
 
     def _settle(self) -> None:
         """Finish or undo what an exception interrupted."""
-        if self._in_flight is None:
-            return
+        assert self._in_flight is not None
         start, entries, ranges = self._in_flight
-        _, log = self._usable()
-        if log.end == start:
-            log.rewind(start)
-        elif not self._refused or not _rewound(log, start):
-            self._apply(entries, ranges)  # perhaps again, which changes nothing
+        if self._log.end == start:
+            self._log.rewind(start)
+        elif not self._refused or not self._rewound(start):
+            self._tree.write(entries, None, ranges)  # perhaps again, which changes nothing
         self._in_flight, self._refused = None, False
 
-    def _apply(self, entries: Sequence[Entry], ranges: Sequence[Range]) -> None:
-        assert self._tree is not None
-        self._tree.write(entries, None, ranges)
+    def _rewound(self, start: int) -> bool:
+        """Cut the log back; False if another thread's sync has made it durable, so it stays."""
+        try:
+            self._log.rewind(start)
+        except InvalidInput:
+            return False
+        return True
 
-    def _acknowledge(self, log: Log, position: int) -> None:
+    def _acknowledge(self, position: int) -> None:
         if self.durability == "commit":
-            log.sync(position)
+            self._log.sync(position)
         elif self.durability == "none":
             self._write_behind(position, WRITE_BEHIND)
         elif self._syncer is not None:
@@ -438,12 +426,9 @@ class Engine:
 
     def _look(self) -> int:
         """How large the memtable may become before the native writer is to ask again."""
-        tree, log = self._tree, self._log
-        assert tree is not None
-        assert log is not None
         if self.durability == "none":
-            self._write_behind(log.end, WRITE_BEHIND)
-        return tree.writable_bytes()
+            self._write_behind(self._log.end, WRITE_BEHIND)
+        return self._tree.writable_bytes()
 
     def _write_behind(self, position: int, enough: int) -> None:
         # Nobody waits for it, but closing a segment does for all that is left to write.
@@ -457,22 +442,18 @@ class Engine:
         self.sync()
 
     def _mark(self) -> bytes:
-        assert self._log is not None
         return encode_mark(self._log.end)
 
     def _before_install(self, mark: bytes) -> None:
         # The log first: the tree must not hold what a power cut takes from it.
-        if self._log is not None:  # else recovery flushes what the log already has on the disk
-            self._log.sync(decode_mark(mark, self.storage.path))
+        self._log.sync(decode_mark(mark, self.storage.path))
 
     def _replay(self, start: int) -> None:
         """Bring the tree up to the log."""
-        tree, log = self._tree, self._log
-        assert tree is not None
-        assert log is not None
+        tree = self._tree
         entries: list[Entry] = []
         began = start
-        for position, kind, payload in log.read(start):
+        for position, kind, payload in self._log.read(start):
             if kind != BATCH:
                 raise InvalidInput(f"{self.storage.path} holds the log of a replica")
             try:
@@ -496,26 +477,10 @@ class Engine:
 
     def _shut(self) -> None:
         """Answer nothing any more; for a forked child."""
+        self._lock = threading.Lock()  # nobody is left to release the other
         if self._writer is not None:
             self._writer.shut()
-        if self._tree is not None:
-            self._tree.abandon()
-
-    def _release(self) -> None:
-        with ExitStack() as parts:  # the next opener is not to find the lock, whatever one raises
-            parts.callback(self._owner.close)
-            for part in (self._log, self._tree):
-                if part is not None:
-                    parts.callback(part.close)
-
-
-def _rewound(log: Log, start: int) -> bool:
-    """Cut the log back; False if another thread's sync has made it durable, so that it stays."""
-    try:
-        log.rewind(start)
-    except InvalidInput:
-        return False
-    return True
+        self._tree.abandon()
 
 
 def encode_mark(position: int) -> bytes:

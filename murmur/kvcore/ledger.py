@@ -219,13 +219,7 @@ class Ledger:
 
     def flush(self) -> None:
         """Write the memtable to the tree's files."""
-        try:
-            self.tree.flush(self._mark())
-        except OSError as error:
-            if error.errno not in FULL:
-                raise
-            self.log.give_back()  # what was deleted may make a flush smaller than that
-            self.tree.flush(self._mark())
+        self.log.with_room(lambda: self.tree.flush(self._mark()))
 
     def close(self) -> None:
         """Sync, flush and let go of the directory."""

@@ -36,10 +36,8 @@ from __future__ import annotations
 import errno
 import os
 import threading
-import time
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import NoReturn
 
 from murmur.errors import Closed, Corruption, InvalidInput, Poisoned, Trimmed
@@ -47,6 +45,7 @@ from murmur.kvcore import log_reading
 from murmur.kvcore import segment as segments_of
 from murmur.kvcore.floor import Floor
 from murmur.kvcore.frame import ADMITTED, BATCH, FRAME_SIZE, PARKED
+from murmur.kvcore.group_commit import GroupCommit
 from murmur.kvcore.kernel import Appender
 from murmur.kvcore.log_recovery import TornTail, full_path, recover
 from murmur.kvcore.long_record import Record
@@ -57,7 +56,6 @@ from murmur.kvcore.segment import (
     Segment,
     create_segment,
     encode_footer,
-    survey,
 )
 from murmur.kvcore.storage import AppendFile, Problem, ReadFile, Storage, cannot_preallocate
 
@@ -66,7 +64,6 @@ __all__ = ["ADMITTED", "BATCH", "PARKED", "Log", "TornTail"]
 SEGMENT_BYTES = 64 << 20
 RESERVED_BYTES = 16 << 10  # held for deletions on a full disk
 RENEWED = 64  # a segment that is filled to a smaller part than 1/64 is not worth another file
-LONGEST_WAIT = 0.005  # seconds
 PREALLOCATED = 64 << 10  # at first; then twice what is used
 FULL = {errno.ENOSPC, errno.EDQUOT}
 
@@ -89,9 +86,8 @@ class Log:
         self._storage = storage
         self._segment_bytes = segment_bytes
         self._writing = threading.Lock()
-        self._syncing = threading.Lock()
-        self._waiting: deque[threading.Lock] = deque()  # each is released when a sync has ended
-        self._group = 1  # how many shared the last sync
+        self._commits = GroupCommit()
+        self._syncing = self._commits.syncing
         self._durable = segments[-1].end
         self._preallocates = storage.preallocates
         self._reserve = Reserve(storage, RESERVE)
@@ -188,18 +184,18 @@ class Log:
         target = self.end if position is None else position
         while self._durable < target:
             if self._syncing.locked():
-                self._wait()
+                self._commits.wait()
                 self._check_usable()
                 continue
             with self._syncing:
                 self._check_usable()
                 if self._durable < target:  # else the one before has synced for this one
-                    self._gather()
+                    self._commits.gather()
                     appender = self._state[1]
                     end = appender.end
                     self._sync_file(appender.file)
                     self._set_durable(end)
-            self._wake()
+            self._commits.wake()
         return self._durable
 
     def rewind(self, end: int) -> None:
@@ -216,7 +212,7 @@ class Log:
             with self._syncing:
                 if end < self._durable:
                     raise InvalidInput(f"the log is durable to {self._durable}, behind {end}")
-                segment = self._shortened(appender.segment, end)
+                segment = log_reading.shortened(self._storage, appender.segment, end)
                 appender.close()  # what it has room for is being cut off
                 self._state = (closed, self._appender(appender.file, segment))
             self._cut()
@@ -233,13 +229,22 @@ class Log:
                     self._storage.remove(segment.name)
             self._hold_reserve()
 
-    def give_back(self) -> None:
-        """Let go of preallocated room: somebody needs it who makes more."""
-        with self._writing:
-            self._check_usable()
-            appender = self._state[1]
-            if appender.file.size() > appender.end + appender.segment.shift:
-                self._cut()
+    def with_room(self, job: Callable[[], None]) -> None:
+        """Do what makes room, if need be once more, when preallocated room has been given back.
+
+        That helps, as what was deleted may make a flush smaller than that room is.
+        """
+        try:
+            job()
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            with self._writing:
+                self._check_usable()
+                appender = self._state[1]
+                if appender.file.size() > appender.end + appender.segment.shift:
+                    self._cut()
+            job()
 
     def renew(self) -> None:
         """Begin a new segment if the open one is large, so that a trimming can remove that one.
@@ -253,7 +258,7 @@ class Log:
                 try:
                     self._roll()
                 except OSError as error:
-                    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    if error.errno not in FULL:
                         raise
 
     def close(self) -> None:
@@ -334,32 +339,6 @@ class Log:
             raise Trimmed(f"{segment.name} of {self._storage.path} was removed meanwhile") from None
 
     # -- the parts of writing
-
-    # Who waits for a sync waits for a lock of his own, and not for `_syncing`: when it has ended
-    # all go on at once, while the next may begin. A wake-up that was missed costs LONGEST_WAIT.
-
-    def _wait(self) -> None:
-        waiter = threading.Lock()
-        waiter.acquire()
-        self._waiting.append(waiter)
-        if self._syncing.locked() and not waiter.acquire(timeout=LONGEST_WAIT):
-            with suppress(ValueError):
-                self._waiting.remove(waiter)
-
-    def _wake(self) -> None:
-        count = 1
-        with suppress(IndexError):
-            while True:
-                self._waiting.popleft().release()
-                count += 1
-        self._group = count
-
-    def _gather(self) -> None:
-        """Let those who shared the last sync append for this one: they were woken just now."""
-        for _ in range(2 * self._group - 2):
-            if len(self._waiting) + 1 >= self._group:
-                return
-            time.sleep(0)
 
     def _append(self, kind: int, records: Sequence[Record], *, deleting: bool) -> int:
         end = self._try_append(kind, records)
@@ -501,17 +480,6 @@ class Log:
             "durable is unknown: close it and open it again"
         )
         raise Poisoned(self._poison) from error
-
-    def _shortened(self, segment: Segment, end: int) -> Segment:
-        if end == segment.end:
-            return segment
-        blocks = tuple(block for block in segment.blocks if block.stop <= end)
-        known = Segment(segment.start, blocks[-1].stop if blocks else segment.start, blocks)
-        with closing(self._storage.open(segment.name)) as file:
-            found = survey(file, full_path(self._storage, segment), known, end)
-        if found.damage is not None:
-            raise found.damage
-        return found.segment
 
     def _check_open(self) -> None:
         if self._closed:

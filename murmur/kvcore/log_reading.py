@@ -4,6 +4,7 @@
     missing    the admitted records that a peer lacks; blocks that hold none are not read
     find       one record, by its dot
     check      every byte, against the footers and checksums
+    shortened  what a segment holds that is to be cut back
 
 `opened` opens a segment's file, and raises Trimmed if that was removed meanwhile.
 
@@ -26,6 +27,7 @@ from murmur.kvcore.segment import (
     lacking,
     ranges_of,
     read_footer,
+    survey,
 )
 from murmur.kvcore.storage import Problem, ReadFile, Storage
 
@@ -100,3 +102,16 @@ def _check_segment(
                 reason = "the block's ranges are not those of its records"
                 yield Problem(path, start + segment.shift, reason)
             start = block.stop
+
+
+def shortened(storage: Storage, segment: Segment, end: int) -> Segment:
+    """What is known of a segment that is to be cut back to where one of its frames ends."""
+    if end == segment.end:
+        return segment
+    blocks = tuple(block for block in segment.blocks if block.stop <= end)
+    known = Segment(segment.start, blocks[-1].stop if blocks else segment.start, blocks)
+    with closing(storage.open(segment.name)) as file:
+        found = survey(file, full_path(storage, segment), known, end)
+    if found.damage is not None:
+        raise found.damage
+    return found.segment

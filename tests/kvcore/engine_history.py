@@ -128,7 +128,7 @@ class History:
         for _ in range(steps):
             self.step()
             if self.settled:
-                self.engine._usable()[0].settle()
+                self.engine._tree.settle()
 
     def step(self) -> None:
         writes = (self.write,) * 14
@@ -202,7 +202,7 @@ class History:
 
     def kill(self) -> None:
         engine, self.engine = self.usable, None
-        engine._release()
+        engine._files.close()
         self.engine = self.open()
         # What was opened is durable: a reader has perhaps seen it.
         self.floor = self.kept
@@ -213,7 +213,7 @@ class History:
         engine, self.engine = self.engine, None
         if engine is not None:
             try:
-                engine._release()
+                engine._files.close()
             except (PowerCut, MurmurError, OSError):
                 return
 

@@ -53,7 +53,7 @@ class TestReadingAndWriting:
         if isinstance(storage, MemoryStorage):
             engine = Engine.open(storage.clone())
         else:
-            engine._release()  # the files as they are, and the lock
+            engine._files.close()  # the files as they are, and the lock
             engine = Engine.open(storage)
         assert [key for key, _ in engine.scan()] == [b"%03d" % n for n in range(100)]
         assert engine.get(b"050") == b"later"

@@ -115,7 +115,7 @@ class Workload:
 
     def kill(self) -> None:
         assert self.engine is not None
-        self.engine._release()
+        self.engine._files.close()
         self.engine = self.open()
         self.floor = len(self.states) - 1
         assert dict(self.engine.scan()) == self.states[-1]

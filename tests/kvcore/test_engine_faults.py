@@ -109,7 +109,7 @@ class Trial(History):
                     self.engine = self.open()
                 else:
                     self.step()
-                self.usable._usable()[0].settle()
+                self.usable._tree.settle()
             except (OSError, Poisoned, Corruption) as error:
                 self.failures += 1
                 self.failed(error)
@@ -284,7 +284,7 @@ class Starved(History):
     def tried(self, blocks: int) -> bool:
         if self.engine is None:
             self.engine = self.open()
-        self.engine._usable()[0].settle()
+        self.engine._tree.settle()
         batches = len(self.states)
         kernel._kernel.fail_allocation(1 + blocks)
         try:

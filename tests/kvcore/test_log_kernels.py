@@ -132,7 +132,6 @@ def test_native_batches_are_those_of_python(seed: int, tmp_path: Path) -> None:
                 engine.put(entries[0][0], entries[0][1])
             expected.append(entries)
         engine.sync()
-        assert engine._log is not None
         payloads = [payload for _, _, payload in engine._log.read(start)]
         assert payloads == [encode_batch(entries) for entries in expected]
         assert [decode_batch(payload) for payload in payloads] == [(e, []) for e in expected]
