@@ -11,8 +11,9 @@ NATIVE := $(VENV)/native
 demo: $(NATIVE)
 	$(BIN)/python examples/airports.py
 
+# In two processes, each file of tests in one of them: some of its tests count what the others saw.
 test: $(NATIVE)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(READY)
 	$(BIN)/ruff check .

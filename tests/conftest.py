@@ -8,6 +8,7 @@ Nodes meet on this host in a directory of the run's own: another run beside it i
 
 from __future__ import annotations
 
+import gc
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -23,6 +24,17 @@ settings.register_profile("soak", deadline=None)
 def pytest_configure(config: pytest.Config) -> None:
     """Choose Hypothesis' profile by the marker that was asked for."""
     settings.load_profile("soak" if config.option.markexpr == "soak" else "test")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Let the collector leave out the tests themselves: it would walk over them again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """What is left goes as ever when the interpreter ends."""
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

@@ -188,6 +188,7 @@ class Expressions:
                 return
             if scope.open and name.startswith("_"):
                 return
+        for scope in scopes:  # a column of a query further out comes before a relation, as a row
             if name in scope.relations:
                 self._row(node, name, scope)
                 return

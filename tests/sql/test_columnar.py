@@ -252,7 +252,6 @@ def test_unknown_names_are_our_errors_and_point_at_their_place(
         "SELECT id FROM note UNION ALL BY NAME SELECT id FROM author",
         "SELECT 1 FROM note LEFT SEMI JOIN author ON TRUE",
         "SELECT id FROM note GROUP BY id QUALIFY TRUE",
-        "WITH x AS (DELETE FROM note RETURNING id) SELECT * FROM x",
         "SELECT system.main.foo(id) FROM note, author",
         "SELECT COLUMNS('x') FROM note, author",
         "SELECT 1 FROM note, author FOR UPDATE",
