@@ -242,7 +242,7 @@ class Swarm:
         )
 
     async def _alone(self, text: str, run: Callable[[Any], Any]) -> murmur.Result:
-        from murmur.swarm.swarm import run_alone
+        from murmur.swarm.statements import run_alone
 
         session = await self.run(murmur.Swarm.new_session)
         work = partial(run_alone, session, text, run)

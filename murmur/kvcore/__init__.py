@@ -40,6 +40,7 @@ from murmur.kvcore.log import Log
 from murmur.kvcore.memory_storage import MemoryStorage
 from murmur.kvcore.options import Options
 from murmur.kvcore.parking import Delivery, ParkedRecord
+from murmur.kvcore.process import Handle
 from murmur.kvcore.record import (
     DELETE,
     DERIVED,
@@ -84,6 +85,7 @@ __all__ = [
     "Export",
     "Fingerprint",
     "Generation",
+    "Handle",
     "HybridClock",
     "Life",
     "Log",

@@ -13,7 +13,7 @@ import os
 
 from murmur.errors import Closed, Forked
 
-pid = os.getpid()
+_pid = os.getpid()
 
 
 class Handle:
@@ -24,18 +24,18 @@ class Handle:
     def __init__(self, path: str) -> None:
         self.closed = False
         self._path = path
-        self._pid = pid
+        self._pid = _pid
 
     @property
     def inherited(self) -> bool:
         """Whether this is a child that was forked after it was opened."""
-        return self._pid != pid
+        return self._pid != _pid
 
     def check(self) -> None:
         """Raise Closed or Forked unless it can be used here."""
         if self.closed:
             raise Closed(f"{self._path} is closed; open it again")
-        if self._pid != pid:
+        if self._pid != _pid:
             raise Forked(
                 f"{self._path} was opened by process {self._pid}, before the fork; open it in this "
                 "process, after the other has closed it"
@@ -43,8 +43,8 @@ class Handle:
 
 
 def _after_fork() -> None:
-    global pid
-    pid = os.getpid()
+    global _pid
+    _pid = os.getpid()
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -9,7 +9,6 @@ The network, and what it needs, is loaded when it is first used.
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from threading import RLock
@@ -89,10 +88,7 @@ class Networked:
     _network: NetworkOptions
     _random_bytes: Callable[[int], bytes]
     _leader_listeners: list[LeaderListener]
-
-    @abstractmethod
-    def check_usable(self) -> None:
-        """Raise Closed or Forked unless this handle can be used here."""
+    check_usable: Callable[[], None]
 
     def ticket(self) -> str:
         """Text that lets another replica connect to this one, and join its group."""

@@ -6,14 +6,12 @@ state; every other one, and whatever is not certain, goes the long way.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable
 
 from murmur.kvcore import Clock, Replica
 from murmur.sql import point_answer, shared_of
 from murmur.swarm.result import Result, from_list
-
-Parameters = Sequence[Any] | Mapping[str, Any] | None
+from murmur.swarm.transaction import Parameters
 
 
 def point_answerer(

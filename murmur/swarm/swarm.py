@@ -19,15 +19,16 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from murmur.catalog import CatalogDerivation, SqlType
-from murmur.errors import BindError, Closed, Forked, InvalidInput
+from murmur.errors import InvalidInput
 from murmur.kvcore import (
     Clock,
     DiskStorage,
+    Handle,
     Problem,
     Replica,
     Storage,
@@ -35,7 +36,6 @@ from murmur.kvcore import (
     check_backend,
     check_durability,
     format_vector,
-    process,
     visible_value,
 )
 from murmur.swarm import bulk, kv, registry
@@ -49,20 +49,25 @@ from murmur.swarm.network import (
     Networked,
     NetworkOptions,
 )
-from murmur.swarm.result import Result, from_arrow, result_of
+from murmur.swarm.result import Result
 from murmur.swarm.search import THRESHOLD, Match, search
-from murmur.swarm.transaction import WAIT_TIMEOUT_S, Batch, SwarmTransaction, check_wait
+from murmur.swarm.statements import Statements
+from murmur.swarm.transaction import (
+    WAIT_TIMEOUT_S,
+    Batch,
+    Parameters,
+    SwarmTransaction,
+    check_wait,
+)
 
 if TYPE_CHECKING:
     from murmur.kvcore import Generation
-    from murmur.sql import Outcome, Session
+    from murmur.sql import Session
     from murmur.swarm.engine import LazyEngine
     from murmur.swarm.system import SystemRelations
     from murmur.sync import Node
 
 DEFAULT_GROUP = "default"
-
-Parameters = Sequence[Any] | Mapping[str, Any] | None
 
 
 def open(  # noqa: A001 - murmur.open, as gzip.open and shelve.open
@@ -148,7 +153,7 @@ def open(  # noqa: A001 - murmur.open, as gzip.open and shelve.open
     )
 
 
-class Swarm(Documents, Networked):
+class Swarm(Documents, Statements, Networked):
     """An open replica. Made by `murmur.open`."""
 
     def __init__(
@@ -164,8 +169,9 @@ class Swarm(Documents, Networked):
         clock: Clock | None = None,
         random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        self._closed = True  # until there is something to close
-        self._pid = process.pid
+        self._handle = Handle(path or storage.path)
+        self._handle.closed = True  # until there is something to close
+        self.check_usable = self._handle.check
         self._lock = threading.RLock()
         self._node: Node | None = None
         self._engine: LazyEngine | None = None
@@ -190,7 +196,7 @@ class Swarm(Documents, Networked):
             durability=durability,
             backend=backend,
         )
-        self._closed = False
+        self._handle.closed = False
         registry.remember(self)
         try:
             if self._network.listen is not None:
@@ -287,77 +293,6 @@ class Swarm(Documents, Networked):
 
     # SQL ---------------------------------------------------------------
 
-    def sql(
-        self,
-        text: str,
-        parameters: Parameters = None,
-        *,
-        timeout: float | None = None,
-        files: Allowed = None,
-    ) -> Result:
-        """Run one statement, which commits by itself.
-
-        `?` and `$1` take a sequence of parameters, `:name` a mapping. Raises Timeout when it takes
-        longer than `timeout` seconds, reading its rows included. `files` is what COPY may open:
-        what lies below a directory, or, with True, any file.
-        """
-        if timeout is None and self._answer_point is not None:
-            answer = self._answer_point(text, parameters)
-            if answer is not None:
-                return answer
-        return run_alone(
-            self.new_session(files=files),
-            text,
-            lambda session: session.execute(text, parameters, timeout_s=timeout),
-        )
-
-    def execute_many(
-        self,
-        text: str,
-        rows: Iterable[Sequence[Any] | Mapping[str, Any]],
-        *,
-        timeout: float | None = None,
-    ) -> Result:
-        """Run a statement that writes once for each row of parameters, in one transaction."""
-        return run_alone(
-            self.new_session(),
-            text,
-            lambda session: session.execute_many(text, rows, timeout_s=timeout),
-        )
-
-    def executescript(self, text: str, *, files: Allowed = None) -> int:
-        """Run a script, statements with semicolons between them; how many there were.
-
-        Each commits by itself, unless it stands between BEGIN and COMMIT; one that fails ends the
-        script, and what was committed before it stays. Rows are not kept.
-        """
-        session = self.new_session(files=files)
-        try:
-            count = session.execute_script(text)
-        except BaseException:
-            session.close()
-            raise
-        _end(session, text)
-        return count
-
-    def insert_arrow(
-        self, table: str, data: Any, *, atomic: bool = True, timeout: float | None = None
-    ) -> Result:
-        """Insert the rows of Arrow data into a table: columns by name, values as they are.
-
-        `data` is a pyarrow Table, RecordBatch or reader, or whatever has `__arrow_c_stream__`:
-        frames of Polars and pandas, relations of DuckDB. Columns that it lacks take their defaults.
-        One transaction inserts all of them, and holds 64 MiB; with atomic=False there are as many
-        as it takes, in the order of the rows, and an error leaves those before it.
-        """
-        session = self.new_session()
-        try:
-            return result_of(
-                bulk.insert_arrow(session, table, data, atomic=atomic, timeout=timeout)
-            )
-        finally:
-            session.close()
-
     def new_session(self, *, files: Allowed = None) -> Session:
         """A session of the SQL floor: a transaction of one's own. Its owner closes it."""
         from murmur.sql import Session
@@ -380,21 +315,6 @@ class Swarm(Documents, Networked):
             clock=self._clock,
             random_bytes=self._random_bytes,
         )
-
-    def history(self, table: str) -> Result:
-        """Every version of every row of a table, dropped ones too; see olap/history.py.
-
-        The table's columns and `_hlc`, `_time`, `_replica`, `_seq`, `_op`, in the order in which
-        they came to this replica.
-        """
-        from murmur.olap.history import history, table_named
-
-        self.check_usable()
-        with self.replica.snapshot() as snapshot:
-            found = table_named(snapshot.state, table)  # type: ignore[arg-type]
-            if found is None:
-                raise BindError(f'there is no table "{table}", and there was none')
-            return from_arrow(history(self.replica.log, snapshot.position, found, snapshot.get))
 
     # State -------------------------------------------------------------
 
@@ -491,18 +411,18 @@ class Swarm(Documents, Networked):
     @property
     def closed(self) -> bool:
         """Whether the swarm is closed."""
-        return self._closed
+        return self._handle.closed
 
     def close(self) -> None:
         """Leave the network, make everything durable, let go of the directory.
 
         From any thread; closing twice is once. What still uses the swarm gets Closed.
         """
-        if process.pid != self._pid:
-            self._closed = True  # the files and the threads are the parent's
+        if self._handle.inherited:
+            self._handle.closed = True
             return
         with self._lock:
-            if self._closed:
+            if self._handle.closed:
                 return
             try:
                 if self._node is not None:
@@ -515,17 +435,7 @@ class Swarm(Documents, Networked):
                     try:
                         self.replica.close()
                     finally:
-                        self._closed = True
-
-    def check_usable(self) -> None:
-        """Raise Closed or Forked unless this handle can be used here."""
-        if self._closed:
-            raise Closed(f"{self.path} is closed; open it again")
-        if process.pid != self._pid:
-            raise Forked(
-                f"{self.path} was opened by process {self._pid}, before the fork; open it in this "
-                "process, after the other has closed it"
-            )
+                        self._handle.closed = True
 
     def __enter__(self) -> Swarm:
         self.check_usable()
@@ -536,39 +446,22 @@ class Swarm(Documents, Networked):
 
     def __del__(self) -> None:
         # At the very end of the interpreter threads cannot be waited for; atexit has been here.
-        if not getattr(self, "_closed", True) and not sys.is_finalizing():
+        handle = getattr(self, "_handle", None)
+        if handle is not None and not handle.closed and not sys.is_finalizing():
             self.abandon()
 
     def abandon(self) -> None:
         """Close it, with a warning that its owner did not."""
         try:
-            if process.pid == self._pid:
+            if not self._handle.inherited:
                 text = f"{self!r} was not closed"
                 warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
         finally:
             self.close()
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else f"replica {self.replica_id}"
+        state = "closed" if self.closed else f"replica {self.replica_id}"
         return f"<Swarm {self.name!r} at {self.path!r}, {state}>"
-
-
-def run_alone(session: Session, text: str, run: Callable[[Session], Outcome]) -> Result:
-    """The answer of one statement, in a session that it has for itself and that ends with it."""
-    try:
-        return result_of(run(session))
-    finally:
-        _end(session, text)
-
-
-def _end(session: Session, text: str) -> None:
-    open_one = session.in_transaction
-    session.close()
-    if open_one:
-        raise InvalidInput(
-            f"{text.strip()[:20]} would not outlive the call: use `with swarm.transaction() as tx`,"
-            " or a connection of murmur.connect"
-        )
 
 
 def check_path(path: object) -> str:
