@@ -4,6 +4,10 @@ Each record names its author's record before by hash, so histories under one rep
 agree or fork. Two forks are seen here: both ends are one replica (a copied directory), or both have
 the same newest seq of some author with different hashes. If one end has more of the author, its
 next record names another predecessor, and applying it fails.
+
+A replica id costs 19 to 27 bytes of the vector and its hash 30 to 38: 6 KB for 100 ids, 58 KB for
+1,000. With more than MAX_TIPS some hashes are left out, so that HELLO stays one frame: what forked
+there is seen when it is applied.
 """
 
 from __future__ import annotations
@@ -17,6 +21,8 @@ from murmur.sync import peer as p
 from murmur.sync.messages import Hello, Tip
 from murmur.sync.outbox import Outbox
 
+MAX_TIPS = 1 << 12
+
 
 def tips_of(outbox: Outbox) -> dict[bytes, Tip]:
     """(seq, hash) of each author's newest record, while others may be committing."""
@@ -27,6 +33,12 @@ def tips_of(outbox: Outbox) -> dict[bytes, Tip]:
         for replica, digest in hashes.items()
         if before.get(replica, 0) == after.get(replica, 0) != 0
     }
+
+
+def _told(tips: Mapping[bytes, Tip], own: bytes) -> dict[bytes, Tip]:
+    """As many of them as HELLO has room for, the own one first."""
+    first = sorted(tips, key=lambda replica: replica != own)[:MAX_TIPS]
+    return {replica: tips[replica] for replica in first}
 
 
 def hello_of(
@@ -43,7 +55,7 @@ def hello_of(
         incarnation=incarnation,
         clock_ms=outbox.clock.now_ms(),
         vector={replica: seq for replica, seq in outbox.durable_vector.items() if seq},
-        tips=tips_of(outbox),
+        tips=_told(tips_of(outbox), outbox.id),
         addresses=tuple(addresses),
     )
 
