@@ -91,7 +91,10 @@ class Networked:
     check_usable: Callable[[], None]
 
     def ticket(self) -> str:
-        """Text that lets another replica connect to this one, and join its group."""
+        """Text that lets another replica connect to this one, and join its group.
+
+        It names relays that this one is connected with, for who cannot reach it.
+        """
         return self.node().ticket()
 
     def connect_peer(self, ticket: str, *, timeout: float = CONNECT_TIMEOUT_S) -> PeerInfo:

@@ -32,7 +32,7 @@ from murmur.sync.ticket import node_text, parse_node
 from murmur.sync.tls import ALPN, context, key_of
 from murmur.sync.transport import LINK_BYTES, RELAY, Data, Down, TransportEvent, Up
 
-CALL, INCOMING, CARRY, ROOM, HANGUP = range(40, 45)  # on the wire: never renumber
+CALL, INCOMING, CARRY, ROOM, HANGUP, INVITE = range(40, 46)  # on the wire: never renumber
 WINDOW_BYTES = 256 << 10
 CARRY_BYTES = 32 << 10
 RECORD_BYTES = 16 << 10  # of plain text, in a TLS record

@@ -18,7 +18,7 @@ from functools import partial
 from murmur.errors import InvalidInput
 from murmur.sync.contact import Contact
 from murmur.sync.faults import Faults
-from murmur.sync.transport import Labour, Link, Transport, look_up
+from murmur.sync.transport import RELAY, Labour, Link, Transport, look_up, scheme_of
 
 DIAL_MS = 4_000  # one address, until the link is up
 STAGGER_MS = 250  # between the dials of two addresses
@@ -48,6 +48,14 @@ class Dialer:
     def dial(self, contact: Contact, now_ms: int) -> None:
         """Try the contact's next address, unless it is connected."""
         self._try(contact, self._dial_next, now_ms)
+
+    def dial_over_relays(self, contact: Contact, now_ms: int) -> None:
+        """A relay has been reached: try through it before what is left to try."""
+        ways = self._transport.ways(contact.member.node_id, contact.member.addresses)
+        over = [way for way in ways if scheme_of(way) == RELAY and way not in contact.ways]
+        if over and self._may(contact):
+            contact.ways = over + contact.ways
+            contact.next_dial_ms = now_ms
 
     def _try(self, contact: Contact, call: Callable[[Contact, int], None], now_ms: int) -> None:
         """A fault is a dial that failed."""

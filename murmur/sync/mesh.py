@@ -44,7 +44,7 @@ from murmur.sync.scout import FALLBACK_MS, Scout
 from murmur.sync.sentences import Sentences
 from murmur.sync.service import Service, Services
 from murmur.sync.status import PeerStatus
-from murmur.sync.ticket import Ticket, node_text
+from murmur.sync.ticket import Hint, Ticket, node_text
 from murmur.sync.transport import (
     LOCAL,
     Data,
@@ -59,6 +59,7 @@ from murmur.sync.transport import (
 
 DRAIN_MS = 5_000  # that a link which was replaced may still bring what was under way
 MAX_STRANGERS = 64
+RELAYS_MS = 1_000  # that a ticket's node has to answer before the ticket's relays are dialed
 SCOUT = "the scout"
 
 
@@ -193,6 +194,8 @@ class Mesh:
         if contact.open is not None and contact.remembered:
             answer(contact.info(), None)
             return
+        for hint in ticket.relays:
+            self._know_relay(hint, now_ms)
         # The refusal of a dial under way, made before this was asked for, would answer for it.
         self.company.give_up_dials(contact, "dialed again with a ticket")
         contact.answers.append(answer)
@@ -203,6 +206,18 @@ class Mesh:
         contact.ways.clear()
         if not contact.dialing:
             self._dialer.dial(contact, now_ms)
+
+    def _know_relay(self, hint: Hint, now_ms: int) -> None:
+        """A ticket's relay: dialed a little later, for whom the ticket's node does not answer."""
+        if hint.node_id == self._identity.node_id or hint.node_id in self._roster.refused:
+            return
+        contact = self._contacts.get(hint.node_id)
+        if contact is None:
+            member = Member(hint.node_id, hint.addresses, hint.invite)
+            contact = self.company.add(member)
+            contact.wanted = True
+        if contact.open is None and not contact.dialing:
+            contact.next_dial_ms = now_ms + RELAYS_MS
 
     def forget_answer(self, node_id: bytes, answer: Answer) -> str:
         """Whoever waited for the answer gave up; what was wrong so far."""
@@ -441,6 +456,10 @@ class Mesh:
         self._handle(conversation, events, now_ms)
         if session.state is not State.OPEN:
             return
+        if session.hello is not None and session.hello.features & m.RELAY:
+            for contact in self._contacts.values():
+                if contact.answers:
+                    self._dialer.dial_over_relays(contact, now_ms)
         self._tell_links(now_ms)
         session.report(self._outbox.durable_vector, self._outbox.vector, now_ms)
         conversation.exchange.pump(now_ms)

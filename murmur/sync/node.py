@@ -44,8 +44,16 @@ from murmur.sync.quic_offer import FastOffer
 from murmur.sync.roster import Member, Roster
 from murmur.sync.service import Service
 from murmur.sync.status import MemberStatus, PeerInfo, PeerStatus, PendingPeer
-from murmur.sync.ticket import Ticket, check_group, node_text, parse_node
-from murmur.sync.transport import LOCAL, RELAY, TCP, Transport, check_transport
+from murmur.sync.ticket import (
+    MAX_RELAY_ADDRESSES,
+    MAX_RELAYS,
+    Hint,
+    Ticket,
+    check_group,
+    node_text,
+    parse_node,
+)
+from murmur.sync.transport import LOCAL, RELAY, TCP, Transport, check_transport, scheme_of
 from murmur.sync.verify import Verifier
 from murmur.sync.verify_wire import Verdict
 
@@ -126,6 +134,7 @@ class Node:
         self._local_directory = local_directory
         self._relays = relay
         self._circuits: RelayTransport | None = None
+        self._relay: Relay | None = None
         self._offers: list[Service] = []
         self._election: Election | None = None
         self._election_kind = election
@@ -202,7 +211,7 @@ class Node:
             if port:
                 self._roster.bind(port)
             self._addresses = tuple(transport.addresses)
-            relay = self._make_relay()
+            relay = self._relay = self._make_relay()
             return transport, Mesh(
                 self._replica,
                 self._identity,
@@ -245,10 +254,25 @@ class Node:
         return next(iter(self._loop.look(lambda: [bootstrap.status()])), None)
 
     def ticket(self, *, invite: bool = True) -> str:
-        """Text by which others can connect; with an invite it also admits them to the group."""
+        """Text by which others can connect; with an invite it also admits them to the group.
+
+        It then names relays that are connected, for who cannot reach this node.
+        """
         self._loop.check_running()
         secret = self._roster.invite if invite else None
-        return str(Ticket(self._identity.node_id, self.group, self._addresses, secret))
+        relays = tuple(self._loop.look(self._hints)) if invite else ()
+        return str(Ticket(self._identity.node_id, self.group, self._addresses, secret, relays))
+
+    def _hints(self) -> list[Hint]:
+        """The relays for a ticket."""
+        hints = []
+        for node_id, invite in self._relay.invites.items() if self._relay is not None else ():
+            contact = self._loop.mesh.company.contacts.get(node_id)
+            known = contact.member.addresses if contact is not None else ()
+            reachable = [each for each in known if scheme_of(each) in ("", TCP)]
+            if reachable:
+                hints.append(Hint(node_id, tuple(reachable[:MAX_RELAY_ADDRESSES]), invite))
+        return hints[:MAX_RELAYS]
 
     def connect_peer(self, ticket: str, *, timeout: float = CONNECT_TIMEOUT_S) -> PeerInfo:
         """Connect with a ticket's node, and again whenever the connection is lost.
@@ -589,7 +613,7 @@ class Node:
             return None
         from murmur.sync.relay import Relay
 
-        return Relay(self._circuits, serves=self._relays)
+        return Relay(self._circuits, serves=self._relays, invite=lambda: self._roster.invite)
 
     @contextmanager
     def _dispensable(self, what: str) -> Iterator[None]:

@@ -11,11 +11,16 @@
     42 CARRY      circuit u32 | side u8   | bytes
     43 ROOM       circuit u32 | side u8   | bytes u32
     44 HANGUP     circuit u32 | side u8   | reason, UTF-8
+    45 INVITE     the relay's invite, 16 bytes
 
 `side` is 1 in what the relay says, else 0: two members may be relays to each other. Who calls
 chooses an even number, the relay chooses odd ones. What a circuit carries is a TLS stream of the
 two ends (circuits.py), so a relay sees ciphertext and cannot pose as anybody; it learns who talks
 with whom, and how much.
+
+A relay tells the members that converse with it its invite, when a conversation opens. They put it
+into their tickets, so that who does not reach them reaches the relay. It gives no more than they
+have: whom a member introduces is a member.
 
 Invariants:
     1. Of one circuit at most WINDOW_BYTES in each direction wait at the relay; a client has at most
@@ -26,7 +31,7 @@ Invariants:
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -36,6 +41,7 @@ from murmur.sync.circuits import (
     CARRY,
     HANGUP,
     INCOMING,
+    INVITE,
     REASON_BYTES,
     ROOM,
     WINDOW_BYTES,
@@ -45,6 +51,7 @@ from murmur.sync.circuits import (
 )
 from murmur.sync.messages import NODE_ID_BYTES, RELAY
 from murmur.sync.service import Fabric, Remote, Urgency
+from murmur.sync.ticket import INVITE_BYTES
 from murmur.sync.transport import RELAY as RELAY_SCHEME
 from murmur.sync.transport import scheme_of
 
@@ -90,15 +97,23 @@ class Relay:
     this node carries circuits, and calls nobody through others.
     """
 
-    kinds = (CALL, INCOMING, CARRY, ROOM, HANGUP)
+    kinds = (CALL, INCOMING, CARRY, ROOM, HANGUP, INVITE)
 
     def __init__(
-        self, transport: RelayTransport | None, *, serves: bool, limits: RelayLimits | None = None
+        self,
+        transport: RelayTransport | None,
+        *,
+        serves: bool,
+        limits: RelayLimits | None = None,
+        invite: Callable[[], bytes] | None = None,
     ) -> None:
+        """`invite` is what this node tells its clients for their tickets, if it serves."""
         self.carried_bytes = 0
+        self.invites: dict[bytes, bytes] = {}  # of the relays that are connected
         self._transport = transport
         self._serves = serves
         self._limits = limits or RelayLimits()
+        self._invite = invite
         self._clients: dict[bytes, _Client] = {}
         self._fabric: Fabric
 
@@ -121,11 +136,14 @@ class Relay:
             self._transport.relay_opened(remote.node_id)
         if self._serves:
             self._clients[remote.node_id] = _Client(self._limits.burst, now_ms)
+            if self._invite is not None:
+                self._fabric.say(remote.node_id, INVITE, self._invite(), Urgency.SYNC)
 
     def closed(self, remote: Remote, now_ms: int) -> None:
         """A conversation has ended, and all circuits over it."""
         if scheme_of(remote.address) == RELAY_SCHEME:
             return
+        self.invites.pop(remote.node_id, None)
         if self._transport is not None:
             self._transport.relay_closed(remote.node_id)
         client = self._clients.pop(remote.node_id, None)
@@ -134,6 +152,11 @@ class Relay:
 
     def received(self, remote: Remote, kind: int, payload: bytes, now_ms: int) -> None:
         """A member said something about a circuit."""
+        if kind == INVITE:
+            if len(payload) != INVITE_BYTES or not remote.offers & RELAY:
+                raise ProtocolViolation("relay: an invite that is none")
+            self.invites[remote.node_id] = payload
+            return
         circuit, side, body = unpack_head(payload)
         if side == FROM_RELAY:
             if self._transport is not None:

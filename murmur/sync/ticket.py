@@ -2,13 +2,17 @@
 
     ticket  := "murmur1" base32(body | checksum 4s), lower-case, without padding
     body    := node id 32s | invite (length u8, bytes) | group (length u8, utf-8)
-               | count u8 | (length u8, "host:port")*
+               | count u8 | (length u8, "host:port")* | relays, if there are any
+    relays  := count u8 | (node id 32s | invite (length u8, bytes)
+               | count u8 | (length u8, "host:port")*)*
     checksum := the first 4 bytes of blake2b("murmur1" | body)
 
     murmur1aeaqcaibaeaqcaibaeaqcaibaeaqcaibaeaqcaibaeaqcaib...
 
 The 1 is the format's version. Whoever holds a ticket with an invite can join the group: it is a
-secret like a password. Blanks, line breaks and capitals that pasting brought along are forgiven.
+secret like a password. The relays are members that carry what others send each other, with their
+own invites: whoever does not reach the ticket's node joins through one of them. Blanks, line breaks
+and capitals that pasting brought along are forgiven.
 
 Invariant: parse(str(ticket)) == ticket; damage to any character is noticed.
 """
@@ -27,8 +31,19 @@ NODE_ID_BYTES = 32
 INVITE_BYTES = 16
 CHECKSUM_BYTES = 4
 MAX_ADDRESSES = 16
+MAX_RELAYS = 2
+MAX_RELAY_ADDRESSES = 2
 MAX_TEXT_BYTES = 255
 MAX_TICKET_LENGTH = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """A relay: who, where, and the right to be admitted there."""
+
+    node_id: bytes
+    addresses: tuple[str, ...]
+    invite: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +54,7 @@ class Ticket:
     group: str
     addresses: tuple[str, ...]
     invite: bytes | None = None
+    relays: tuple[Hint, ...] = ()
 
     def __str__(self) -> str:
         body = b"".join(
@@ -46,8 +62,12 @@ class Ticket:
                 self.node_id,
                 _short(self.invite or b""),
                 _short(self.group.encode()),
-                bytes([len(self.addresses)]),
-                *(_short(address.encode()) for address in self.addresses),
+                _addresses(self.addresses),
+                *([bytes([len(self.relays)])] if self.relays else []),
+                *(
+                    hint.node_id + _short(hint.invite or b"") + _addresses(hint.addresses)
+                    for hint in self.relays
+                ),
             ]
         )
         return PREFIX + _base32(body + _checksum(body))
@@ -78,16 +98,13 @@ class Ticket:
             raise InvalidInput("ticket: no node id")
         invite, rest = _take(rest, "invite")
         group, rest = _take(rest, "group")
-        count, rest = (rest[0], rest[1:]) if rest else (-1, rest)
-        if not 0 <= count <= MAX_ADDRESSES:
-            raise InvalidInput("ticket: its number of addresses is wrong")
-        addresses = []
-        for _ in range(count):
-            address, rest = _take(rest, "address")
-            addresses.append(_utf8(address, "address"))
+        addresses, rest = _take_addresses(rest, MAX_ADDRESSES)
+        relays: tuple[Hint, ...] = ()
+        if rest:
+            relays, rest = _take_relays(rest)
         if rest or len(invite) not in (0, INVITE_BYTES):
             raise InvalidInput("ticket: malformed")
-        return cls(node_id, _utf8(group, "group"), tuple(addresses), invite or None)
+        return cls(node_id, _utf8(group, "group"), addresses, invite or None, relays)
 
 
 def node_text(node_id: bytes) -> str:
@@ -134,6 +151,36 @@ def _short(data: bytes) -> bytes:
     if len(data) > MAX_TEXT_BYTES:
         raise InvalidInput(f"ticket: {len(data)} bytes where {MAX_TEXT_BYTES} fit")
     return bytes([len(data)]) + data
+
+
+def _addresses(addresses: tuple[str, ...]) -> bytes:
+    return bytes([len(addresses)]) + b"".join(_short(each.encode()) for each in addresses)
+
+
+def _take_addresses(data: bytes, most: int) -> tuple[tuple[str, ...], bytes]:
+    count, rest = (data[0], data[1:]) if data else (-1, data)
+    if not 0 <= count <= most:
+        raise InvalidInput("ticket: its number of addresses is wrong")
+    addresses = []
+    for _ in range(count):
+        address, rest = _take(rest, "address")
+        addresses.append(_utf8(address, "address"))
+    return tuple(addresses), rest
+
+
+def _take_relays(data: bytes) -> tuple[tuple[Hint, ...], bytes]:
+    count, rest = data[0], data[1:]
+    if not 1 <= count <= MAX_RELAYS:
+        raise InvalidInput("ticket: its number of relays is wrong")
+    relays = []
+    for _ in range(count):
+        node_id, rest = rest[:NODE_ID_BYTES], rest[NODE_ID_BYTES:]
+        invite, rest = _take(rest, "invite")
+        addresses, rest = _take_addresses(rest, MAX_RELAY_ADDRESSES)
+        if len(node_id) != NODE_ID_BYTES or len(invite) not in (0, INVITE_BYTES):
+            raise InvalidInput("ticket: malformed")
+        relays.append(Hint(node_id, addresses, invite or None))
+    return tuple(relays), rest
 
 
 def _take(data: bytes, what: str) -> tuple[bytes, bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -21,15 +22,15 @@ from murmur.sync.circuits import (
     RelayTransport,
     pack_head,
 )
+from murmur.sync.endings import Endings
 from murmur.sync.identity import Identity
-from murmur.sync.mesh import Mesh
 from murmur.sync.messages import RELAY
 from murmur.sync.quic import QuicTransport
 from murmur.sync.relay import Relay, RelayLimits
 from murmur.sync.service import Remote, Urgency
-from murmur.sync.ticket import node_text, parse_node
+from murmur.sync.ticket import Hint, node_text, parse_node
 from murmur.sync.tls import TlsTransport
-from murmur.sync.transport import Data, Down, Up
+from murmur.sync.transport import FAST, Data, Down, Up
 from tests.patience import PATIENCE_S, eventually
 from tests.sync.test_node import Make, Peer, make  # noqa: F401
 
@@ -49,7 +50,7 @@ class Walls:
     def _guarded(self, dial: Callable) -> Callable:
         def guarded(transport: object, address: str, now: float) -> object:
             here = self.owner.get(transport.addresses[0])  # type: ignore[attr-defined]
-            if frozenset((here, self.owner.get(address))) in self.apart:
+            if frozenset((here, self.owner.get(address.removeprefix(FAST)))) in self.apart:
                 raise OSError(113, "No route to host")
             return dial(transport, address, now)
 
@@ -152,6 +153,35 @@ def _refuse(own: object, apply: Callable) -> Callable:
     return refusing
 
 
+def test_a_ticket_names_relays_for_who_cannot_reach_its_node(build: Build, walls: Walls) -> None:
+    walls.between("a", "b")
+    r, a, b = build("r", relay=True), build("a"), build("b")
+    r.node.connect_peer(b.node.ticket())  # so that the invite is not known from a ticket
+    eventually(lambda: Ticket.parse(b.node.ticket()).relays)
+    ticket = Ticket.parse(b.node.ticket())
+    assert [node_text(hint.node_id) for hint in ticket.relays] == [r.node.node_id]
+    assert set(ticket.relays[0].addresses) <= set(r.node.addresses)
+    assert Ticket.parse(b.node.ticket(invite=False)).relays == ()
+    b.put(b"k")
+    info = a.node.connect_peer(str(ticket), timeout=PATIENCE_S)  # and nothing else
+    assert info.node_id == b.node.node_id
+    assert transport_to(a, b) == "relay"
+    eventually(lambda: transport_to(b, a) == "relay" and a.has(b"k"))
+    r.close()
+    eventually(lambda: not Ticket.parse(b.node.ticket()).relays)
+
+
+def test_who_reaches_the_node_of_a_ticket_needs_no_relay(build: Build) -> None:
+    r, a, b = build("r", relay=True), build("a"), build("b")
+    b.node.connect_peer(r.node.ticket())
+    eventually(lambda: Ticket.parse(b.node.ticket()).relays)
+    ticket = Ticket.parse(b.node.ticket())
+    absent = Hint(b"x" * 32, ("127.0.0.1:1",), bytes(16))
+    own = Hint(parse_node(a.node.node_id), ("127.0.0.1:1",), None)
+    a.node.connect_peer(str(replace(ticket, relays=(absent, own))), timeout=PATIENCE_S)
+    assert transport_to(a, b) == "quic"
+
+
 def test_a_relay_that_dies_and_comes_back_is_used_again(build: Build, walls: Walls) -> None:
     walls.between("a", "b")
     r, a, b = build("r", relay=True), build("a"), build("b")
@@ -181,13 +211,13 @@ def test_a_relay_cannot_pose_as_a_node(
     walls.between("a", "b")
     r, a, b, m = build("r", relay=True), build("a"), build("b"), build("m")
     reasons: list[str] = []
-    lost = Mesh._lost
+    lost = Endings.lost
 
-    def note(self: Mesh, conversation: object, code: int, reason: str, now_ms: int) -> None:
+    def note(self: Endings, conversation: object, code: int, reason: str, now_ms: int) -> None:
         reasons.append(reason)
         lost(self, conversation, code, reason, now_ms)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Mesh, "_lost", note)
+    monkeypatch.setattr(Endings, "lost", note)
     asked = Relay._call
     mallory = parse_node(m.node.node_id)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from murmur.errors import InvalidInput
-from murmur.sync.ticket import Ticket, check_group, node_text, parse_node
+from murmur.sync.ticket import Hint, Ticket, _from_base32, check_group, node_text, parse_node
 
 tickets = st.builds(
     Ticket,
@@ -15,8 +16,20 @@ tickets = st.builds(
     group=st.text(min_size=1, max_size=60),
     addresses=st.lists(st.text(max_size=40), max_size=4).map(tuple),
     invite=st.none() | st.binary(min_size=16, max_size=16),
+    relays=st.lists(
+        st.builds(
+            Hint,
+            node_id=st.binary(min_size=32, max_size=32),
+            addresses=st.lists(st.text(max_size=20), max_size=2).map(tuple),
+            invite=st.none() | st.binary(min_size=16, max_size=16),
+        ),
+        max_size=2,
+    ).map(tuple),
 )
 
+RELAYED = Ticket(
+    bytes(32), "team", ("192.0.2.1:1",), bytes(16), (Hint(b"r" * 32, ("192.0.2.7:2",), b"i" * 16),)
+)
 EXAMPLE = Ticket(bytes(range(32)), "team", ("127.0.0.1:4711", "[::1]:4711"), bytes(16))
 
 
@@ -47,6 +60,21 @@ def test_tickets_that_were_handed_out_stay_readable() -> None:
     )
     assert Ticket.parse(text) == EXAMPLE
     assert str(EXAMPLE) == text
+
+
+@pytest.mark.parametrize("change", ["cut", "more", "counted wrong"])
+def test_relays_that_are_none_are_noticed(change: str) -> None:
+    plain = str(replace(RELAYED, relays=()))
+    body, whole = (_from_base32(str(t)[7:])[:-4] for t in (replace(RELAYED, relays=()), RELAYED))
+    assert whole.startswith(body)
+    assert Ticket.parse(plain).relays == ()
+    damaged = {
+        "cut": whole[:-1],
+        "more": whole + b"\0",
+        "counted wrong": body + b"\3" + whole[len(body) + 1 :],
+    }[change]
+    with pytest.raises(InvalidInput, match="ticket"):
+        Ticket._from_body(damaged)
 
 
 def test_damage_to_any_character_is_noticed() -> None:
