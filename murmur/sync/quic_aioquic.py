@@ -9,6 +9,7 @@ delivers (rate_control.py).
 
 from __future__ import annotations
 
+import logging
 import ssl
 from collections.abc import Sequence
 from typing import Any
@@ -31,6 +32,9 @@ from murmur.sync.quic_core import (
     WINDOW_BYTES,
     is_loopback,
 )
+
+# Whatever a stranger's packet trips over is no matter for the standard error of the application.
+logging.getLogger("quic").addHandler(logging.NullHandler())
 
 LARGE_LOST_MOST = 8  # in a row: the path does not carry them
 

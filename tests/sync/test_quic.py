@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import time
 from collections.abc import Iterator
 from random import Random
@@ -48,6 +49,11 @@ class Bench(Transports[QuicTransport]):
     def pair(self) -> tuple[QuicTransport, QuicTransport, Link, Link]:
         a, b = self.add(ALICE), self.add(BOB)
         return self.join(a, b, self.at(a))
+
+
+def test_what_packets_trip_over_is_written_only_where_logging_is_configured() -> None:
+    logger = logging.getLogger("quic")  # aioquic's; without a handler Python writes its warnings
+    assert [each for each in logger.handlers if isinstance(each, logging.NullHandler)]
 
 
 needs_qh3 = pytest.mark.skipif(not has_fast_core(), reason="qh3 is not installed")
