@@ -211,9 +211,10 @@ def send_ours(kind: str, directory: str, address: str, piece: bytes, total: int)
         link = transport.dial(transport.ways(SERVER.node_id, addresses)[0], time.monotonic())
         answers, greeted = Answers(), False
 
-        def turn() -> bool:
+        def turn(*, more: bool = False) -> bool:
             transport.flush(time.monotonic())
-            select.select([transport], [], [], timeout(transport))
+            # Like a node's loop: it does not wait while there is more to send, and room for it.
+            select.select([transport], [], [], 0 if more and link.room > 0 else timeout(transport))
             heard = 0
             for event in transport.poll(time.monotonic()):
                 if isinstance(event, Data):
@@ -229,7 +230,7 @@ def send_ours(kind: str, directory: str, address: str, piece: bytes, total: int)
                 if sent < total and sent - answers.received < AHEAD_BYTES:
                     link.write(piece)
                     sent += len(piece)
-            turn()
+            turn(more=sent < total and sent - answers.received < AHEAD_BYTES)
         return [connected - began, time.perf_counter() - connected]
     finally:
         transport.close(time.monotonic())

@@ -70,7 +70,7 @@ class StreamLink:
         self.up = False
         self.closing: str | None = None
         self.interest = 0  # what the selector watches for
-        self.pending: deque[memoryview] = deque()
+        self.pending: deque[bytes | memoryview] = deque()
         self.pending_bytes = 0
         self._transport = transport
 
@@ -87,7 +87,7 @@ class StreamLink:
     def write(self, data: bytes) -> None:
         """Queue bytes; they leave at the next flush."""
         if self.up and self.closing is None and data:
-            self.pending.append(memoryview(data))
+            self.pending.append(data)
             self.pending_bytes += len(data)
             self._transport.touch(self)
 
@@ -234,6 +234,7 @@ class StreamTransport(ABC):
 
     def _read(self, link: StreamLink, result: list[TransportEvent]) -> None:
         size = 0
+        plain = not isinstance(link.socket, ssl.SSLSocket)
         while size < POLL_BYTES:
             chunk = link.socket.recv(READ_BYTES)
             if not chunk:
@@ -241,6 +242,8 @@ class StreamTransport(ABC):
             size += len(chunk)
             if link.closing is None:
                 result.append(Data(link, chunk))
+            if plain and len(chunk) < READ_BYTES:
+                return  # that was all; the selector tells of what comes later
         # A TLS socket may hold bytes that no selector tells of.
         self._unread.add(link)
 
@@ -255,11 +258,15 @@ class StreamTransport(ABC):
                     if len(pending) > 1 and len(pending[0]) < WRITE_BYTES // 2:
                         _gather(pending)
                     sent = link.socket.send(pending[0])
+                if sent == link.pending_bytes:
+                    link.pending_bytes = 0
+                    pending.clear()
+                    return
                 link.pending_bytes -= sent
                 while sent and sent >= len(pending[0]):
                     sent -= len(pending.popleft())
                 if sent:
-                    pending[0] = pending[0][sent:]
+                    pending[0] = memoryview(pending[0])[sent:]
         except _LATER:
             return
 
@@ -289,14 +296,14 @@ class StreamTransport(ABC):
             link.socket.close()
 
 
-def _gather(pending: deque[memoryview]) -> None:
+def _gather(pending: deque[bytes | memoryview]) -> None:
     """Join small writes: each call of the system costs more than the copy."""
-    parts: list[memoryview] = []
+    parts: list[bytes | memoryview] = []
     size = 0
     while pending and size + len(pending[0]) <= WRITE_BYTES:
         size += len(pending[0])
         parts.append(pending.popleft())
-    pending.appendleft(memoryview(b"".join(parts)))
+    pending.appendleft(b"".join(parts))
 
 
 def _reason(error: OSError) -> str:
