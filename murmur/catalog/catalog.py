@@ -35,18 +35,17 @@ from itertools import groupby
 from typing import NamedTuple
 
 from murmur.catalog import keyspace
-from murmur.catalog.definitions import (
+from murmur.catalog.expressions import Compile, compiled, compiled_index, no_compiler
+from murmur.catalog.kv_definitions import kv_problem
+from murmur.catalog.schema import Check, Column, ForeignKey, Index, Table, TrigramIndex
+from murmur.catalog.standings import Disputed, Rank
+from murmur.catalog.table_records import (
     ColumnRecord,
-    Disputed,
     IndexRecord,
-    Rank,
     TableRecord,
     TrigramRecord,
     read_table,
 )
-from murmur.catalog.expressions import Compile, compiled, compiled_index, no_compiler
-from murmur.catalog.kv_definitions import kv_problem
-from murmur.catalog.schema import Check, Column, ForeignKey, Index, Table, TrigramIndex
 from murmur.catalog.views import SqlView, ViewRecord, read_view
 
 

@@ -32,7 +32,6 @@ from typing import NamedTuple
 from murmur.catalog import keyspace
 from murmur.catalog.catalog import Catalog, table_of
 from murmur.catalog.constraints import Reference, RowCheck, duplicate_claims
-from murmur.catalog.definitions import Drop, Rank
 from murmur.catalog.derivation import source_of
 from murmur.catalog.keyspace import ROW_PREFIX_BYTES, prefix_range, row_prefix
 from murmur.catalog.kv_keys import show_key
@@ -47,6 +46,7 @@ from murmur.catalog.layout import (
 )
 from murmur.catalog.rows import scan_rows
 from murmur.catalog.schema import Column, ForeignKey, Index, Table
+from murmur.catalog.standings import Drop, Rank
 from murmur.errors import DataError, InvalidInput
 from murmur.kvcore import (
     REGISTER,
@@ -73,7 +73,7 @@ class Conflict(NamedTuple):
     detail: str
     winner: str | None
     loser: str | None
-    stamp: int | None
+    stamp: int | None  # of what lost: when it was written, and by whom
     replica: bytes | None
 
 
@@ -102,16 +102,14 @@ def conflicts(
             assert parent is not None
             yield from _orphans(view, table, foreign_key, parent)
     for dispute in catalog.disputes:
-        yield Conflict(
+        yield _conflict(
             kind="definition",
             table=dispute.table,
             key=dispute.what,
-            constraint=None,
             detail=dispute.detail,
             winner=_rank_text(dispute.winner),
             loser=_rank_text(dispute.loser),
-            stamp=dispute.loser[0] if dispute.loser else None,
-            replica=dispute.loser[1] if dispute.loser else None,
+            at=dispute.loser,
         )
     for record in catalog.records.values():
         if record.dropped is not None:
@@ -129,16 +127,14 @@ def _siblings(view: View, catalog: Catalog) -> Iterator[Conflict]:
         winner, *losers = decode_register(cell)
         for loser in losers:
             if loser.value != winner.value:
-                yield Conflict(
+                yield _conflict(
                     kind="sibling",
                     table=next((name for start, name in prefixes if key.startswith(start)), None),
                     key=show_key(key),
-                    constraint=None,
                     detail="put at the same time as the value that is read",
                     winner=_brief(winner.value),
                     loser=_brief(loser.value),
-                    stamp=loser.stamp,
-                    replica=loser.replica,
+                    at=(loser.stamp, loser.replica),
                 )
 
 
@@ -147,18 +143,15 @@ def _misfits(view: View, table: Table) -> Iterator[Conflict]:
     for key, cell, columns in misfits(view, table):
         stamp, replica, _ = written_by(cell)
         names = ", ".join(column.name for column in columns)
-        yield Conflict(
+        yield _conflict(
             kind="unreadable",
             table=table.name,
             key=show_key(key),
-            constraint=None,
             detail=f"the value is not of the type of its columns, which read NULL: {names}"
             if columns
             else f"under key {key.hex()}, which is no TEXT: it is no row",
-            winner=None,
             loser=_brief(visible_value(cell)),
-            stamp=stamp,
-            replica=replica,
+            at=(stamp, replica),
         )
 
 
@@ -178,32 +171,28 @@ def _lives(view: View, table: Table, catalog: Catalog) -> Iterator[Conflict]:
                 if _field(winner, column) != _field(loser, column)
             ]
             if differing:
-                yield Conflict(
+                yield _conflict(
                     kind="row",
                     table=table.name,
                     key=_row_key(table, key, winner.fields),
-                    constraint=None,
                     detail="inserted at the same time as the row that is read",
                     winner=_row_text(differing, winner.fields),
                     loser=_row_text(differing, loser.fields),
-                    stamp=loser.stamp,
-                    replica=loser.replica,
+                    at=(loser.stamp, loser.replica),
                 )
         for record, drop in dropped:
             rank = winner.edited.get(record.id, (winner.stamp, winner.replica))
             unseen = drop.missed(winner) or (record.id in winner.edited and drop.missed_edit(rank))
             if unseen and winner.fields.get(record.id) is not None:
                 column = Column(record.id, record.name, record.type)
-                yield Conflict(
+                yield _conflict(
                     kind="dropped column",
                     table=table.name,
                     key=_row_key(table, key, winner.fields),
                     constraint=record.name,
                     detail="written by a replica that did not know that the column was dropped",
-                    winner=None,
                     loser=_row_text([column], winner.fields),
-                    stamp=rank[0],
-                    replica=rank[1],
+                    at=rank,
                 )
 
 
@@ -214,18 +203,15 @@ def _unreadable(
     table, unreadable = layout.table, layout.unreadable(fields)
     if unreadable or not layout.has_key(key, fields):
         rank = _written_at(winner, [column.id for column in unreadable])
-        yield Conflict(
+        yield _conflict(
             kind="unreadable",
             table=table.name,
             key=_row_key(table, key, fields),
-            constraint=None,
             detail=f"not of the type of its column; reads NULL; under key {key.hex()}"
             if unreadable
             else f"under key {key.hex()}, which is not that of its values",
-            winner=None,
             loser=_row_text(unreadable or table.columns, fields),
-            stamp=rank[0],
-            replica=rank[1],
+            at=rank,
         )
 
 
@@ -236,16 +222,14 @@ def _nulls(
     for column in table.columns:
         if not column.nullable and fields.get(column.id, column.missing) is None:
             rank = _written_at(winner, [column.id])
-            yield Conflict(
+            yield _conflict(
                 kind="not null",
                 table=table.name,
                 key=_row_key(table, key, fields),
                 constraint=column.name,
                 detail=f'column "{column.name}" holds NULL',
-                winner=None,
                 loser=_row_text(table.columns, fields),
-                stamp=rank[0],
-                replica=rank[1],
+                at=rank,
             )
 
 
@@ -260,7 +244,7 @@ def _claims(view: View, table: Table, index: Index) -> Iterator[Conflict]:
         winner = _row_key(table, first_key, first)
         for rank, key, fields in ranked[1:]:
             value = claim_text(table, index, fields)
-            yield Conflict(
+            yield _conflict(
                 kind="unique",
                 table=table.name,
                 key=_row_key(table, key, fields),
@@ -268,8 +252,7 @@ def _claims(view: View, table: Table, index: Index) -> Iterator[Conflict]:
                 detail=f"Key {value} is held by row {winner}",
                 winner=_row_text(table.columns, first),
                 loser=_row_text(table.columns, fields),
-                stamp=rank[0],
-                replica=rank[1],
+                at=rank,
             )
 
 
@@ -285,26 +268,21 @@ def _refused(view: View, table: Table, checks: Sequence[RowCheck]) -> Iterator[C
                 cell = view.get(key)
                 assert cell is not None
                 fields, (life, *_) = visible_fields(cell), decode_record(cell)
-                stamp, replica = _written_at(life, check.column_ids)
-                yield Conflict(
+                yield _conflict(
                     kind="check",
                     table=table.name,
                     key=_row_key(table, key, fields),
                     constraint=check.name,
                     detail=f"the row does not satisfy CHECK ({check.text})",
-                    winner=None,
                     loser=_row_text(table.columns, fields),
-                    stamp=stamp,
-                    replica=replica,
+                    at=_written_at(life, check.column_ids),
                 )
 
 
 def _no_check(table: Table, error: InvalidInput) -> Conflict:
     names = ", ".join(check.name for check in table.checks)
     detail = f"a CHECK cannot be read, drop it: {error}"
-    return Conflict(
-        "definition", table.name, f"check {names}", None, detail, None, None, None, None
-    )
+    return _conflict("definition", table.name, f"check {names}", detail)
 
 
 def _orphans(
@@ -328,16 +306,14 @@ def _orphans(
             if missing:
                 rank = _written_at(decode_record(cell)[0], foreign_key.column_ids)
                 referenced = key_text(table, foreign_key.column_ids, fields)
-                yield Conflict(
+                yield _conflict(
                     kind="foreign key",
                     table=table.name,
                     key=_row_key(table, key, fields),
                     constraint=foreign_key.name,
                     detail=f'Key {referenced} is not present in table "{parent.name}"',
-                    winner=None,
                     loser=_row_text(table.columns, fields),
-                    stamp=rank[0],
-                    replica=rank[1],
+                    at=rank,
                 )
 
 
@@ -352,17 +328,29 @@ def _writes_to_dropped(view: View, table: Table, drop: Drop) -> Iterator[Conflic
                 what = "edited"
             else:
                 continue
-            yield Conflict(
+            yield _conflict(
                 kind="dropped table",
                 table=table.name,
                 key=_row_key(table, key, life.fields),
-                constraint=None,
                 detail=f"{what} by a replica that did not know that the table was dropped",
-                winner=None,
                 loser=_row_text(table.columns, life.fields),
-                stamp=latest[0],
-                replica=latest[1],
+                at=latest,
             )
+
+
+def _conflict(
+    kind: str,
+    table: str | None,
+    key: str,
+    detail: str,
+    *,
+    constraint: str | None = None,
+    winner: str | None = None,
+    loser: str | None = None,
+    at: Rank | None = None,
+) -> Conflict:
+    stamp, replica = at or (None, None)
+    return Conflict(kind, table, key, constraint, detail, winner, loser, stamp, replica)
 
 
 def _claim_rank(view: View, table: Table, key: bytes) -> Rank:

@@ -30,11 +30,11 @@ from typing import TypeAlias
 
 from murmur.catalog import keyspace
 from murmur.catalog.catalog import Catalog, empty_catalog, read_definitions
-from murmur.catalog.definitions import read_table
 from murmur.catalog.expressions import Compile, no_compiler
 from murmur.catalog.keycode import NOT_OF_TYPE, ColumnEncoder, atom_encoder
 from murmur.catalog.keyspace import CATALOG, ROW_PREFIX_BYTES, ROWS
 from murmur.catalog.schema import IndexColumn, RowExpression, Table
+from murmur.catalog.table_records import read_table
 from murmur.catalog.trigrams import TrigramSource
 from murmur.catalog.views import read_view
 from murmur.kvcore import Atom, CellChange, View, visible_fields

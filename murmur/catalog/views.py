@@ -19,15 +19,12 @@ from murmur.catalog.definitions import (
     NAME,
     VIEW_COLUMNS,
     VIEW_TEXT,
-    Disputed,
     Fields,
-    Rank,
     comment_of,
-    disputes_of,
     name_of,
-    standing,
     typed,
 )
+from murmur.catalog.standings import Disputed, Rank, disputes_of, standing
 from murmur.errors import InvalidInput
 from murmur.kvcore import Atom
 
