@@ -309,7 +309,9 @@ class Pull:
             if len(offers) == MAX_AUTHORS:
                 break
         total = sum(stop - start for start, stop in offers.values())
-        room = _room(flow)
+        # Half of the rest is handed out at a time, so that whoever comes next has a part in it.
+        share = -(-total // (2 * PIPELINE * len(self._sources)))
+        room = min(_room(flow), max(CHUNK_FIRST, share))
         ranges: Ranges = {}
         for replica, (start, stop) in offers.items():
             count = min(stop - start, -(-(stop - start) * room // max(total, 1)))
