@@ -70,7 +70,7 @@ class QuicCore(Protocol):
         ...
 
     def can_write(self, connection: Any, *, dialed: bool) -> bool:
-        """Whether the stream is there."""
+        """Whether the stream takes bytes."""
         ...
 
     def waiting(self, connection: Any) -> int:

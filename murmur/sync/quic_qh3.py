@@ -123,8 +123,8 @@ class Qh3Core:
         return key.removeprefix(ED25519_KEY) if key.startswith(ED25519_KEY) else None
 
     def can_write(self, connection: Qh3Connection, *, dialed: bool) -> bool:
-        """Whether the acceptor has opened the stream."""
-        return not dialed or connection.opened
+        """Whether the acceptor has opened the stream, and neither side has closed it."""
+        return connection._close_event is None and (not dialed or connection.opened)
 
     def waiting(self, connection: Qh3Connection) -> int:
         """Bytes to be sent for the first time."""
