@@ -14,10 +14,12 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 from murmur.catalog import SqlType
+from murmur.sql.binder_regular import REGEXP
 from murmur.sql.expressions import (
     And,
     Arithmetic,
     Between,
+    Call,
     Cast,
     Column,
     Compare,
@@ -103,6 +105,8 @@ def _agreed(node: Expr) -> bool:
             if families == {"DECIMAL"} or families == {"DECIMAL", "integer"}:
                 return all(_digits(child) is not None for child in children(node))
             return len(families) <= 1 and families.isdisjoint((None, "DECIMAL"))
+        case Call(function):
+            return function.name == REGEXP
         case Cast(operand, SqlType(name="TIMESTAMP")):
             return operand.type is not None and operand.type.name == "DATE"
         case Arithmetic(op="+" | "-" | "*"):

@@ -19,7 +19,8 @@ from __future__ import annotations
 from sqlglot import exp
 
 import murmur.sql.binder_aggregates
-import murmur.sql.binder_functions  # noqa: F401 - they register who binds functions
+import murmur.sql.binder_functions
+import murmur.sql.binder_regular  # noqa: F401 - they register who binds functions
 from murmur.catalog.types import (
     BIGINT,
     BLOB,

@@ -64,7 +64,8 @@ Tree: TypeAlias = Any  # sqlglot's
 def bind_insert(tree: Tree, binding: Binding) -> Insert:
     """The plan of an INSERT."""
     text = binding.text
-    only(tree, text, "this", "expression", "conflict", "returning", "default", "with_")
+    parts = ("this", "expression", "conflict", "returning", "default", "with_", "alternative")
+    only(tree, text, *parts)
     target = tree.this
     named = target.expressions if isinstance(target, exp.Schema) else None
     node = target.this if isinstance(target, exp.Schema) else target
@@ -93,7 +94,9 @@ def bind_insert(tree: Tree, binding: Binding) -> Insert:
         query=query,
         defaults=defaults,
         generated=generated,
-        conflict=None if conflict is None else _conflict(conflict, table, name, binding),
+        conflict=_alternative(tree, table, binding)
+        if conflict is None
+        else _conflict(conflict, table, name, binding),
         returning=_returning(returning, table, name, binding),
         named=named is not None,
     )
@@ -278,6 +281,27 @@ def _conflict(node: Tree, table: Table, name: str, binding: Binding) -> OnConfli
         )
     except NeedsColumnar as reason:
         raise unsupported(f"{reason.reason} cannot stand in ON CONFLICT", node, text) from None
+
+
+def _alternative(tree: Tree, table: Table, binding: Binding) -> OnConflict | None:
+    """SQLite's INSERT OR IGNORE, and OR REPLACE, which is about the primary key."""
+    word = str(tree.args.get("alternative") or "ABORT").upper()
+    match word:
+        case "ABORT":
+            return None
+        case "IGNORE":
+            return OnConflict("any")
+        case "REPLACE" if not table.primary_key:
+            return None
+        case "REPLACE":
+            width = len(table.columns)
+            assignments = tuple(
+                Assignment(column, Column(width + column.position, column.name, plain(column.type)))
+                for column in table.columns
+                if column.id not in table.primary_key and column.generated is None
+            )
+            return OnConflict(None, assignments)
+    raise unsupported(f"INSERT OR {word} is not supported", tree, binding.text)
 
 
 def _conflict_target(node: Tree, table: Table, binding: Binding) -> Index | OneOf["any"] | None:

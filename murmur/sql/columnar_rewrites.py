@@ -151,6 +151,29 @@ def _like(node: Tree) -> None:
         escape.set("this", node)
 
 
+def _regexp(node: Tree) -> None:
+    """A dot is any character, a line's end too, unless a flag says otherwise."""
+    said = node.args.get("flag")
+    if said is not None and not said.is_string:
+        return
+    flags = ("" if said is None else said.this) + ("i" if isinstance(node, exp.RegexpILike) else "")
+    flags = exp.Literal.string(_with_dots(flags))
+    node.replace(
+        exp.Anonymous(this="regexp_matches", expressions=[node.this, node.expression, flags])
+    )
+
+
+def _regexp_replace(node: Tree) -> None:
+    said = node.args.get("modifiers")
+    if said is None or said.is_string:
+        flags = "" if said is None else said.this
+        node.set("modifiers", exp.Literal.string(_with_dots(flags)))
+
+
+def _with_dots(flags: str) -> str:
+    return flags if set("nmp") & set(flags) else flags + "s"
+
+
 def _pad(node: Tree) -> None:
     """Filled with nothing, a text is only cut."""
     fill = node.args.get("fill_pattern")
@@ -524,6 +547,9 @@ _REWRITES: Mapping[type, Callable[[Tree], None]] = {
     exp.SplitPart: lambda node: _instead(node, "split_part", "this", "delimiter", "part_index"),
     exp.Chr: lambda node: node.replace(_call("chr", *node.expressions)),
     exp.Pad: _pad,
+    exp.RegexpLike: _regexp,
+    exp.RegexpILike: _regexp,
+    exp.RegexpReplace: _regexp_replace,
     exp.SimilarTo: lambda node: _instead(node, "similar", "this", "expression"),
     exp.Encode: _encode,
     exp.Decode: _decode,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from murmur.catalog.rows import scan_rows
 from murmur.catalog.types import BLOB
 from murmur.errors import Unsupported
+from murmur.kvcore.snapshot import Snapshot
 from murmur.kvcore.transaction import Transaction
 from murmur.kvcore.view import View
 from murmur.sql import expressions
@@ -114,6 +115,18 @@ class Context(expressions.Context):
             rows = ((*row, key) for key, row in scan_rows(view, table))
             return Relation(view, table, columns=(*columns_of, (KEY_COLUMN, BLOB)), rows=rows)
         return Relation(view, table, private, history=use.history, wanted=use.columns)
+
+
+def released(rows: Iterable[tuple[Any, ...]], snapshot: Snapshot) -> Iterator[tuple[Any, ...]]:
+    """The rows, after an empty one; the snapshot is closed with the last, or when it is dropped.
+
+    The first `next` is for the `finally`: a generator that never began would not run it.
+    """
+    try:
+        yield ()
+        yield from rows
+    finally:
+        snapshot.close()
 
 
 _TIMES: Mapping[str, Callable[[Context], Any]] = {

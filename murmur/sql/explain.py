@@ -12,10 +12,10 @@ Expressions are written as SQL, parameters as $1, $2, ... whatever their style.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from time import perf_counter
 from typing import Any
 
-from murmur.errors import Unsupported
 from murmur.kvcore.view import View
 from murmur.sql.ddl_actions import (
     AddColumn,
@@ -113,7 +113,21 @@ def explain_analyzed(
         figures = measured_columns(plan, view, context)
         rest[0] = f"{rest[0]}  {figures}"
         return [first, *rest], data | {"plan": data["plan"] | data_of_figures(figures)}
-    raise Unsupported("EXPLAIN ANALYZE is for queries: it would write")
+    raise AssertionError(plan)
+
+
+def explain_written(
+    plan: Plan | None, write: Callable[[], int]
+) -> tuple[list[str], dict[str, Any]]:
+    """The lines and the data of a statement that writes, and how many rows that were."""
+    data = explain_data(plan)
+    first, second, *rest = explain(plan)
+    begin_s = perf_counter()
+    rows = write()
+    ms = 1000 * (perf_counter() - begin_s)
+    count = f"{rows:,} row{'' if rows == 1 else 's'}, " if rows >= 0 else ""  # not of a query
+    figures = f"({count}{ms:.3f} ms)"
+    return [first, f"{second}  {figures}", *rest], data | {"rows": rows, "ms": round(ms, 4)}
 
 
 def _costs(costs: Costs | None) -> str:

@@ -2,8 +2,10 @@
 
     EXPLAIN ANALYZE SELECT ...
     EXPLAIN (ANALYZE, FORMAT JSON) SELECT ...
+    EXPLAIN QUERY PLAN SELECT ...
 
-ANALYZE runs the query and gives rows, time and bytes of each operator; FORMAT is TEXT or JSON.
+ANALYZE runs the statement and gives rows, time and bytes of each operator; FORMAT is TEXT or JSON.
+VERBOSE, COSTS, BUFFERS, TIMING and the like are taken: there is one way of showing a plan.
 """
 
 from __future__ import annotations
@@ -16,6 +18,11 @@ from murmur.errors import ParseError, Unsupported
 from murmur.sql.place import place
 
 Token: TypeAlias = Any  # sqlglot's
+
+
+_TAKEN = frozenset(
+    {"VERBOSE", "COSTS", "BUFFERS", "TIMING", "SUMMARY", "SETTINGS", "WAL", "MEMORY"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +38,11 @@ def read_options(tokens: Sequence[Token], text: str) -> tuple[ExplainOptions, in
     options = ExplainOptions()
     words = [token.text.upper() for token in tokens]
     if words and words[0] in ("ANALYZE", "ANALYSE"):
-        return replace(options, analyze=True), 1
-    if words and words[0] in ("VERBOSE", "QUERY"):
-        raise Unsupported(f"EXPLAIN takes ANALYZE and FORMAT\n{place(text, tokens[0].start)}")
+        return replace(options, analyze=True), 2 if words[1:2] == ["VERBOSE"] else 1
+    if words[:2] == ["QUERY", "PLAN"]:
+        return options, 2
+    if words[:1] == ["VERBOSE"]:
+        return options, 1
     if words[:1] != ["("] or len(words) < 2 or words[1] in ("SELECT", "WITH", "VALUES", "("):
         return options, 0
     at = 1
@@ -58,5 +67,7 @@ def _option(
         return replace(options, analyze=True), at + 1
     if word == "FORMAT" and value in ("TEXT", "JSON"):
         return replace(options, json=value == "JSON"), at + 2
+    if word in _TAKEN:
+        return options, at + (2 if value in ("TRUE", "ON", "FALSE", "OFF") else 1)
     start = tokens[at].start if at < len(words) else len(text.rstrip())
     raise Unsupported(f"EXPLAIN takes ANALYZE and FORMAT TEXT or JSON\n{place(text, start)}")

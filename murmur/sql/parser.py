@@ -41,7 +41,7 @@ from murmur.sql.list_parameters import ListPlace, list_places
 from murmur.sql.normal_form import to_normal_form
 from murmur.sql.parameters import MAX_PARAMETERS, Parameters
 from murmur.sql.parser_dialect import StatementDialect, SyntaxFault, shown_token
-from murmur.sql.parser_kv import with_kv_prefix
+from murmur.sql.parser_kv import insert_or, with_kv_prefix
 from murmur.sql.place import place
 from murmur.sql.reindex import read_reindex
 from murmur.sql.schemas import resolve_schemas
@@ -192,6 +192,8 @@ def _parse(text: str) -> Parsed:
     numbers, parameters = _number_parameters(tokens, text)
     if kind == "create":
         tokens = with_kv_prefix(tokens, text)
+    if tokens[0].text.upper() == "REPLACE":
+        tokens = [*insert_or(tokens[0]), *tokens]
     tree = _tree(tokens, text, kind, numbers)
     lists = list_places(tree, text, numbers) if numbers else ()
     to_normal_form(tree)
@@ -247,6 +249,7 @@ _STATEMENTS: dict[str, Kind] = {
     "CREATE": "create",
     "DROP": "drop",
     "ALTER": "alter",
+    "REPLACE": "insert",
     "COMMENT": "comment",
     "COPY": "copy",
     "REINDEX": "alter",
@@ -257,7 +260,7 @@ _STATEMENTS: dict[str, Kind] = {
 _ELSEWHERE = """
     ATTACH CALL CHECKPOINT CLOSE CLUSTER DEALLOCATE DECLARE
     DESCRIBE DETACH DISCARD DO EXECUTE EXPORT FETCH FROM GRANT IMPORT INSTALL KILL LISTEN LOAD
-    LOCK MOVE NOTIFY PIVOT PRAGMA PREPARE REASSIGN REFRESH REPLACE
+    LOCK MOVE NOTIFY PIVOT PRAGMA PREPARE REASSIGN REFRESH
     REVOKE SECURITY SUMMARIZE UNLISTEN UNPIVOT USE VACUUM
 """
 _TREES: dict[Kind, tuple[type[exp.Expression], ...]] = {
@@ -289,7 +292,12 @@ def _kind(tokens: Sequence[Token], text: str) -> Kind:
 
 def _check_second(tokens: Sequence[Token], text: str, word: str) -> None:
     """INSERT INTO, DELETE FROM and MERGE INTO are two words, which sqlglot does not insist on."""
-    second = {"INSERT": ("INTO", "OR"), "DELETE": ("FROM",), "MERGE": ("INTO",)}.get(word)
+    second = {
+        "INSERT": ("INTO", "OR"),
+        "REPLACE": ("INTO",),
+        "DELETE": ("FROM",),
+        "MERGE": ("INTO",),
+    }.get(word)
     if second is not None and (len(tokens) < 2 or tokens[1].text.upper() not in second):
         at = tokens[1].start if len(tokens) > 1 else len(text.rstrip())
         raise _error(f"expected {second[0]} after {word}", text, at)

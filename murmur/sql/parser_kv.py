@@ -47,6 +47,11 @@ def with_kv_prefix(tokens: Sequence[Token], text: str) -> Sequence[Token]:
     return [*tokens[:at], *made, _like(using, TokenType.R_PAREN, ")"), *rest]
 
 
+def insert_or(near: Token) -> list[Token]:
+    """INSERT OR, which SQLite lets one leave out in front of REPLACE."""
+    return [_like(near, TokenType.INSERT, "INSERT"), _like(near, TokenType.OR, "OR")]
+
+
 def _clause_at(tokens: Sequence[Token]) -> int | None:
     """Where USING KV stands, outside of parentheses."""
     if len(tokens) < 2 or tokens[1].token_type is not TokenType.TABLE:

@@ -22,10 +22,9 @@ from typing import Any
 from murmur.catalog.catalog import Catalog
 from murmur.catalog.schema import Table
 from murmur.catalog.types import JSON, TEXT
-from murmur.errors import BindError, DatabaseError, InvalidInput
+from murmur.errors import BindError, DatabaseError, InvalidInput, Unsupported
 from murmur.kvcore.clock import Clock
 from murmur.kvcore.replica import Replica
-from murmur.kvcore.snapshot import Snapshot
 from murmur.kvcore.transaction import Transaction
 from murmur.kvcore.view import View
 from murmur.sql.bulk import PART_BYTES, insertion_text, quoted, rows_of
@@ -36,8 +35,8 @@ from murmur.sql.copy import Copy
 from murmur.sql.create_as import create_as
 from murmur.sql.ddl import run_steps
 from murmur.sql.dml import Written
-from murmur.sql.execution import Context
-from murmur.sql.explain import explain, explain_analyzed, explain_data
+from murmur.sql.execution import Context, released
+from murmur.sql.explain import explain, explain_analyzed, explain_data, explain_written
 from murmur.sql.files import Batch, Files
 from murmur.sql.list_parameters import with_lists
 from murmur.sql.memory import Memory, shown_bytes
@@ -362,7 +361,7 @@ class Session(Transacting):
                 outcome.rows = iter(list(outcome.rows))
                 snapshot.close()
             else:
-                outcome.rows = _released(outcome.rows, snapshot)
+                outcome.rows = released(outcome.rows, snapshot)
                 next(outcome.rows)
         except BaseException:
             snapshot.close()
@@ -402,7 +401,9 @@ class Session(Transacting):
             context = self._context(prepared, parameters) if options.analyze or given else None
             if isinstance(chosen, RowQuery | ColumnarQuery):
                 chosen = self._chosen(prepared, view, context)
-            if options.analyze:
+            if options.analyze and not isinstance(chosen, RowQuery | ColumnarQuery):
+                lines, data = self._explain_write(statement, prepared, parameters)
+            elif options.analyze:
                 assert context is not None
                 lines, data = explain_analyzed(chosen, view, context)
             else:
@@ -413,6 +414,14 @@ class Session(Transacting):
             return Outcome("explain", columns, iter([(json.dumps(data),)]))
         columns = (ResultColumn("plan", TEXT),)
         return Outcome("explain", columns, iter([(line,) for line in lines]))
+
+    def _explain_write(
+        self, statement: Statement, prepared: Prepared, parameters: Given
+    ) -> tuple[list[str], dict[str, Any]]:
+        """A plan that writes, carried out; its first operator tells what it came to."""
+        if prepared.write is None:
+            raise Unsupported("EXPLAIN ANALYZE is for queries and for what writes rows")
+        return explain_written(prepared.plan, lambda: self._write(statement, [parameters]).rowcount)
 
     # Writes --------------------------------------------------------------------------------------
 
@@ -485,15 +494,3 @@ class Session(Transacting):
             engine=self.engine,
             memory=Memory(self._memory_bytes),
         )
-
-
-def _released(rows: Iterable[Row], snapshot: Snapshot) -> Iterator[Row]:
-    """The rows, after an empty one; the snapshot is closed with the last, or when it is dropped.
-
-    The first `next` is for the `finally`: a generator that never began would not run it.
-    """
-    try:
-        yield ()
-        yield from rows
-    finally:
-        snapshot.close()
