@@ -35,7 +35,7 @@ from murmur.sync.bootstrap_wire import (
     Keeper,
 )
 from murmur.sync.messages import TIP_BYTES, positional, vector_of
-from murmur.sync.service import Fabric, Remote, Urgency
+from murmur.sync.service import Fabric, Remote, Service, Urgency
 from murmur.sync.stability import ACKS_FILE, DAY_MS, Stability
 from murmur.sync.wire import pack
 
@@ -70,7 +70,7 @@ class Breather:
             self._rested = self._monotonic()
 
 
-class Bootstrap:
+class Bootstrap(Service):
     """The service of one node."""
 
     kinds = (STAND, ASK, OFFER, WANT, DATA, GOT, GONE, DONE)

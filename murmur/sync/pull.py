@@ -31,7 +31,7 @@ from hashlib import blake2b
 
 from murmur.errors import ProtocolViolation
 from murmur.sync.messages import MAX_SEQ, REPLICA_ID_BYTES, positional, vector_of
-from murmur.sync.service import Fabric, Flow, Remote, Urgency
+from murmur.sync.service import Fabric, Flow, Remote, Service, Urgency
 from murmur.sync.wire import pack
 
 DIGEST, VECTOR, WANT = 37, 38, 39
@@ -73,7 +73,7 @@ class _Wait:
     failures: int = 0
 
 
-class Pull:
+class Pull(Service):
     """What one node asks for, of whom, and what it gives when it is asked."""
 
     kinds = (DIGEST, VECTOR, WANT)
@@ -170,9 +170,6 @@ class Pull:
         """When tick() is due."""
         due = (self._gossip_at_ms, self._look_ms)
         return min((moment for moment in due if moment is not None), default=None)
-
-    def end(self) -> None:
-        """Nothing is left to do."""
 
     def _gossip(self) -> None:
         source = self._fabric.random.choice(list(self._sources.values()))

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from murmur.sync.service import Fabric, Remote, Urgency
+from murmur.sync.service import Fabric, Remote, Service, Urgency
 from murmur.sync.wire import pack
 
 GRAFT, PRUNE = 35, 36
@@ -53,7 +53,7 @@ class _Lack:
     since_ms: int
 
 
-class Push:
+class Push(Service):
     """The eager and lazy links of one node."""
 
     kinds = (GRAFT, PRUNE)
@@ -138,9 +138,6 @@ class Push:
         """When tick() is due."""
         due = [lack.since_ms + self._graft_ms for lack in self._lacks.values()]
         return max(self._repair_at_ms, now_ms + 10, min(due)) if due else None
-
-    def end(self) -> None:
-        """Nothing is left to do."""
 
     # -- inside
 

@@ -50,7 +50,7 @@ from murmur.sync.circuits import (
     unpack_head,
 )
 from murmur.sync.messages import NODE_ID_BYTES, RELAY
-from murmur.sync.service import Fabric, Remote, Urgency
+from murmur.sync.service import Fabric, Remote, Service, Urgency
 from murmur.sync.ticket import INVITE_BYTES
 from murmur.sync.transport import RELAY as RELAY_SCHEME
 from murmur.sync.transport import scheme_of
@@ -90,7 +90,7 @@ class _Client:
     numbers: Iterator[int] = field(default_factory=lambda: count(1, 2))
 
 
-class Relay:
+class Relay(Service):
     """The service: the switchboard of a relay, if this node is one, and this node's own circuits.
 
     Messages from relays go to `transport`, whose links the mesh uses like any others. Without one

@@ -170,45 +170,45 @@ class Fabric(Protocol):
 
 
 class Service(Protocol):
-    """One subject of conversation."""
+    """One subject of conversation. What a service has no use for, it leaves out."""
 
     @property
     def kinds(self) -> Iterable[int]:
         """The message types that are its own."""
-        ...
+        return ()
 
     @property
     def features(self) -> int:
         """Bits for HELLO that say what this side can do."""
-        ...
+        return 0
 
     def start(self, fabric: Fabric, now_ms: int) -> None:
         """The mesh begins."""
-        ...
+        return
 
     def opened(self, remote: Remote, now_ms: int) -> None:
         """A conversation is open."""
-        ...
+        return
 
     def received(self, remote: Remote, kind: int, payload: bytes, now_ms: int) -> None:
         """The peer said something; ProtocolViolation if it makes no sense."""
-        ...
+        return
 
     def closed(self, remote: Remote, now_ms: int) -> None:
         """A conversation has ended."""
-        ...
+        return
 
     def tick(self, now_ms: int) -> None:
         """Let time pass."""
-        ...
+        return
 
     def next_timer_ms(self, now_ms: int) -> int | None:
         """When tick() is due."""
-        ...
+        return None
 
     def end(self) -> None:
         """The mesh closes."""
-        ...
+        return
 
 
 class Services:

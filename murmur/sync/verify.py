@@ -27,7 +27,7 @@ from functools import partial
 from murmur.errors import Closed, PeerError, ProtocolViolation
 from murmur.kvcore import CELLS_STOP, Narrowed, Part, Snapshot, partition
 from murmur.sync.messages import positional, vector_of
-from murmur.sync.service import Fabric, Remote, Urgency
+from murmur.sync.service import Fabric, Remote, Service, Urgency
 from murmur.sync.verify_answering import Answerer, Keys, touched_beyond
 from murmur.sync.verify_wire import (
     COMPARE,
@@ -101,7 +101,7 @@ class _Asked:
         return {replica: seq for replica, seq in vector.items() if seq}
 
 
-class Verifier:
+class Verifier(Service):
     """Both roles, for all peers of one node."""
 
     kinds = (VERIFY, PINNED, COMPARE, COMPARED, RELEASE)
@@ -149,9 +149,6 @@ class Verifier:
         self._answerer = Answerer(fabric)
         if self._interval_ms:
             self._next_round_ms = now_ms + self._pause()
-
-    def opened(self, remote: Remote, now_ms: int) -> None:
-        """Nothing to do before somebody asks."""
 
     def received(self, remote: Remote, kind: int, payload: bytes, now_ms: int) -> None:
         """Take what the peer says."""

@@ -18,7 +18,7 @@ from murmur.errors import ProtocolViolation
 from murmur.sync.discovery.sighting import Sighting
 from murmur.sync.messages import MAX_ADDRESSES, MAX_TEXT, NODE_ID_BYTES
 from murmur.sync.roster import Member
-from murmur.sync.service import Fabric, Remote, Urgency
+from murmur.sync.service import Fabric, Remote, Service, Urgency
 from murmur.sync.wire import pack, unpack
 
 PEERS = 60
@@ -41,11 +41,10 @@ class Acquaintances(Protocol):
         ...
 
 
-class Introductions:
+class Introductions(Service):
     """The exchange of acquaintances."""
 
     kinds = (PEERS,)
-    features = 0
 
     def __init__(self, mesh: Callable[[], Acquaintances]) -> None:
         self._mesh = mesh
@@ -75,9 +74,6 @@ class Introductions:
             if node_id != self._fabric.node_id and age_s < FORGOTTEN_S:
                 mesh.meet(Sighting(node_id, addresses, "introduced"), now_ms)
 
-    def closed(self, remote: Remote, now_ms: int) -> None:
-        """Somebody left."""
-
     def tick(self, now_ms: int) -> None:
         """Look for company, if there is little."""
         if now_ms < self._look_ms:
@@ -95,9 +91,6 @@ class Introductions:
     def next_timer_ms(self, now_ms: int) -> int | None:
         """When tick() is due."""
         return self._look_ms
-
-    def end(self) -> None:
-        """The mesh closes."""
 
     def _say(self, node_id: bytes, known: Iterable[tuple[Member, int]]) -> None:
         peers = [[m.node_id, list(m.addresses[:MAX_ADDRESSES]), age_s] for m, age_s in known]

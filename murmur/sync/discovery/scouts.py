@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from murmur.sync.discovery.host import HostScout
 from murmur.sync.discovery.mdns import MulticastScout
 from murmur.sync.discovery.sighting import Sighting
-from murmur.sync.service import Fabric, Remote
+from murmur.sync.service import Fabric, Service
 
 LOOK_MS = 5_000  # between two looks at this host's nodes
 
 log = logging.getLogger("murmur.sync")
 
 
-class Scouts:
+class Scouts(Service):
     """A service without messages: it looks around, and tells the mesh whom it sees."""
-
-    kinds: Sequence[int] = ()
-    features = 0
 
     def __init__(self, meet: Callable[[Sighting, int], None]) -> None:
         self._meet = meet
@@ -39,15 +36,6 @@ class Scouts:
     def start(self, fabric: Fabric, now_ms: int) -> None:
         """Begin."""
         self._fabric = fabric
-
-    def opened(self, remote: Remote, now_ms: int) -> None:
-        """A conversation is open."""
-
-    def received(self, remote: Remote, kind: int, payload: bytes, now_ms: int) -> None:
-        """Nothing is said to scouts."""
-
-    def closed(self, remote: Remote, now_ms: int) -> None:
-        """A conversation has ended."""
 
     def tick(self, now_ms: int) -> None:
         """Look at this host, now and then."""

@@ -11,7 +11,7 @@ and a node with a higher id takes over when it comes. There is no lease and no f
 from __future__ import annotations
 
 from murmur.errors import ProtocolViolation
-from murmur.sync.election.leadership import Changed, ElectionTiming, Leadership
+from murmur.sync.election.leadership import Changed, Election, ElectionTiming, Leadership
 from murmur.sync.service import Fabric, Remote, Urgency
 from murmur.sync.wire import pack, unpack
 
@@ -19,11 +19,10 @@ ELECTION, ALIVE, COORDINATOR = range(55, 58)
 MAX_TERM = 1 << 53
 
 
-class BullyElection:
+class BullyElection(Election):
     """One node's part in the elections."""
 
     kinds = range(55, 58)
-    features = 0
 
     def __init__(
         self,

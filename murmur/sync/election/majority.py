@@ -34,7 +34,7 @@ from typing import Any
 
 from murmur.errors import ProtocolViolation
 from murmur.sync.election.ballot import Ballot, Vote
-from murmur.sync.election.leadership import Changed, ElectionTiming, Leadership
+from murmur.sync.election.leadership import Changed, Election, ElectionTiming, Leadership
 from murmur.sync.service import Fabric, Remote, Urgency
 from murmur.sync.wire import pack, unpack
 
@@ -53,11 +53,10 @@ class Standing(Enum):
     LEADER = "leader"
 
 
-class MajorityElection:
+class MajorityElection(Election):
     """One node's part in the elections."""
 
     kinds = range(50, 55)
-    features = 0
 
     def __init__(
         self,

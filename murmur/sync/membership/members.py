@@ -16,7 +16,7 @@ from murmur.sync.discovery.sighting import Sighting
 from murmur.sync.identity import Identity
 from murmur.sync.membership.record import MemberRecord, read_record
 from murmur.sync.roster import Member
-from murmur.sync.service import Fabric, Remote
+from murmur.sync.service import Fabric, Remote, Service
 from murmur.sync.status import MemberStatus
 from murmur.sync.ticket import node_text
 
@@ -37,11 +37,8 @@ class Registry(Protocol):
         ...
 
 
-class Members:
+class Members(Service):
     """A service without messages: the replicated records, in and out."""
-
-    kinds: Sequence[int] = ()
-    features = 0
 
     def __init__(
         self,
@@ -76,12 +73,6 @@ class Members:
     def opened(self, remote: Remote, now_ms: int) -> None:
         """A conversation is open: its records come soon."""
         self._look_ms = min(self._look_ms, now_ms + LOOK_MS // 10)
-
-    def received(self, remote: Remote, kind: int, payload: bytes, now_ms: int) -> None:
-        """Records come with the data."""
-
-    def closed(self, remote: Remote, now_ms: int) -> None:
-        """A conversation has ended."""
 
     def status(self, met: Iterable[Member], liveness: Mapping[bytes, str]) -> list[MemberStatus]:
         """Everybody with a record, and everybody who was met. From any thread."""

@@ -28,7 +28,7 @@ from typing import Any
 
 from murmur.errors import ProtocolViolation
 from murmur.sync.messages import NODE_ID_BYTES
-from murmur.sync.service import Fabric, Remote, Urgency
+from murmur.sync.service import Fabric, Remote, Service, Urgency
 from murmur.sync.wire import pack, unpack
 
 PROBE, PROBED, PROBE_FOR, PROBED_FOR = range(61, 65)
@@ -65,11 +65,10 @@ class _Round:
     ask_at_ms: int | None  # when others are asked
 
 
-class Swim:
+class Swim(Service):
     """One node's view of who is alive."""
 
     kinds = range(61, 65)
-    features = 0
 
     def __init__(self, members: Callable[[], Iterable[bytes]]) -> None:
         """`members` are the ids of all that are known, without this node's own."""
@@ -162,9 +161,6 @@ class Swim:
         if self._round is not None and self._round.ask_at_ms is not None:
             due = min(due, self._round.ask_at_ms)
         return due
-
-    def end(self) -> None:
-        """The mesh closes."""
 
     # -- inside: a period
 
