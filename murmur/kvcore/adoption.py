@@ -35,7 +35,7 @@ from murmur.kvcore.staging import RUN_BYTES, Staging
 from murmur.kvcore.storage import Storage
 from murmur.kvcore.view import View
 
-BATCH_CHANGES = 64
+BATCH_CHANGES = 16  # a longer batch would hold up the threads of who writes and reads
 BATCH_BYTES = 256 << 10
 
 Write = tuple[bytes, bytes | None]
@@ -227,6 +227,7 @@ class Adoption:
         if self._derivation is not None and changes:
             entries, self._state = self._derivation.derive(self._state, changes, self._staging)
             cells = [*cells, *entries]
+            self._pause()
         self._staging.write(cells)
         self._pause()
 
