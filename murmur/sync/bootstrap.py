@@ -18,7 +18,8 @@ from functools import partial
 
 from murmur.errors import MurmurError, ProtocolViolation
 from murmur.kvcore import Storage, write_atomically
-from murmur.sync.bootstrap_fetching import LEAST_NEED_BYTES, Fetching
+from murmur.sync.bootstrap_fetching import Fetching
+from murmur.sync.bootstrap_need import LEAST_NEED_BYTES
 from murmur.sync.bootstrap_serving import Serving
 from murmur.sync.bootstrap_sources import BootstrapStatus, Stage
 from murmur.sync.bootstrap_wire import (

@@ -1,12 +1,11 @@
-"""Fetching a snapshot: when this replica needs one, from whom it comes, and what becomes of it.
+"""Fetching a snapshot: from whom it comes, chunk by chunk, and what becomes of it.
 
     IDLE -> ASKING -> FETCHING -> JOINING -> IDLE      any -> RESTING -> IDLE, when something fails
 
-It is needed when a peer's log no longer holds what this replica lacks, and nobody else's does; and
-better when the rest of the log is larger than half the state. The first who offers names the
-snapshot, its manifest says of which chunks it consists; a chunk is taken from any peer that has one
-of its hash. Chunks are spooled (kvcore/spool.py): after a cut, a restart or with a newer snapshot,
-only what is missing is fetched. Then the state is joined into what is here.
+When one is needed (bootstrap_need.py), the first who offers names the snapshot, its manifest says
+of which chunks it consists; a chunk is taken from any peer that has one of its hash. Chunks are
+spooled (kvcore/spool.py): after a cut, a restart or with a newer snapshot, only what is missing is
+fetched. Then the state is joined into what is here.
 
 Memory is bounded by what is under way: WINDOW chunks per source, ROOM bytes in all, or one chunk.
 """
@@ -19,6 +18,7 @@ from dataclasses import dataclass, field
 
 from murmur.errors import Corruption, ProtocolViolation
 from murmur.kvcore import Chunk, Spool, Storage
+from murmur.sync.bootstrap_need import GRACE_MS, LEAST_NEED_BYTES, Need
 from murmur.sync.bootstrap_sources import BootstrapStatus, Source, Stage
 from murmur.sync.bootstrap_wire import (
     ASK,
@@ -29,18 +29,14 @@ from murmur.sync.bootstrap_wire import (
     WANT,
     Keeper,
 )
-from murmur.sync.outbox import serves
 from murmur.sync.service import Fabric, Remote, Urgency
 from murmur.sync.wire import pack
 
 LANE = "bootstrap"
-GRACE_MS = 1_000  # what is missing may be on its way
-PATIENCE_MS = 15_000  # that another peer's log is waited for, while nothing comes of it
 REST_MS = 15_000  # after a failure
 WINDOW = 2  # chunks under way, of each source
 SOURCES = 3
 ROOM_BYTES = 16 << 20
-LEAST_NEED_BYTES = 64 << 20  # of log: less is sent whatever the state's size
 PROGRESS_STEPS = 10
 
 
@@ -67,7 +63,6 @@ class Fetching:
         self._replica = replica
         self._storage = storage
         self._pause = pause
-        self._least_need_bytes = least_need_bytes
         self._fabric: Fabric
         self._spool: Spool | None = None  # only touched on the lane
         self._last_id: bytes | None = None
@@ -77,9 +72,7 @@ class Fetching:
         self._to_fetch: deque[bytes] = deque()  # of these, what is not under way
         self._writing = 0  # chunks handed to the spool
         self._items: dict[tuple[bytes, bytes], _Item] = {}  # by node and hash
-        self._needed_since_ms: int | None = None
-        self._moved_ms = 0
-        self._seen_total = 0
+        self._need = Need(least_need_bytes)
         self._rest_until_ms = 0
         self._reported = 0
         self._joined = 0
@@ -92,7 +85,7 @@ class Fetching:
     def start(self, fabric: Fabric, now_ms: int) -> None:
         """The mesh begins: a snapshot that was fetched whole is joined, a part of one is kept."""
         self._fabric = fabric
-        self._moved_ms = now_ms
+        self._need.start(now_ms)
         if not self._storage.exists("bootstrap"):
             return
         self.stage = Stage.RESTING
@@ -209,9 +202,7 @@ class Fetching:
     def tick(self, now_ms: int) -> None:
         """See whether a snapshot is needed, and whether its sources are alive."""
         own = self._replica.vector
-        total = sum(own.values())
-        if total != self._seen_total:
-            self._seen_total, self._moved_ms = total, now_ms
+        self._need.notice(own, now_ms)
         for source in list(self.sources.values()):
             due_ms = source.due_ms()
             if due_ms is not None and now_ms >= due_ms:
@@ -234,7 +225,7 @@ class Fetching:
             return self._rest_until_ms
         times = [source.due_ms() for source in self.sources.values()]
         due = [moment for moment in times if moment is not None]
-        if self.stage is Stage.IDLE and self._needed_since_ms is not None:
+        if self.stage is Stage.IDLE and self._need.felt:
             due.append(now_ms + GRACE_MS // 2)
         if self.stage is Stage.FETCHING and not due:
             due.append(now_ms + GRACE_MS)
@@ -261,42 +252,13 @@ class Fetching:
     # -- whether
 
     def _look(self, own: Mapping[bytes, int], now_ms: int) -> None:
-        able = [source for source in self.sources.values() if source.stood]
-        needed = [source for source in able if source.lacks_for(own)]
-        better = [source for source in able if self._is_better(source, own)]
-        if not needed and not better:
-            self._needed_since_ms = None
+        found = self._need.source(self.sources.values(), own, now_ms)
+        if found is None:
             return
-        if self._needed_since_ms is None:
-            self._needed_since_ms = now_ms
-        if not better:
-            if now_ms < self._needed_since_ms + GRACE_MS:
-                return
-            waited = now_ms >= max(self._moved_ms, self._needed_since_ms) + PATIENCE_MS
-            needed = [
-                source
-                for source in needed
-                if waited
-                or not any(
-                    not other.lacks_for(own) and serves(source.floor, other.durable)
-                    for other in able
-                )
-            ]
-            if not needed:
-                return
-        candidates = better or needed
-        # The one that has most: what it lacks is fetched from another one afterwards.
-        primary = max(candidates, key=lambda s: (sum(s.durable.values()), s.remote.node_id))
+        primary, why = found
         self.stage = Stage.ASKING
         self._ask(primary, now_ms)
-        name = "what this replica lacks is no longer in its log"
-        if better:
-            name = "its log is longer than half of its state"
-        self._fabric.notice("bootstrap", primary.remote.node_id, f"asking for a snapshot: {name}")
-
-    def _is_better(self, source: Source, own: Mapping[bytes, int]) -> bool:
-        need = source.need_bytes(own)
-        return need > max(self._least_need_bytes, source.state_bytes // 2)
+        self._fabric.notice("bootstrap", primary.remote.node_id, f"asking for a snapshot: {why}")
 
     def _ask(self, source: Source, now_ms: int) -> None:
         source.asked_ms = source.heard_ms = now_ms
@@ -473,7 +435,8 @@ class Fetching:
             if source.engaged:
                 source.engaged = False
                 self._say(source.remote, DONE, [])
-        self._id = self._primary = self._needed_since_ms = None
+        self._id = self._primary = None
+        self._need.met()
         self._chunks.clear()
         self._missing.clear()
         self._to_fetch.clear()

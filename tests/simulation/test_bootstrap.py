@@ -10,7 +10,7 @@ import pytest
 from murmur.kvcore.record import PUT, Operation
 from murmur.kvcore.replica import Replica
 from murmur.sync.bootstrap import TRIM_MS, Bootstrap, LogPolicy
-from murmur.sync.bootstrap_fetching import LEAST_NEED_BYTES
+from murmur.sync.bootstrap_need import LEAST_NEED_BYTES
 from murmur.sync.bootstrap_sources import Stage
 from murmur.sync.service import Service
 from tests.simulation.network import Host, Network, Weather
