@@ -57,7 +57,9 @@ __all__ = [
     "is_loadable",
     "load_blocks",
     "load_plan",
+    "lone_plan",
     "value_source",
+    "verify_checks",
 ]
 
 # Types whose values are their own atoms: the kernel checks them itself.
@@ -98,10 +100,23 @@ def load_plan(statement: StatementChecks, table: Table) -> BlockPlan | None:
         if parent is None:
             return None
         parents.append(parent)
+    plan = _plan_of(table)
+    return plan._replace(entries=plan.entries + tuple(parents)) if parents else plan
+
+
+def lone_plan(catalog: Catalog, table: Table) -> BlockPlan | None:
+    """How a row of the table is encoded, if all that can stand against it is its key, what it
+    claims, and its CHECKs; else None."""
+    if table.foreign_keys or not is_loadable(table) or catalog.table_by_id(table.id) is not table:
+        return None
+    return _plan_of(table)
+
+
+def _plan_of(table: Table) -> BlockPlan:
     plan: BlockPlan | None = table.compiled.get(BlockPlan)
     if plan is None:
         plan = table.compiled[BlockPlan] = _plan(table)
-    return plan._replace(entries=plan.entries + tuple(parents)) if parents else plan
+    return plan
 
 
 def _is_settled(tx: Transaction, table: Table, rows: tuple[bytes, bytes]) -> bool:
@@ -168,11 +183,7 @@ def load_blocks(
         taken = _taken(block, None, block.repeated, tx.snapshot, others)
         if taken is not None:
             raise unique_violation(table, None, _fields(block, taken))
-        if table.checks:
-            assert len(checks) == len(table.checks)
-            for row in range(block.count):
-                cell = block.cell(row, _TEST_STAMP, _TEST_REPLICA, _TEST_SEQ)
-                check_row(table, checks, layout.read(cell))
+        verify_checks(table, block, checks)
         for at, index in unique:
             taken = _taken(block, at, block.reclaimed(at), tx.snapshot, others)
             if taken is not None:
@@ -183,6 +194,17 @@ def load_blocks(
     for at, foreign_key in enumerate(table.foreign_keys, first_parent):
         for block in blocks:
             _verify_parents(tx, block, at, foreign_key, statement)
+
+
+def verify_checks(table: Table, block: RowBlock, checks: Sequence[RowCheck]) -> None:
+    """Raise ConstraintViolation if a row breaks a CHECK."""
+    if not table.checks:
+        return
+    assert len(checks) == len(table.checks)
+    layout = layout_of(table)
+    for row in range(block.count):
+        cell = block.cell(row, _TEST_STAMP, _TEST_REPLICA, _TEST_SEQ)
+        check_row(table, checks, layout.read(cell))
 
 
 # Plans ---------------------------------------------------------------------

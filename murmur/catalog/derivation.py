@@ -22,11 +22,11 @@ for the row after, and one call for each source and side.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from heapq import merge
 from itertools import count
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from murmur.catalog import keyspace
 from murmur.catalog.catalog import Catalog, empty_catalog, read_definitions
@@ -164,6 +164,11 @@ class CatalogDerivation:
         if first and changes[first - 1].key.startswith(CATALOG):
             return _redefine(state, changes, first, before)
         return _follow(state, changes, first)
+
+    def follow(self, state: object, under: Collection[object]) -> Catalog:
+        """The catalog after rows of these tables, by id, came with their entries."""
+        assert isinstance(state, Catalog)
+        return state.touching(cast("Collection[int]", under), _tick())
 
     def rebuild(self, view: View) -> Iterator[Pair]:
         """Every derived entry that the cells of this view give, in no order."""

@@ -11,7 +11,7 @@ be, the derived keyspace is what one call with every cell, from an empty one, wo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple, Protocol
 
 from murmur.kvcore.view import View
@@ -45,4 +45,8 @@ class Derivation(Protocol):
 
         Changes are in key order, one for a key; `before` is the keyspace without them.
         """
+        ...
+
+    def follow(self, state: object, under: Collection[object]) -> object:
+        """The state after rows that came with their entries (`Replica.insert`)."""
         ...

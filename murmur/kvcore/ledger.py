@@ -16,9 +16,9 @@ Invariants (DESIGN section 1):
 An exception under the lock (Ctrl-C, above all) leaves a note of where the log stood. Whoever enters
 next settles it: bytes of an unfinished append are cut off, a whole record is rolled forward.
 
-Blind puts need none of this as long as nothing is due: a native writer (writer.py) commits them
-while nobody is under the lock, no transaction is open that would have to remember them, and no
-listener is to hear of each. What it knows is taken over by whoever enters.
+Blind puts, and rows that nobody has, need none of this as long as nothing is due: a native writer
+(writer.py) commits them while nobody is under the lock, no transaction is open that would have to
+remember them, and no listener is to hear of each. What it knows is taken over by whoever enters.
 """
 
 from __future__ import annotations
@@ -288,12 +288,12 @@ class Ledger:
     # The native writer -------------------------------------------------
 
     def leave(self) -> None:
-        """Let the native writer go on after a blind write; else it is shut until the next one."""
+        """Let the native writer go on after a record that had seen all there is, as a blind one."""
         writer = self.writer
         if writer is None or self.parking.count:
             return
         assert isinstance(self.tree, Tree)
-        tip = self.tips[self.id]  # of a blind write just now, which had seen all that there is
+        tip = self.tips[self.id]
         writer.follow(
             self.log.appender,
             self.tree.memtable,
@@ -301,10 +301,22 @@ class Ledger:
             seq=tip.seq,
             stamp=self.hlc.last,
             digest=tip.hash,
+            state=self.published.state,
             unless=(self.recent.open, self.durable.listeners)
             if self.durability == "none"
             else (self.recent.open,),
         )
+
+    def resume(self) -> None:
+        """Let the native writer go on, if the own last record has seen all that there is."""
+        self.usable()
+        if self.writer is None or self.recent.open:
+            return
+        with self.lock:
+            self.enter()
+            tip = self.tips.get(self.id)
+            if tip is not None and self.published.vector == {**tip.vector, self.id: tip.seq}:
+                self.leave()
 
     def take_over(self) -> None:
         """Shut the native writer, and note what it has written. To be repeated at will."""
@@ -326,9 +338,11 @@ class Ledger:
         """The sequence that the native writer has published, and what goes with it."""
         assert self.writer is not None
         assert isinstance(attachment, Published)
-        sequence, position, seq, _, _ = self.writer.progress
-        vector = {**attachment.vector, self.id: seq}
-        return sequence, Published(vector, attachment.state, position)
+        sequence, position, seq, under = self.writer.followed()
+        vector, state = {**attachment.vector, self.id: seq}, attachment.state
+        if under is not None and self.derivation is not None:
+            state = self.derivation.follow(state, under)
+        return sequence, Published(vector, state, position)
 
     # Writing -----------------------------------------------------------
 

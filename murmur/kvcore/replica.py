@@ -233,6 +233,26 @@ class Replica:
         ledger.durable.acknowledge(position)
         return dot
 
+    def settled(self) -> object | None:
+        """The derivation's state, if a row may be inserted by itself with it; None if not now."""
+        writer = self._ledger.writer
+        if writer is None:
+            return None
+        state = writer.settled
+        if state is None:
+            self._ledger.resume()
+            state = writer.settled
+        return state
+
+    def insert(self, block: RowBlock, state: object, under: object) -> bool:
+        """Commit the row of a block of one, with its entries, unless something has its key or a
+        claim, or `state` (of `settled`) is not the latest: then False, and nothing has happened.
+
+        `under` tells the derivation of it. Transactions that are open exclude this.
+        """
+        writer = self._ledger.writer
+        return writer is not None and writer.insert(block, state, under)
+
     def commit(self, transaction: Transaction) -> tuple[bytes, int] | None:
         """Commit what the transaction has written (called by the transaction). Raises Conflict."""
         operations, blocks = transaction.operations(), transaction.blocks

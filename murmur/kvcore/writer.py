@@ -1,7 +1,7 @@
 """The native writers, where there are any: a put in one call of the kernel.
 
     Writer          of an engine: puts, deletes, batches
-    AuthorWriter    of a replica: blind puts and deletes of registers
+    AuthorWriter    of a replica: blind puts and deletes of registers, and rows that nobody has
 
 What they may not do (a full segment or memtable, back-pressure, ranges, mistakes) they leave to
 their owner, who shuts them while anybody is in the critical section. Without a compiled kernel the
@@ -17,6 +17,7 @@ from murmur.kvcore import kernel
 from murmur.kvcore.batch import Range, WriteBatch
 from murmur.kvcore.figures import SAMPLE
 from murmur.kvcore.kernel import Appender, Entry, Memtable
+from murmur.kvcore.kernel.blocks import RowBlock
 from murmur.kvcore.tree import Tree
 
 
@@ -84,9 +85,26 @@ class NativeAuthor(Protocol):
         seq: int,
         stamp: int,
         digest: bytes,
+        state: object,
         unless: tuple[Sized, ...],
     ) -> None:
-        """Go on after this record, unless one of the collections holds anything."""
+        """Go on after this record, unless one of the collections holds anything.
+
+        `state` is the derivation's, of all that there is.
+        """
+        ...
+
+    def followed(self) -> tuple[int, int, int, set[object] | None]:
+        """Sequence, log position and seq of the last write, and what rows were inserted under since
+        this was asked last: all of one moment."""
+        ...
+
+    settled: object | None
+    """The state that it goes on with; None while it is shut."""
+
+    def insert(self, block: RowBlock, state: object, under: object) -> bool:
+        """Insert the row of a block of one, if this state is that of all there is, and nothing has
+        the row's key or claims; else nothing happens. `under` is noted for `followed`."""
         ...
 
     def shut(self) -> None:

@@ -13,6 +13,7 @@ from murmur.sql.borrowed import FUNCTIONS as BORROWED_FUNCTIONS
 from murmur.sql.borrowed import MACROS as BORROWED_MACROS
 from murmur.sql.cache import Shared, shared_of
 from murmur.sql.files import Files
+from murmur.sql.lone_insert import insert_alone
 from murmur.sql.parser import split_script
 from murmur.sql.plan import ResultColumn
 from murmur.sql.point_answer import point_answer
@@ -31,6 +32,7 @@ __all__ = [
     "Session",
     "Shared",
     "SystemRelations",
+    "insert_alone",
     "point_answer",
     "shared_of",
     "split_script",

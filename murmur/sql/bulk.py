@@ -73,6 +73,7 @@ class Load:
             column.id: expr for column, expr in exprs if expr is not None
         }
         self._defaults = {column.id: default_value(expr) for column, expr in plan.defaults}
+        self.varies = bool(self._defaults.keys() - self._given.keys())  # with the execution
 
     def begin(self, tx: Transaction, context: Context) -> Loading | None:
         """One execution; None if rows have to go one by one in this transaction."""

@@ -21,6 +21,7 @@ from murmur.catalog.catalog import Catalog
 from murmur.catalog.generated import IntegerIds, Uuid7
 from murmur.kvcore.clock import Clock, stamp_ms
 from murmur.kvcore.replica import Replica
+from murmur.sql.lone_row import LoneRow
 from murmur.sql.parser import Parsed, parse
 from murmur.sql.prepare import Prepared, prepare
 from murmur.sql.rules.facts import Facts, Unknown
@@ -34,12 +35,13 @@ MAX_CACHED_TEXT = 20_000  # characters
 class Statement:
     """A parsed statement, and what it was last prepared to."""
 
-    __slots__ = ("_facts", "_prepared", "parsed")
+    __slots__ = ("_facts", "_prepared", "_row", "parsed")
 
     def __init__(self, parsed: Parsed, facts: Facts) -> None:
         self.parsed = parsed
         self._facts = facts
         self._prepared: Prepared | None = None
+        self._row: LoneRow | None = None
 
     def prepared(self, catalog: Catalog, system: System) -> Prepared:
         """The statement bound to this catalog."""
@@ -53,6 +55,22 @@ class Statement:
             prepared = prepare(self.parsed, catalog, system, self._facts)
             self._prepared = prepared
         return prepared
+
+    @property
+    def inserts_rows(self) -> bool:
+        """Whether the statement, run before, inserts one row of parameters at a time."""
+        prepared = self._prepared
+        return prepared is not None and prepared.load is not None and not self.parsed.explain
+
+    def lone_row(self, catalog: Catalog) -> LoneRow | None:
+        """What encodes its row, if what it was prepared to is still right."""
+        prepared = self._prepared
+        if prepared is None or prepared.load is None or prepared.version != catalog.version:
+            return None
+        row = self._row
+        if row is None or row.load is not prepared.load:
+            row = self._row = LoneRow(prepared.load, catalog)
+        return row
 
     def point(self, catalog: Catalog) -> Prepared | None:
         """What the statement was prepared to, if it is a point query and still right."""

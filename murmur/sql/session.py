@@ -39,6 +39,7 @@ from murmur.sql.execution import Context, released
 from murmur.sql.explain import explain, explain_analyzed, explain_data, explain_written
 from murmur.sql.files import Batch, Files
 from murmur.sql.list_parameters import with_lists
+from murmur.sql.lone_insert import insert_alone
 from murmur.sql.memory import Memory, shown_bytes
 from murmur.sql.parser import split_script
 from murmur.sql.plan import ColumnarQuery, ResultColumn, RowQuery
@@ -114,7 +115,9 @@ class Session(Transacting):
         match parsed.kind:
             case "select":
                 return self._query(statement, parameters)
-            case "insert" | "update" | "delete" | "merge" | "with":
+            case "insert":
+                return self._insert(statement, parameters)
+            case "update" | "delete" | "merge" | "with":
                 return self._write(statement, [parameters])
             case "transaction":
                 assert parsed.transaction is not None
@@ -424,6 +427,17 @@ class Session(Transacting):
         return explain_written(prepared.plan, lambda: self._write(statement, [parameters]).rowcount)
 
     # Writes --------------------------------------------------------------------------------------
+
+    def _insert(self, statement: Statement, parameters: Given) -> Outcome:
+        if self._transaction is None and not self._read_only_default:
+            self._halt.check()
+            replica, shared = self._replica, self._shared
+            inserted = insert_alone(
+                replica, shared, self._clock, self._random_bytes, statement, parameters
+            )
+            if inserted is not None:
+                return Outcome("insert", rowcount=1, lastrowid=inserted.last_key)
+        return self._write(statement, [parameters])
 
     def _write(self, statement: Statement, rows: Iterable[Given], *, many: bool = False) -> Outcome:
         def work(transaction: Transaction, catalog: Catalog) -> Outcome:

@@ -221,6 +221,13 @@ def from_arrow(table: pyarrow.Table) -> Result:
     return Result(list(zip(table.column_names, column_types(table), strict=True)), _Columns(table))
 
 
+def count_of(kind: str, rowcount: int, lastrowid: int | None) -> Result:
+    """The result of a statement that has written, and returns no rows."""
+    result = from_list((), [])
+    result.kind, result.rowcount, result.lastrowid = kind, rowcount, lastrowid
+    return result
+
+
 def result_of(outcome: Outcome) -> Result:
     """What a statement came to, as a Result."""
     result = (
