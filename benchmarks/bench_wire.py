@@ -56,8 +56,8 @@ def measure(make: Callable[[Random, int], Row], rows: int, batch: int) -> float:
     made = [make(random, number) for number in range(rows)]
     with (
         tempfile.TemporaryDirectory() as directory,
-        murmur.open(f"{directory}/a", group="wire", transport="quic") as a,
-        murmur.open(f"{directory}/b", group="wire", transport="quic") as b,
+        murmur.open(f"{directory}/a", group="wire", transport="quic", fast=False) as a,
+        murmur.open(f"{directory}/b", group="wire", transport="quic", fast=False) as b,
     ):
         a.sql(TABLE)
         b.connect_peer(a.ticket())

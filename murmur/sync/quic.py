@@ -213,9 +213,9 @@ class QuicTransport:
         link = QuicLink(
             self, core, connection, scheme + join_address(host, port), dialed=True, host=host
         )
+        connection.connect(target, now)
         self._links.add(link)
         self._routes[connection.host_cid] = link
-        connection.connect(target, now)
         self.touch(link)
         return link
 

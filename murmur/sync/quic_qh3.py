@@ -177,6 +177,10 @@ class Qh3Connection(QuicConnection):  # type: ignore[misc]
             self.opened = True
         return event
 
+    def _normalize_address(self, addr: Any) -> Any:
+        # qh3 takes the interface of a link-local host as the last item alone.
+        return (addr[0].partition("%")[0], *addr[1:])
+
     @property
     def loss(self) -> float:
         """The share of packets lost since the first of the last losses."""

@@ -533,3 +533,11 @@ def test_the_fast_core_must_be_there_where_it_is_asked_for(
     monkeypatch.setattr(quic_core, "has_fast_core", lambda: True)
     assert check_fast(None) is check_fast(fast=True) is True
     assert check_fast(fast=False) is False
+
+
+@needs_qh3
+def test_a_link_local_host_names_its_interface_as_qh3_takes_it() -> None:
+    connection = quic_qh3.Qh3Core(ALICE).connection("fe80::1%eth0", dialed=True)
+    connection.connect(("fe80::1%eth0", 7, 0, 2), 0.0)
+    ((_, address), *_) = connection.datagrams_to_send(0.0)
+    assert tuple(address) == ("fe80::1", 7, 0, 2)
