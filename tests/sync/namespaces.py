@@ -74,6 +74,15 @@ class Host:
         self.ip("route", "del", "blackhole", f"{other.address}/32")
 
 
+    def block_udp(self) -> None:
+        """Lose every datagram that is sent from here."""
+        self.ip("rule", "add", "pref", "10", "ipproto", "udp", "blackhole")
+
+    def pass_udp(self) -> None:
+        """End it."""
+        self.ip("rule", "del", "pref", "10")
+
+
 class Lan:
     """Hosts on a bridge."""
 

@@ -2,7 +2,7 @@
 
     python -m tests.sync.peer_process DIRECTORY [HOST:PORT]
 
-    ticket | connect TICKET | put KEY | fill KEY SIZE | has KEY | wait | peers | losses | close
+    ticket | connect TICKET | put KEY | fill KEY SIZE | has KEY | wait | peers | transports | lag | losses | close
 
 Each is answered by one line.
 """
@@ -54,6 +54,10 @@ def main(directory: str, listen: str = "127.0.0.1:0") -> None:
                         say(replica.state_hash().hex())
                     case "peers":
                         say(str(len(node.connected_peers())))
+                    case "transports":
+                        say(" ".join(peer.transport or "none" for peer in node.peers()))
+                    case "lag":  # of the first peer: transactions and milliseconds
+                        say(f"{node.peers()[0].backlog} {node.peers()[0].lag_ms}")
                     case "losses":
                         say("; ".join(losses))
                     case "close":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from subprocess import CalledProcessError
 
 import pytest
 
@@ -114,6 +115,31 @@ def test_one_packet_of_a_hundred_is_lost(tmp_path: Path, ends: ExitStack) -> Non
     assert all(a.ask(f"has large {number}") == "True" for number in range(30))
     assert wire.lost > 0
     assert wire.carried > 500
+
+
+def test_where_udp_is_blocked_it_goes_over_tls_and_back_as_soon_as_it_is_not(
+    tmp_path: Path, ends: ExitStack
+) -> None:
+    lan = ends.enter_context(Lan(2))
+    try:
+        lan.hosts[0].block_udp()
+    except CalledProcessError:
+        pytest.skip("this kernel has no rules by protocol")
+    lan.hosts[1].block_udp()
+    group = Group(lan.hosts, tmp_path, ends)
+    a, b = group.nodes
+    assert a.ask("transports") == b.ask("transports") == "tcp"
+    assert a.ask("put over tls") == "ok"
+    group.converge()
+    for host in lan.hosts:
+        host.pass_udp()
+    eventually(lambda: a.ask("transports") == b.ask("transports") == "quic")
+    for host in lan.hosts:
+        host.block_udp()
+    assert b.ask("put blocked again") == "ok"
+    eventually(lambda: a.ask("has blocked again") == "True")
+    assert a.ask("transports") == "tcp"
+    group.converge()
 
 
 def test_a_host_that_comes_back_under_another_address_is_met_again(

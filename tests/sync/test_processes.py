@@ -112,6 +112,26 @@ def test_the_dialed_process_is_killed_and_found_again(start: Start) -> None:
     eventually(lambda: a.ask("has meanwhile") == "True")
 
 
+def test_a_frozen_process_is_noticed_and_catches_up(start: Start) -> None:
+    a, b = start("a"), start("b")
+    b.ask("connect " + a.ask("ticket"))
+    a.ask("put first")
+    a.ask("wait")
+    b.process.send_signal(signal.SIGSTOP)
+    for i in range(10):
+        a.ask(f"put meanwhile{i}")
+
+    def lag() -> list[int]:
+        return [int(number) for number in a.ask("lag").split()]
+
+    eventually(lambda: lag()[0] == 10 and lag()[1] > 1_000)
+    eventually(lambda: a.ask("peers") == "0")
+    b.process.send_signal(signal.SIGCONT)
+    eventually(lambda: b.ask("has meanwhile9") == "True")
+    eventually(lambda: lag() == [0, 0])
+    assert a.ask("wait") == b.ask("wait")
+
+
 def test_ctrl_c_closes_in_order(start: Start) -> None:
     a, b = start("a"), start("b")
     b.ask("connect " + a.ask("ticket"))
