@@ -73,7 +73,6 @@ class Host:
         """End it."""
         self.ip("route", "del", "blackhole", f"{other.address}/32")
 
-
     def block_udp(self) -> None:
         """Lose every datagram that is sent from here."""
         self.ip("rule", "add", "pref", "10", "ipproto", "udp", "blackhole")

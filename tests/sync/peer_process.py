@@ -2,7 +2,8 @@
 
     python -m tests.sync.peer_process DIRECTORY [HOST:PORT]
 
-    ticket | connect TICKET | put KEY | fill KEY SIZE | has KEY | wait | peers | transports | lag | losses | close
+    ticket | connect TICKET | put KEY | fill KEY SIZE | has KEY | wait
+    peers | transports | lag | losses | close
 
 Each is answered by one line.
 """
