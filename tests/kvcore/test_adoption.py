@@ -34,6 +34,7 @@ from murmur.kvcore.replica import Replica
 from murmur.kvcore.spool import Spool
 from murmur.kvcore.staging import Staging
 from murmur.kvcore.storage import DiskStorage, read_whole, write_atomically
+from tests.kvcore.each_cut import each_cut
 
 FAR = 1 << 40
 
@@ -331,9 +332,8 @@ def test_a_power_cut_at_any_step_leaves_the_old_state_or_the_new(seed: int) -> N
         before, union = dict(a.vector), join(a.vector, b.vector)
         export = b.export()
         cuts = {"old": 0, "new": 0}
-        wrong: list[BaseException] = []
 
-        def examine() -> None:
+        def examine(cut: int) -> None:
             for chance in (None, Random(seed), Random(seed + 1)):
                 survivor = storage.crash(chance)
                 with opened(survivor, 7) as after:
@@ -356,23 +356,13 @@ def test_a_power_cut_at_any_step_leaves_the_old_state_or_the_new(seed: int) -> N
                     give(after, b, have={**b.vector})
                     assert list(after.check()) == []
 
-        def see() -> None:
-            if not wrong:
-                try:
-                    examine()
-                except BaseException as error:
-                    wrong.append(error)
-
         twin = opened(b.storage.crash(None), 2)  # type: ignore[attr-defined]
         b.close()
         b = twin
-        storage.watch(see)
-        spool = fetch(export, storage)
-        a.adopt(spool)
-        spool.clear()
-        storage.watch(None)
-        if wrong:
-            raise wrong[0]
+        with each_cut(storage, examine):
+            spool = fetch(export, storage)
+            a.adopt(spool)
+            spool.clear()
         assert min(cuts.values()) > 5
         assert a.state_hash() == new
         b.close()
@@ -605,13 +595,9 @@ def test_a_power_cut_while_trimming_loses_nothing(seed: int) -> None:
         write_some(a, Random(seed), 60)
         a.flush()
         digest = a.state_hash()
-        wrong: list[BaseException] = []
-        cuts = 0
 
-        def examine() -> None:
-            nonlocal cuts
-            for chance in (None, Random(cuts)):
-                cuts += 1
+        def examine(cut: int) -> None:
+            for chance in (None, Random(cut)):
                 with opened(storage.crash(chance), 1) as after:
                     assert after.state_hash() == digest
                     assert list(after.check()) == []
@@ -620,18 +606,9 @@ def test_a_power_cut_while_trimming_loses_nothing(seed: int) -> None:
                     after.trim(after.vector, keep_bytes=0)
                     assert list(after.check()) == []
 
-        def see() -> None:
-            try:
-                examine()
-            except BaseException as error:
-                wrong.append(error)
-
-        storage.watch(see)
-        assert a.trim(a.vector, keep_bytes=500)
-        storage.watch(None)
-        if wrong:
-            raise wrong[0]
-        assert cuts > 4
+        with each_cut(storage, examine) as cuts:
+            assert a.trim(a.vector, keep_bytes=500)
+        assert cuts.count > 2
 
 
 def test_two_halves_that_trimmed_what_the_other_lacks_join() -> None:

@@ -38,6 +38,7 @@ from murmur.kvcore.record import (
     encode,
 )
 from murmur.kvcore.replica import Replica
+from tests.kvcore.each_cut import each_cut
 from tests.kvcore.interrupt import Interrupt
 
 NUMBER = FieldSpec(1, INTEGER, "i", width=4, low=-(2**31), high=2**31 - 1)
@@ -214,33 +215,24 @@ def test_power_is_cut_at_every_operation_of_a_load() -> None:
     replica = opened(storage)
     replica.write([Operation(PUT, AFTER, b"before")])
     done, seen = False, {False: 0, True: 0}
-    wrong: list[BaseException] = []
 
-    def see() -> None:
-        if wrong:
-            return
-        try:
-            for chance in (None, Random(3)):
-                acknowledged = done
-                after = storage.crash(chance)
-                with opened(after, seed=7) as again:
-                    there = is_whole(again)
-                    assert there or not acknowledged
-                    assert list(again.check()) == []
-                    seen[there] += 1
-                    digest = again.state_hash()
-                with opened(after, seed=8) as again:
-                    assert again.state_hash() == digest
-        except BaseException as error:
-            wrong.append(error)
+    def examine(cut: int) -> None:
+        for chance in (None, Random(3)):
+            acknowledged = done
+            after = storage.crash(chance)
+            with opened(after, seed=7) as again:
+                there = is_whole(again)
+                assert there or not acknowledged
+                assert list(again.check()) == []
+                seen[there] += 1
+                digest = again.state_hash()
+            with opened(after, seed=8) as again:
+                assert again.state_hash() == digest
 
-    storage.watch(see)
-    load(replica)
-    done = True
-    replica.close()
-    storage.watch(None)
-    if wrong:
-        raise wrong[0]
+    with each_cut(storage, examine):
+        load(replica)
+        done = True
+        replica.close()
     assert seen[False] > 1
     assert seen[True] > 5
 

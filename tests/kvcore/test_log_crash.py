@@ -19,6 +19,7 @@ from murmur.kvcore import segment as segment_module
 from murmur.kvcore.log import ADMITTED, PARKED, Log
 from murmur.kvcore.memory_storage import MemoryStorage, PowerCut
 from murmur.kvcore.segment import FOOTER_MARKER
+from tests.kvcore.each_cut import each_cut
 from tests.kvcore.log_model import ALICE, BOB, record
 
 Entry = tuple[int, bytes]  # kind, record
@@ -166,24 +167,9 @@ def run_until_cut(seed: int, cut: int) -> bool:
 def sweep(seed: int) -> int:
     """Cut the power at every operation of one run; how many there were."""
     work = Workload(seed)
-    cuts = 0
-    wrong: list[BaseException] = []
-
-    def see() -> None:
-        nonlocal cuts
-        cuts += 1
-        if not wrong:
-            try:
-                examine(work, cuts)
-            except BaseException as error:
-                wrong.append(error)
-
-    work.storage.watch(see)
-    work.run()
-    work.storage.watch(None)
-    if wrong:
-        raise wrong[0]
-    return cuts
+    with each_cut(work.storage, lambda cut: examine(work, cut)) as cuts:
+        work.run()
+    return cuts.count
 
 
 def examine(work: Workload, cut: int) -> None:

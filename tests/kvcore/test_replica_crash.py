@@ -25,6 +25,7 @@ from murmur.kvcore.memory_storage import MemoryStorage, PowerCut
 from murmur.kvcore.record import PUT, Operation
 from murmur.kvcore.replica import Replica
 from murmur.kvcore.storage import DiskStorage
+from tests.kvcore.each_cut import each_cut
 
 LEFT, RIGHT, ROW = b"\x01left", b"\x01right", b"\x02row"
 
@@ -112,24 +113,10 @@ def run_until_cut(seed: int, durability: str, cut: int) -> bool:
 def sweep(seed: int, durability: str) -> int:
     """Cut the power at every operation of one run; how many there were."""
     work = Workload(seed, durability)
-    cuts = 0
-    wrong: list[BaseException] = []
-
-    def see() -> None:
-        nonlocal cuts
-        cuts += 1
-        if not wrong:
-            try:
-                examine(work, f"sweep({seed}, {durability!r}), operation {cuts}")
-            except BaseException as error:
-                wrong.append(error)
-
-    work.storage.watch(see)
-    work.run()
-    work.storage.watch(None)
-    if wrong:
-        raise wrong[0]
-    return cuts
+    where = f"sweep({seed}, {durability!r})"
+    with each_cut(work.storage, lambda cut: examine(work, f"{where}, operation {cut}")) as cuts:
+        work.run()
+    return cuts.count
 
 
 def examine(work: Workload, where: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from contextlib import closing
 from random import Random
 
 import pytest
@@ -17,6 +18,7 @@ from murmur.kvcore.memory_storage import MemoryStorage, PowerCut
 from murmur.kvcore.options import Options
 from murmur.kvcore.store import RESERVE
 from murmur.kvcore.tree import Tree
+from tests.kvcore.each_cut import each_cut
 
 KB = 1 << 10
 Model = dict[bytes, bytes]
@@ -171,28 +173,17 @@ def run_until_cut(cut: int, turns: int, options: Options) -> Work:
 def sweep(turns: int, seeds: int, options: Options = PLAIN, step: int = 1) -> int:
     """Cut the power at every operation of one run, or every so many; how many states that left."""
     work = Work(MemoryStorage(), options=options)
-    cut = states = 0
-    wrong: list[BaseException] = []
+    states = 0
 
-    def see() -> None:
-        nonlocal cut, states
-        cut += 1
-        if cut % step or wrong:
-            return
-        try:
+    def examine(cut: int) -> None:
+        nonlocal states
+        if cut % step == 0:
             for seed in [None, *range(seeds)]:
                 after_a_cut(work, None if seed is None else Random(f"{cut} {seed}"))
                 states += 1
-        except BaseException as error:
-            error.add_note(f"the power was cut at operation {cut}")
-            wrong.append(error)
 
-    work.storage.watch(see)
-    work.run(turns)
-    work.storage.watch(None)
-    work.close()
-    if wrong:
-        raise wrong[0]
+    with closing(work), each_cut(work.storage, examine):
+        work.run(turns)
     return states
 
 
