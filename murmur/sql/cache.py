@@ -75,7 +75,9 @@ class Statement:
     def point(self, catalog: Catalog) -> Prepared | None:
         """What the statement was prepared to, if it is a point query and still right."""
         prepared = self._prepared
-        if prepared is None or prepared.version != catalog.version or self.parsed.lists:
+        if prepared is None or prepared.version != catalog.version:
+            return None
+        if self.parsed.lists or self.parsed.locked is not None:
             return None
         return prepared if prepared.point is not None or prepared.by_index is not None else None
 

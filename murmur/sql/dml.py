@@ -294,7 +294,7 @@ def _conflict_handler(conflict: OnConflict, table: Table) -> ConflictHandler:
 def compile_update(plan: Update) -> Program:
     """The function that updates the rows that the plan finds."""
     table = plan.table
-    read = _target_source(plan.source, table)
+    read = target_source(plan.source, table)
     change = changer(plan.assignments)
     checks = checks_of(table)
     returned = returned_by(plan.returning)
@@ -318,7 +318,7 @@ def compile_update(plan: Update) -> Program:
 def compile_delete(plan: Delete) -> Program:
     """The function that deletes the rows that the plan finds."""
     table = plan.table
-    read = _target_source(plan.source, table)
+    read = target_source(plan.source, table)
     returned = returned_by(plan.returning)
     others = _others(plan.returning)
 
@@ -339,7 +339,7 @@ def compile_delete(plan: Delete) -> Program:
 TargetSource: TypeAlias = Callable[[View, Context], Sequence[tuple[bytes, Row]]]
 
 
-def _target_source(source: Rows | Query, table: Table) -> TargetSource:
+def target_source(source: Rows | Query, table: Table) -> TargetSource:
     """Row keys and what the assignments read, all of them before the first is written."""
     if not isinstance(source, Query):
         read = access_keys(source)

@@ -44,6 +44,7 @@ from murmur.sql.parser_dialect import StatementDialect, SyntaxFault, shown_token
 from murmur.sql.parser_kv import insert_or, with_kv_prefix
 from murmur.sql.place import place
 from murmur.sql.reindex import read_reindex
+from murmur.sql.row_locks import take_locks
 from murmur.sql.schemas import resolve_schemas
 from murmur.sql.settings import SETTING_WORDS, SettingStatement, read_setting
 from murmur.sql.transactions import FIRST_WORDS, TransactionStatement, read_transaction
@@ -83,6 +84,7 @@ class Parsed:
     setting: SettingStatement | None = None
     copy: Copy | None = None
     lists: tuple[ListPlace, ...] = ()  # where parameters may be lists
+    locked: Tree = None  # a DELETE of the rows that FOR UPDATE is about
 
 
 def parse(text: str) -> Parsed:
@@ -197,9 +199,10 @@ def _parse(text: str) -> Parsed:
     tree = _tree(tokens, text, kind, numbers)
     lists = list_places(tree, text, numbers) if numbers else ()
     to_normal_form(tree)
+    locked = take_locks(tree, text)
     if kind == "select" and writes_several(tree):
         kind = "with"
-    return Parsed(kind, tree, text, parameters, explain, lists=lists)
+    return Parsed(kind, tree, text, parameters, explain, lists=lists, locked=locked)
 
 
 # Tokens ------------------------------------------------------------------------------------------

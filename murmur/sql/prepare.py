@@ -25,7 +25,14 @@ from murmur.sql.binder_writes import bind_delete, bind_insert, bind_update
 from murmur.sql.bulk import Load, compile_load, load_values
 from murmur.sql.create_as import bind_create_as
 from murmur.sql.ddl_actions import Step
-from murmur.sql.dml import Program, compile_delete, compile_insert, compile_update
+from murmur.sql.dml import (
+    Program,
+    TargetSource,
+    compile_delete,
+    compile_insert,
+    compile_update,
+    target_source,
+)
 from murmur.sql.engines import plan_alternative, plan_query
 from murmur.sql.execution import Context
 from murmur.sql.executor import compile_query
@@ -73,6 +80,7 @@ class Prepared:
     short: bool = False  # the rows are few: reading them at once is cheaper than a lazy reader
     binding: Binding | None = None
     described: tuple[tuple[str, SqlType | None], ...] = ()  # the columns of a point query
+    locked: TargetSource | None = None  # the rows that FOR UPDATE is about
     load: Load | None = None  # of an INSERT that can take many rows together
     _as_given: frozenset[int] = frozenset()
     _asked: bool = False
@@ -151,6 +159,9 @@ def _prepare(parsed: Parsed, catalog: Catalog, system: System, facts: Facts) -> 
         case "select":
             query = plan_query(tree, binding)
             prepared.plan, prepared.columns = query, query.columns
+            if parsed.locked is not None:
+                found = bind_delete(parsed.locked, binding)
+                prepared.locked = target_source(found.source, found.table)
             if isinstance(query, RowQuery):
                 prepared.read, prepared.short = compile_query(query.rows), _is_short(query.rows)
                 prepared.point = compile_point(query, parsed.parameters, binding.types)

@@ -345,6 +345,9 @@ class Session(Transacting):
                     return Outcome("select", point.columns, iter(found))
             prepared = statement.prepared(self._catalog, self._system)
             context = self._context(prepared, parameters)
+            if prepared.locked is not None and not self._read_only:
+                for key, _ in prepared.locked(transaction, context):
+                    transaction.guard(key)
             outcome = self._read(prepared, transaction, context)
             if outcome.rows is not None:
                 outcome.rows = iter(list(context.memory.hold(outcome.rows)))

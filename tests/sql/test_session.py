@@ -233,6 +233,24 @@ def test_the_first_committer_wins(session: Session) -> None:
     assert fetch(session, "SELECT a FROM t") == [("theirs",)]
 
 
+@pytest.mark.parametrize("lock", ["FOR UPDATE", "FOR SHARE OF t NOWAIT", "FOR UPDATE SKIP LOCKED"])
+def test_rows_that_were_locked_have_to_stay(session: Session, lock: str) -> None:
+    other = beside(session)
+    session.execute("INSERT INTO t VALUES (2, 'b'), (3, 'c')")
+    for changed, fails in ((1, True), (2, False)):
+        session.begin()
+        rows = fetch(session, f"SELECT a FROM t WHERE id = ? ORDER BY id LIMIT 1 {lock}", [1])
+        assert len(rows) == 1
+        session.execute("INSERT INTO t VALUES (?, 'mine')", [10 + changed])
+        other.execute("UPDATE t SET a = 'theirs' WHERE id = ?", [changed])
+        if fails:
+            with pytest.raises(Conflict):
+                session.commit()
+        else:
+            session.commit()
+    assert fetch(session, f"SELECT id FROM t WHERE id > 10 {lock}") == [(12,)]  # nothing is held
+
+
 def test_increments_do_not_conflict(session: Session) -> None:
     session.execute("ALTER TABLE t ADD COLUMN n COUNTER")
     session.begin()
