@@ -355,7 +355,7 @@ def play(history: History, seed: int) -> None:
         assert list(reader.check()) == []
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(histories, st.integers(0, 1 << 30))
 def test_derived_entries_are_a_function_of_the_cells(history: History, seed: int) -> None:
     play(history, seed)

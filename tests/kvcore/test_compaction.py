@@ -528,7 +528,7 @@ def test_no_order_of_plans_changes_what_is_read(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(compaction, "LEISURE_BYTES", 1)
     run_state_machine_as_test(
         CompactionMachine,
-        settings=settings(max_examples=300, stateful_step_count=60, deadline=None),
+        settings=settings(max_examples=150, stateful_step_count=60, deadline=None),
     )
 
 

@@ -195,7 +195,7 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_module, "PREALLOCATED", 100)
 
 
-@pytest.mark.parametrize("seed", range(16))
+@pytest.mark.parametrize("seed", range(12))
 def test_power_cuts(seed: int) -> None:
     assert cuts(seed, 7) > 5
 
@@ -206,7 +206,7 @@ def test_power_cuts_everywhere(seed: int) -> None:
     assert cuts(seed, 1) > 50
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("where", ["disk", "memory"])
 def test_random_lives(seed: int, where: str, tmp_path: Path) -> None:
     storage: Storage = DiskStorage(tmp_path / "db") if where == "disk" else MemoryStorage()

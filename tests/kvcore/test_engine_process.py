@@ -85,8 +85,8 @@ def kill_often(path: Path, durability: str, seed: int, kills: int, *, pure: bool
 
 @pytest.mark.parametrize("durability", ["none", "batched", "commit"])
 def test_a_kill_takes_nothing_that_was_acknowledged(tmp_path: Path, durability: str) -> None:
-    kill_often(tmp_path / "native", durability, 1, 8, pure=False)
-    kill_often(tmp_path / "pure", durability, 2, 3, pure=True)
+    kill_often(tmp_path / "native", durability, 1, 6, pure=False)
+    kill_often(tmp_path / "pure", durability, 2, 2, pure=True)
 
 
 @pytest.mark.soak

@@ -211,7 +211,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_module, "PREALLOCATED", 100)
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(25))
 def test_power_cut_at_every_operation(seed: int) -> None:
     assert sweep(seed) > 30
     cut = 1 + seed % 12

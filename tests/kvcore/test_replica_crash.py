@@ -227,7 +227,7 @@ def test_a_killed_process_loses_nothing_that_it_acknowledged(
 ) -> None:
     number = 0
     rng = Random(5)
-    for _ in range(12):
+    for _ in range(8):
         writer = subprocess.Popen(
             [sys.executable, "-c", WRITER, str(tmp_path / "db"), durability, str(number)],
             stdout=subprocess.PIPE,

@@ -374,12 +374,12 @@ def run(name: str, *, on_disk: bool, examples: int, steps: int) -> None:
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_the_tree_is_a_dict_in_memory(name: str) -> None:
-    run(name, on_disk=False, examples=60, steps=50)
+    run(name, on_disk=False, examples=45, steps=50)
 
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_the_tree_is_a_dict_on_disk(name: str) -> None:
-    run(name, on_disk=True, examples=15, steps=50)
+    run(name, on_disk=True, examples=8, steps=50)
 
 
 @pytest.mark.soak
