@@ -21,8 +21,7 @@ from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
 from murmur.cli import main
-
-PATIENCE_S = 20.0  # for what takes a moment
+from tests.patience import PATIENCE_S
 
 
 class Ran(NamedTuple):
@@ -140,6 +139,7 @@ import sys
 for name in {names!r}:
     sys.modules[name] = None
 from murmur.cli import main
+from tests.patience import PATIENCE_S
 sys.exit(main())
 """
 

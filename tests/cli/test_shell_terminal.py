@@ -23,7 +23,7 @@ def without(request: pytest.FixtureRequest) -> tuple[str, ...]:
 
 def interrupt(shell: Terminal, pattern: str) -> None:
     """Press Ctrl-C until it is heard: between two reads of the keyboard it can be lost."""
-    for _ in range(50):
+    for _ in range(150):
         shell.type("\x03")
         try:
             shell.expect(pattern, patience_s=0.5)

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.patience import PATIENCE_S, eventually
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "shared_kv.py"
 DONE = "commands: "
 
@@ -40,20 +42,23 @@ class Terminal:
         self.process.stdin.write("quit\n")
         self.process.stdin.close()
         rest = self.process.stdout.read()
-        assert self.process.wait(30) == 0, rest
+        assert self.process.wait(PATIENCE_S) == 0, rest
         self.process.stdout.close()
 
 
 def until_equal(*terminals: Terminal) -> str:
     """Wait for one another until all show one hash; the hash."""
     hashes: set[str] = set()
-    for _ in range(50):
+
+    def equal() -> bool:
         for terminal in terminals:
             terminal.type("wait")
-        hashes = {terminal.type("hash")[0] for terminal in terminals}
-        if len(hashes) == 1:
-            return hashes.pop()
-    raise AssertionError(f"they differ: {hashes}")
+        hashes.clear()
+        hashes.update(terminal.type("hash")[0] for terminal in terminals)
+        return len(hashes) == 1
+
+    eventually(equal)
+    return hashes.pop()
 
 
 def test_sequential_concurrent_and_partitioned_edits(tmp_path: Path) -> None:
@@ -74,9 +79,7 @@ def test_sequential_concurrent_and_partitioned_edits(tmp_path: Path) -> None:
         assert carol.type("get db:host") == ["from alice"]
         assert bob.type("get db:host") == ["from bob"]
         bob.type("together")
-        for _ in range(100):
-            if any("open" in line or "connected" in line for line in bob.type("peers")):
-                break
+        eventually(lambda: any("connected" in line for line in bob.type("peers")))
         until_equal(*everybody)
         values = {tuple(each.type("get db:host")) for each in everybody}
         assert len(values) == 1

@@ -20,6 +20,7 @@ from murmur.kvcore.memory_storage import MemoryStorage
 from murmur.kvcore.record import DELETE, PUT, Operation, decode
 from murmur.kvcore.replica import Replica
 from murmur.kvcore.storage import DiskStorage
+from tests.patience import PATIENCE_S
 
 KEY = b"\x01k"
 ROW = b"\x02r"
@@ -359,7 +360,7 @@ def test_the_background_sync_of_batched(tmp_path: Any) -> None:
     with Replica.open(DiskStorage(tmp_path / "a"), sync_interval_ms=1) as a:
         a.subscribe(moved.set)
         put(a, KEY, b"1")
-        assert moved.wait(10)
+        assert moved.wait(PATIENCE_S)
         assert a.durable_vector == {a.id: 1}
 
 

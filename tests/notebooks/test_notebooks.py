@@ -9,7 +9,7 @@ import pytest
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 KERNEL = "murmur-test"
-CELL_TIMEOUT_S = 60
+CELL_TIMEOUT_S = 150
 
 Outputs: TypeAlias = dict[str, list[Any]]  # of each code cell, by its id
 

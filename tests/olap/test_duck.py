@@ -34,6 +34,7 @@ from murmur.olap.arrow import sql_type_of
 from murmur.olap.cache import ColumnCache
 from murmur.olap.duck import DuckEngine
 from tests.olap.harness import ONE_OF_EACH, TYPES, Peer, every_type, make_peer, rows
+from tests.patience import eventually
 
 
 @dataclass(frozen=True)
@@ -334,7 +335,7 @@ ENDLESS = "SELECT count(*) FROM range(1000000000000) a(x) WHERE x % 7 = 3"
 
 def test_ctrl_c_stops_a_query_and_leaves_the_engine_usable(engine: DuckEngine) -> None:
     def press() -> None:
-        time.sleep(0.3)
+        eventually(lambda: engine._running)
         os.kill(os.getpid(), signal.SIGINT)
 
     presser = threading.Thread(target=press)
