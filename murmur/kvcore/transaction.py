@@ -5,8 +5,7 @@
     tx.scan(start, stop)         # sees its own insert, index entries included
     tx.commit()                  # one record, or Conflict
 
-Writes to one key are folded as they come into (remove?, insert?, edits, resets, adds), so that a
-record carries at most one operation of a kind for a key. Rows that are loaded as a block stay
+Writes to one key are folded as they come (changes.py). Rows that are loaded as a block stay
 encoded, and go into the record as they are, unless somebody looks at more than one of them or
 changes one: then they become changes like others.
 
@@ -23,59 +22,25 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from murmur.errors import Closed, DataError, InvalidInput
-from murmur.kvcore.cell import Author, apply, decode_record, observed_totals
+from murmur.errors import Closed, InvalidInput
+from murmur.kvcore.cell import Author, apply
+from murmur.kvcore.changes import NOTHING, Change, Put, RowChange, check_width, operations_of
 from murmur.kvcore.derivation import CellChange, Derivation
 from murmur.kvcore.kernel.blocks import RowBlock
 from murmur.kvcore.loads import insertion_of
 from murmur.kvcore.overlay import OwnKeys, Ranges, overlay
 from murmur.kvcore.record import (
-    COUNT,
-    DELETE,
     DERIVED,
-    EDIT,
-    INSERT,
-    INT64_MAX,
-    INT64_MIN,
-    MAX_FIELDS,
     MAX_KEY_BYTES,
-    PUT,
     RECORD,
     REGISTER,
-    REMOVE,
-    Add,
     Atom,
-    Counts,
     Insertion,
     Operation,
-    Reset,
 )
 from murmur.kvcore.snapshot import Snapshot
-
-
-@dataclass(frozen=True, slots=True)
-class Put:
-    """A register's new value; None deletes it."""
-
-    value: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class RowChange:
-    """All that one transaction does to one record."""
-
-    remove: bool = False
-    insertion: Insertion | None = None
-    edits: Mapping[int, Atom] = field(default_factory=dict)
-    resets: Mapping[int, int] = field(default_factory=dict)
-    adds: Mapping[int, int] = field(default_factory=dict)
-
-
-Change = Put | RowChange
-_NOTHING = RowChange()
 
 
 class Committer(Protocol):
@@ -146,50 +111,22 @@ class Transaction:
     ) -> None:
         """Begin a new life of a record; with `replace`, the lives seen so far end."""
         assert key[:1] == RECORD
-        _few_enough(fields)
+        check_width(fields)
         earlier = self._changes.get(key)
         remove = replace or (isinstance(earlier, RowChange) and earlier.remove)
         self._change(key, RowChange(remove, Insertion(fields, counters or {})))
 
     def edit(self, key: bytes, fields: Mapping[int, Atom]) -> None:
         """Set fields of every life that the snapshot holds."""
-        change = self._row(key)
-        if change.insertion is not None:
-            born, counters = change.insertion
-            fields = {**born, **fields}
-            change = replace(change, insertion=Insertion(fields, counters))
-        else:
-            fields = {**change.edits, **fields}
-            change = replace(change, edits=fields)
-        _few_enough(fields)
-        self._change(key, change)
+        self._change(key, self._row(key).edited(fields))
 
     def add(self, key: bytes, field: int, amount: int) -> None:
         """Increment a counter of the record."""
-        change = self._row(key)
-        if change.insertion is not None:
-            fields, counters = change.insertion
-            counters = {**counters, field: _whole(counters.get(field, 0) + amount)}
-            change = replace(change, insertion=Insertion(fields, counters))
-        elif field in change.resets:
-            value = _whole(change.resets[field] + amount)
-            change = replace(change, resets={**change.resets, field: value})
-        elif amount:
-            amount = _whole(change.adds.get(field, 0) + amount, -INT64_MAX)
-            change = replace(change, adds={**change.adds, field: amount})
-        self._change(key, change)
+        self._change(key, self._row(key).added(field, amount))
 
     def reset(self, key: bytes, field: int, value: int) -> None:
         """Set a counter of the record: what the snapshot has seen added is cancelled."""
-        change = self._row(key)
-        value = _whole(value)
-        if change.insertion is not None:
-            fields, counters = change.insertion
-            change = replace(change, insertion=Insertion(fields, {**counters, field: value}))
-        else:
-            adds = {other: amount for other, amount in change.adds.items() if other != field}
-            change = replace(change, adds=adds, resets={**change.resets, field: value})
-        self._change(key, change)
+        self._change(key, self._row(key).reset(field, value))
 
     def remove(self, key: bytes) -> None:
         """Delete the record: every life that the snapshot holds, and one begun here."""
@@ -366,7 +303,7 @@ class Transaction:
         """What the record will carry, in key order, and before the blocks."""
         operations: list[Operation] = []
         for key in sorted(self._changes):
-            operations += self._operations_of(key)
+            operations += operations_of(key, self._changes[key], self.snapshot)
         return operations
 
     @property
@@ -374,9 +311,7 @@ class Transaction:
         """Whether it needs nothing to be as it was: it has read nothing and guards nothing."""
         guarded = self._guards or self._ranges or self._read or self._read_ranges
         return not (guarded or self._blocks) and all(
-            isinstance(change, Put)
-            or not (change.remove or change.insertion or change.edits or change.resets)
-            for change in self._changes.values()
+            isinstance(change, Put) or change.only_adds for change in self._changes.values()
         )
 
     def conflicts_with(self, keys: set[bytes]) -> bytes | None:
@@ -392,7 +327,7 @@ class Transaction:
             if isinstance(change, Put):
                 if key in self._read or self._read_ranges.hold(key):
                     return key
-            elif change.remove or change.insertion is not None or change.edits or change.resets:
+            elif not change.only_adds:
                 return key
         if self._ranges:
             for key in keys:
@@ -406,7 +341,7 @@ class Transaction:
         assert key[:1] == RECORD
         if self._blocks and any(block.find(key) is not None for block in self._blocks):
             self.spread()
-        change = self._changes.get(key, _NOTHING)
+        change = self._changes.get(key, NOTHING)
         assert isinstance(change, RowChange)
         return change
 
@@ -436,37 +371,10 @@ class Transaction:
             self._cells.pop(key, None)
             self._stale.add(key)
 
-    def _operations_of(self, key: bytes) -> list[Operation]:
-        change = self._changes[key]
-        if isinstance(change, Put):
-            kind = DELETE if change.value is None else PUT
-            return [Operation(kind, key, change.value or b"")]
-        if change.insertion is not None and not change.remove:
-            return [Operation(INSERT, key, change.insertion)]
-        operations: list[Operation] = []
-        if change.remove:
-            operations.append(Operation(REMOVE, key, b""))
-        if change.insertion is not None:
-            operations.append(Operation(INSERT, key, change.insertion))
-        if change.edits:
-            operations.append(Operation(EDIT, key, change.edits))
-        if change.adds or change.resets:
-            cell = self.snapshot.get(key)
-            if cell is not None:
-                lives = decode_record(cell)
-                named = (lives[0].replica, lives[0].seq)
-                adds = [Add(field, named, amount) for field, amount in change.adds.items()]
-                resets = [
-                    Reset(field, value, named, observed_totals(lives, field))
-                    for field, value in change.resets.items()
-                ]
-                operations.append(Operation(COUNT, key, Counts(adds, resets)))
-        return operations
-
     def _cell(self, key: bytes) -> bytes | None:
         if key in self._cells:
             return self._cells[key]
-        operations = self._operations_of(key)
+        operations = operations_of(key, self._changes[key], self.snapshot)
         # A put covers all that the snapshot holds, so what it holds need not be read.
         below = self.snapshot.get(key) if key[:1] == RECORD else None
         cell = apply(below, operations, self._author) if operations else below
@@ -520,14 +428,3 @@ class _Reflected:
         )
         below = self._snapshot.scan(start, stop, reverse=reverse)
         return overlay(own[::-1] if reverse else own, below, reverse=reverse)
-
-
-def _few_enough(fields: Mapping[int, Atom]) -> None:
-    if len(fields) > MAX_FIELDS:
-        raise InvalidInput(f"a row has at most {MAX_FIELDS:,} columns, not {len(fields):,}")
-
-
-def _whole(count: int, smallest: int = INT64_MIN) -> int:
-    if not smallest <= count <= INT64_MAX:
-        raise DataError(f"a counter goes by 64 bits: {count} is out of its range")
-    return count
