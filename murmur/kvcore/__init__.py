@@ -21,7 +21,7 @@ from murmur.kvcore.clock import (
     stamp_datetime,
     stamp_ms,
 )
-from murmur.kvcore.dead_letters import DeadLetter
+from murmur.kvcore.dead_letters import DeadLetter, Unappliable
 from murmur.kvcore.derivation import CellChange, Derivation
 from murmur.kvcore.durability import check_durability
 from murmur.kvcore.engine import Engine, WriteBatch
@@ -106,6 +106,7 @@ __all__ = [
     "SystemClock",
     "TableBuilder",
     "Transaction",
+    "Unappliable",
     "VersionVector",
     "View",
     "WriteBatch",

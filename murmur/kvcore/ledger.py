@@ -38,7 +38,7 @@ from murmur.kvcore.derivation import Derivation
 from murmur.kvcore.durable import Durable
 from murmur.kvcore.floor import Floor, read_floor, write_floor
 from murmur.kvcore.kernel import Entry
-from murmur.kvcore.lineage import close_lineage, open_lineage
+from murmur.kvcore.lineage import close_lineage, open_lineage, renew
 from murmur.kvcore.loads import BlockBatch, with_blocks
 from murmur.kvcore.log import ADMITTED, FULL, PARKED, Log
 from murmur.kvcore.mark import NO_TIP, Mark, Tip, decode_mark, encode_mark
@@ -89,10 +89,9 @@ class Ledger:
         with ExitStack() as opened:
             opened.callback(storage.lock().close)
             self.backend = settle_backend(storage, backend)
-            lineage = open_lineage(storage, durability=durability, random_bytes=random_bytes)
-            self.id = lineage.id
-            self.renewed = lineage.renewed
-            self._session = lineage.session
+            self.lineage = open_lineage(storage, durability=durability, random_bytes=random_bytes)
+            self._random_bytes = random_bytes
+            self._author = self.id  # as whom the native writer has written last
             self.tree: KeyTree = open_tree(
                 storage,
                 self.backend,
@@ -106,7 +105,7 @@ class Ledger:
             self.log = Log.open(
                 storage,
                 segment_bytes=segment_bytes,
-                clean_end=max(lineage.clean_end or 0, mark.position) or None,
+                clean_end=max(self.lineage.clean_end or 0, mark.position) or None,
                 trimmed=floor.start,
                 floor=floor,
             )
@@ -142,6 +141,11 @@ class Ledger:
         return self.writer
 
     # Reading -----------------------------------------------------------
+
+    @property
+    def id(self) -> bytes:
+        """As whom the replica writes."""
+        return self.lineage.id
 
     @property
     def published(self) -> Published:
@@ -217,6 +221,16 @@ class Ledger:
         write_floor(self.storage, floor)
         self.log.floor = floor
 
+    def renew(self, why: str) -> None:
+        """Write under a new id from now on; durable when this returns."""
+        self.lineage = renew(
+            self.storage,
+            self.lineage,
+            why,
+            durability=self.durability,
+            random_bytes=self._random_bytes,
+        )
+
     def flush(self) -> None:
         """Write the memtable to the tree's files."""
         self.log.with_room(lambda: self.tree.flush(self._mark()))
@@ -242,7 +256,7 @@ class Ledger:
                 self.durable.advance()
                 self.tree.close()
                 self.log.close()
-                close_lineage(self.storage, self._session, end)
+                close_lineage(self.storage, self.lineage.session, end)
             finally:
                 self.abandon()
 
@@ -293,6 +307,7 @@ class Ledger:
         if writer is None or self.parking.count:
             return
         assert isinstance(self.tree, Tree)
+        self._author = self.id
         tip = self.tips[self.id]
         writer.follow(
             self.log.appender,
@@ -325,13 +340,14 @@ class Ledger:
             return
         writer.shut()
         _, _, seq, stamp, previous = writer.progress
-        if seq > self.tips.get(self.id, NO_TIP).seq:
+        author = self._author
+        if seq > self.tips.get(author, NO_TIP).seq:
             vector = dict(self.published.vector)
-            vector[self.id] = seq - 1
+            vector[author] = seq - 1
             if seq == 1:
-                del vector[self.id]
+                del vector[author]
             self.hlc.observe(stamp)
-            self.tips[self.id] = Tip(seq, stamp, previous, vector)
+            self.tips[author] = Tip(seq, stamp, previous, vector)
             self._note()
 
     def _followed(self, attachment: object) -> tuple[int, object]:
@@ -339,7 +355,7 @@ class Ledger:
         assert self.writer is not None
         assert isinstance(attachment, Published)
         sequence, position, seq, under = self.writer.followed()
-        vector, state = {**attachment.vector, self.id: seq}, attachment.state
+        vector, state = {**attachment.vector, self._author: seq}, attachment.state
         if under is not None and self.derivation is not None:
             state = self.derivation.follow(state, under)
         return sequence, Published(vector, state, position)

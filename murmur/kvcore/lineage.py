@@ -1,7 +1,7 @@
 """Who this directory is: its replica id, and how its last session ended.
 
     REPLICA    one line of text each: `murmur replica 1`, `id HEX`, `session N`, `durability NAME`,
-               `file HEX`, `crc HEX`
+               `file HEX`, `former HEX HEX ...` (ids that it had, if any), `crc HEX`
     CLEAN      `murmur clean 1`, `session N`, `end POSITION`, `crc HEX`
 
 REPLICA is rewritten at every opening with the session number and with the identity of the very file
@@ -11,7 +11,9 @@ log's end.
 A replica id must never issue one dot twice, so a new one is taken when
     - the file is not the one that was written: the directory was copied, or restored from a backup;
     - the last session ran with durability "none" and did not end cleanly: what it had sent may be
-      lost here.
+      lost here;
+    - a peer holds more of the replica's transactions than the replica (`renew`): its whole disk was
+      put back to an earlier state, which no file can tell.
 
 Invariant: both files are replaced atomically; REPLICA is durable before the log is created.
 """
@@ -20,7 +22,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from murmur.errors import Corruption, UnknownFormat
 from murmur.kvcore.causality import REPLICA_ID_BYTES
@@ -29,6 +31,7 @@ from murmur.kvcore.storage import Storage, read_whole, write_atomically
 REPLICA_FILE = "REPLICA"
 CLEAN_FILE = "CLEAN"
 FORMAT = 1
+MAX_FORMER = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,7 @@ class Lineage:
     session: int
     clean_end: int | None
     renewed: str | None
+    former: tuple[bytes, ...] = ()  # ids that it had, the last ones
 
 
 def open_lineage(
@@ -49,6 +53,7 @@ def open_lineage(
     clean = read_lines(storage, CLEAN_FILE, "clean")
     clean_end: int | None = None
     renewed: str | None = None
+    former: tuple[bytes, ...] = ()
     if last is None:
         if storage.exists("log") and storage.list("log"):
             raise Corruption(
@@ -64,10 +69,27 @@ def open_lineage(
             renewed = "the directory was copied or restored"
         elif last["durability"] == "none" and not ended_cleanly:
             renewed = "the last session ended uncleanly under durability 'none'"
+        former = tuple(map(bytes.fromhex, last.get("former", "").split()))
         if renewed:
+            former = (*former, replica)[-MAX_FORMER:]
             replica = random_bytes(REPLICA_ID_BYTES)
-    _write_replica(storage, replica, session, durability)
-    return Lineage(replica, session, clean_end, renewed)
+    _write_replica(storage, replica, session, durability, former)
+    return Lineage(replica, session, clean_end, renewed, former)
+
+
+def renew(
+    storage: Storage,
+    lineage: Lineage,
+    why: str,
+    *,
+    durability: str,
+    random_bytes: Callable[[int], bytes],
+) -> Lineage:
+    """Take a new id within a session; durable when this returns."""
+    former = (*lineage.former, lineage.id)[-MAX_FORMER:]
+    replica = random_bytes(REPLICA_ID_BYTES)
+    _write_replica(storage, replica, lineage.session, durability, former)
+    return replace(lineage, id=replica, renewed=why, former=former)
 
 
 def close_lineage(storage: Storage, session: int, end: int) -> None:
@@ -77,7 +99,9 @@ def close_lineage(storage: Storage, session: int, end: int) -> None:
     )
 
 
-def _write_replica(storage: Storage, replica: bytes, session: int, durability: str) -> None:
+def _write_replica(
+    storage: Storage, replica: bytes, session: int, durability: str, former: tuple[bytes, ...]
+) -> None:
     # The file names its own inode, so it is created first and written second.
     temporary = REPLICA_FILE + ".new"
     if storage.exists(temporary):
@@ -90,6 +114,8 @@ def _write_replica(storage: Storage, replica: bytes, session: int, durability: s
             "durability": durability,
             "file": storage.identity(temporary).hex(),
         }
+        if former:
+            facts["former"] = " ".join(each.hex() for each in former)
         file.write(encode_lines("replica", facts))
         file.sync()
     finally:

@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
-from murmur.errors import InvalidInput, Unsupported
+from murmur.errors import Conflict, InvalidInput, Unsupported
 from murmur.kvcore import adoption, trimming
 from murmur.kvcore.admission import Group
 from murmur.kvcore.backend import LSM, record_backend
@@ -64,8 +64,6 @@ class Replica:
         self.durability = ledger.durability
         self.derivation = ledger.derivation
         self.backend = ledger.backend
-        self.id = ledger.id
-        self.renewed = ledger.renewed  # why the id is a new one, if it is
         self.log = ledger.log
         writer = ledger.start(self._write_register, sync_interval_ms)
         if writer is not None:
@@ -114,6 +112,21 @@ class Replica:
             raise
 
     # Reading -----------------------------------------------------------
+
+    @property
+    def id(self) -> bytes:
+        """As whom this replica writes: no other writes under this id."""
+        return self._ledger.id
+
+    @property
+    def renewed(self) -> str | None:
+        """Why the id is a new one, if it became one in this session."""
+        return self._ledger.lineage.renewed
+
+    @property
+    def former(self) -> frozenset[bytes]:
+        """The ids that it wrote under before."""
+        return frozenset(self._ledger.lineage.former)
 
     @property
     def vector(self) -> Mapping[bytes, int]:
@@ -263,6 +276,10 @@ class Replica:
         with ledger.lock:
             ledger.enter(deleting=deletes(operations) and not blocks)
             ledger.recent.check(transaction)
+            if transaction.author != self.id:
+                raise Conflict(
+                    "this replica has taken a new id since this transaction began; run it again"
+                )
             self.forget(transaction)  # it needs nothing any more of what commits from here on
             position, dot = self._commit(operations, transaction.snapshot.vector, blocks)
         ledger.durable.acknowledge(position)
@@ -271,6 +288,19 @@ class Replica:
     def forget(self, transaction: Transaction) -> None:
         """The transaction has ended; what only it needed may go."""
         self._ledger.recent.open.pop(id(transaction), None)
+
+    def renew(self, why: str) -> None:
+        """Write under a new id from now on; durable when this returns.
+
+        For a replica that learns that others have more of its transactions than it has: it was put
+        back to an earlier state, and would write other transactions under their numbers. What it
+        has written stays as it is. Open transactions that write get a Conflict.
+        """
+        ledger = self._ledger
+        ledger.usable()
+        with ledger.lock:
+            ledger.enter()
+            ledger.renew(why)
 
     def _write_register(self, key: bytes, value: bytes | None) -> None:
         kind = PUT if value is not None else DELETE

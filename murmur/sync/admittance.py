@@ -1,7 +1,8 @@
 """Admittance: from the proof of a key to an open conversation.
 
     Introduced   quarantined? at the door? too many?      admitted: durable, then HELLO
-    Greeted      can both histories be true?              fork
+    Greeted      has it more of this replica than is here?    a new id, and all begin anew
+                 can both histories be true?              fork
                  is there another link with it?           one of the two stays
                  -> opened
 
@@ -30,7 +31,7 @@ from murmur.sync.discovery.sighting import Sighting
 from murmur.sync.endings import Endings
 from murmur.sync.fabric import MeshFabric
 from murmur.sync.faults import Guarded
-from murmur.sync.greeting import fork_between, hello_of, tips_of
+from murmur.sync.greeting import fork_between, hello_of, put_back, tips_of
 from murmur.sync.outbox import Outbox
 from murmur.sync.peer import Event, State
 from murmur.sync.roster import Member, Roster
@@ -39,6 +40,7 @@ from murmur.sync.transport import Labour, Transport, dialable
 
 TIE_MS = 5_000  # links that came up within this time were dialed at once
 MAX_CONVERSATIONS = 128
+RENEW_MS = 60_000  # the replica takes no second id within this time
 
 Result = TypeVar("Result")
 
@@ -60,9 +62,14 @@ class Admittance:
         incarnation: bytes,
         handle: Callable[[Conversation, Iterable[Event], int], None],
         begin: Callable[[Conversation, int], None],
+        on_renewed: Callable[[str, int], None],
         on_notice: Callable[[str, str, str], None],
     ) -> None:
-        """`handle` takes a machine's events, `begin` opens a conversation."""
+        """`handle` takes a machine's events, `begin` opens a conversation. `on_renewed` is told
+        why the replica took a new id: what conversations believed of it is no longer true."""
+        self.incarnation = incarnation
+        self._renewed_ms: int | None = None
+        self._on_renewed = on_renewed
         self._company = company
         self._reception = reception
         self._roster = roster
@@ -71,7 +78,6 @@ class Admittance:
         self._fabric = fabric
         self._endings = endings
         self._labour = labour
-        self._incarnation = incarnation
         self._handle = handle
         self._begin = begin
         self._on_notice = on_notice
@@ -104,7 +110,7 @@ class Admittance:
             if stranger:
                 self._roster.admit(Member(event.node_id))
             addresses, features = self._transport.addresses, self._fabric.services.features
-            return hello_of(self._outbox, self._incarnation, addresses, features)
+            return hello_of(self._outbox, self.incarnation, addresses, features)
 
         def admitted(hello: m.Hello | None, error: BaseException | None, later_ms: int) -> None:
             if error is not None or hello is None:
@@ -114,17 +120,34 @@ class Admittance:
 
         self._submit(conversation, admit, admitted)
 
-    def greeted(self, conversation: Conversation, hello: m.Hello) -> None:
+    def greeted(self, conversation: Conversation, hello: m.Hello, now_ms: int) -> None:
         """The peer said where it stands: can both histories be true?"""
-        conversation.skew_ms = hello.clock_ms - self._outbox.clock.now_ms()
+        outbox = self._outbox
+        conversation.skew_ms = hello.clock_ms - outbox.clock.now_ms()
+        # Once is an accident. More often it is a peer that lies.
+        may_renew = self._renewed_ms is None or now_ms - self._renewed_ms >= RENEW_MS
+
+        def judge() -> tuple[Mapping[bytes, m.Tip], str | None]:
+            # Here and at once: until it has a new id, what the application commits may fork.
+            why = put_back(hello, outbox)
+            if why is not None and may_renew:
+                outbox.renew(why)
+            return tips_of(outbox), why
 
         def judged(
-            tips: Mapping[bytes, m.Tip] | None, error: BaseException | None, now_ms: int
+            found: tuple[Mapping[bytes, m.Tip], str | None] | None,
+            error: BaseException | None,
+            now_ms: int,
         ) -> None:
-            if error is not None or tips is None:
+            if error is not None or found is None:
                 self._endings.failed(conversation, error, now_ms)
                 return
-            fork = fork_between(hello, self._outbox.id, tips)
+            tips, why = found
+            if why is not None and may_renew:
+                self._renewed_ms = now_ms
+                self._on_renewed(why, now_ms)
+                return
+            fork = why or fork_between(hello, outbox.id, tips)
             if fork is not None:
                 self._endings.end(conversation, p.FORK, fork, now_ms)
             elif conversation.session.state is State.JUDGING and self._stays(
@@ -132,7 +155,7 @@ class Admittance:
             ):
                 self._opened(conversation, hello, now_ms)
 
-        self._submit(conversation, partial(tips_of, self._outbox), judged)
+        self._submit(conversation, judge, judged)
 
     def _submit(
         self,

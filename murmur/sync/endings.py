@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import partial
 
 from murmur.errors import PeerError, ProtocolViolation
+from murmur.kvcore import Unappliable
 from murmur.sync import messages as m
 from murmur.sync import peer as p
 from murmur.sync.company import Company
@@ -33,6 +34,11 @@ PATIENT_ATTEMPTS = 4  # after a refusal or a goodbye, dial as if so many attempt
 
 REFUSALS = (p.WRONG_GROUP, p.NOT_ADMITTED, p.VERSION, p.FORK, p.VIOLATION, p.QUARANTINED)
 FAULTS = (p.STORAGE, p.INTERNAL)
+PUT_BACK = (
+    "this directory was put back to an earlier state, and wrote before it met anybody who could "
+    "tell it so; join the group with a new directory, and write there again what only this one has "
+    "(murmur_log)"
+)
 
 
 class Endings:
@@ -79,7 +85,10 @@ class Endings:
     def failed(self, conversation: Conversation, error: BaseException | None, now_ms: int) -> None:
         """Something went wrong while the conversation was served: it ends."""
         if isinstance(error, ProtocolViolation):
-            self.end(conversation, p.VIOLATION, str(error), now_ms)
+            if isinstance(error, Unappliable) and error.record[1:9] in self._outbox.former:
+                self.end(conversation, p.FORK, f"{error}: {PUT_BACK}", now_ms)
+            else:
+                self.end(conversation, p.VIOLATION, str(error), now_ms)
             return
         error = error or AssertionError("a worker came back with nothing")
         reason = self._faults.note("a conversation", error, peer=_name(conversation))
@@ -148,7 +157,7 @@ class Endings:
         others = self._scout.others(contact, conversation.link.address)
         if code == p.TIMED_OUT and others and not self.over:
             contact.lost, contact.ways = (now_ms, reason), others
-        elif code in (p.DUPLICATE, p.MOVED) and not self.over:
+        elif code in (p.DUPLICATE, p.MOVED, p.RENEWED) and not self.over:
             contact.lost = now_ms, reason  # the other link is about to open
         else:
             self._on_notice("disconnected", contact.name, reason)

@@ -5,6 +5,11 @@ agree or fork. Two forks are seen here: both ends are one replica (a copied dire
 the same newest seq of some author with different hashes. If one end has more of the author, its
 next record names another predecessor, and applying it fails.
 
+Nobody holds more of a replica's transactions than the replica itself, for it sends only what is
+durable. If a peer does, the replica was put back to an earlier state; it takes a new id before it
+writes anything else under a number that is in use. What it has written before that, since it was
+put back, has forked: then one of the two ends says so.
+
 A replica id costs 19 to 27 bytes of the vector and its hash 30 to 38: 6 KB for 100 ids, 58 KB for
 1,000. With more than MAX_TIPS some hashes are left out, so that HELLO stays one frame: what forked
 there is seen when it is applied.
@@ -57,6 +62,18 @@ def hello_of(
         vector={replica: seq for replica, seq in outbox.durable_vector.items() if seq},
         tips=_told(tips_of(outbox), outbox.id),
         addresses=tuple(addresses),
+    )
+
+
+def put_back(hello: Hello, outbox: Outbox) -> str | None:
+    """Why this replica needs a new id, if the peer holds more of it than is here."""
+    own = outbox.id
+    theirs, mine = hello.vector.get(own, 0), outbox.vector.get(own, 0)
+    if theirs <= mine:
+        return None
+    return (
+        f"a peer holds {theirs} transactions of this replica {own.hex()}, which has written "
+        f"{mine}: its directory was put back to an earlier state"
     )
 
 

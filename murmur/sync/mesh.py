@@ -132,6 +132,7 @@ class Mesh:
             incarnation=incarnation,
             handle=self._handle,
             begin=self._begin,
+            on_renewed=self._renewed,
             on_notice=on_notice,
         )
         self._turns = Turns(
@@ -419,7 +420,7 @@ class Mesh:
                 case p.Introduced():
                     self._admittance.introduced(conversation, event, now_ms)
                 case p.Greeted(hello=hello):
-                    self._admittance.greeted(conversation, hello)
+                    self._admittance.greeted(conversation, hello, now_ms)
                 case p.Ended():
                     self._endings.finished(conversation, event, now_ms)
                 case _ if exchange is None:
@@ -464,6 +465,19 @@ class Mesh:
         session.report(self._outbox.durable_vector, self._outbox.vector, now_ms)
         conversation.exchange.pump(now_ms)
         self.company.check_waits()
+
+    def _renewed(self, why: str, now_ms: int) -> None:
+        """The replica has another id: peers are to know it by this, so all begin anew."""
+        self._admittance.incarnation = self._random_bytes(m.REPLICA_ID_BYTES)
+        self._on_notice("renewed", node_text(self._identity.node_id), why)
+        reason = "this replica took a new id"
+        for conversation in list(self._conversations.values()):
+            end = partial(self._endings.end, conversation, p.RENEWED, reason, now_ms)
+            self._serve(conversation, end, now_ms)
+        for contact in self._contacts.values():
+            if contact.next_dial_ms is not None:
+                contact.backoff.reset()
+                contact.next_dial_ms = contact.quarantine.next_dial_ms(now_ms)
 
     def _closed(self, conversation: Conversation, now_ms: int) -> None:
         """A conversation that was open has ended."""

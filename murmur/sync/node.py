@@ -73,7 +73,7 @@ class Notice:
     """Something that happened to a peer.
 
     connected, moved, disconnected, found, pending, refused, quarantined, skew, error, diverged,
-    undecided, bootstrap, expired, leader, stopped
+    undecided, bootstrap, expired, renewed, leader, stopped
     """
 
     kind: str

@@ -118,6 +118,15 @@ class Outbox(Protocol):
         """Keep the beginning of a record that a peer sent and that is not taken in."""
         ...
 
+    @property
+    def former(self) -> frozenset[bytes]:
+        """The ids that the replica wrote under before."""
+        ...
+
+    def renew(self, why: str) -> None:
+        """Write under a new id from now on; durable when this returns."""
+        ...
+
     def sync(self) -> None:
         """Make everything that was committed durable now."""
         ...

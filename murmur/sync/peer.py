@@ -52,8 +52,8 @@ MAX_REPLICAS = 1 << 16  # that a peer may name
 # Why a conversation ended, on the wire: never renumber, never reuse.
 (
     CLOSING, VIOLATION, WRONG_GROUP, NOT_ADMITTED, VERSION, FORK,
-    DUPLICATE, TIMED_OUT, STORAGE, LIMIT, BUSY, QUARANTINED, MOVED, INTERNAL,
-) = range(14)  # fmt: skip
+    DUPLICATE, TIMED_OUT, STORAGE, LIMIT, BUSY, QUARANTINED, MOVED, INTERNAL, RENEWED,
+) = range(15)  # fmt: skip
 
 
 class Role(Enum):

@@ -67,6 +67,10 @@ class FakeOutbox:
         return self
 
     floor: Mapping[bytes, int] = {}
+    former: frozenset[bytes] = frozenset()
+
+    def renew(self, why: str) -> None:
+        self.former, self.id = self.former | {self.id}, self.id[:-1] + b"+"
 
     @property
     def tips(self) -> Mapping[bytes, bytes]:
