@@ -439,6 +439,7 @@ class Engine:
     def _sync_behind(self) -> None:
         if self._writer is not None:
             self._writer.rest()  # first: what is written from now on asks for another sync
+        self._tree.clear_ahead()
         self.sync()
 
     def _mark(self) -> bytes:

@@ -34,7 +34,7 @@ from murmur.kvcore.backup import Backup, Generation, Item, tree_items
 from murmur.kvcore.census import census
 from murmur.kvcore.figures import SAMPLE, Histogram
 from murmur.kvcore.ingest import Source, validated
-from murmur.kvcore.kernel import Entry, Latest, Memtable, TableInfo
+from murmur.kvcore.kernel import Entry, Latest, Memtable, TableInfo, prepare_memory
 from murmur.kvcore.loads import BlockBatch
 from murmur.kvcore.manifest import encode_manifest
 from murmur.kvcore.options import Options
@@ -51,6 +51,8 @@ from murmur.kvcore.work import Work
 __all__ = ["Tree", "TreeSnapshot", "View"]
 
 MANY = 16  # a batch of so many entries is weighed before it is applied
+BUSY_BYTES = 4 << 20  # in a memtable: more is to be expected
+PREPARED = 8  # an eighth of a memtable is cleared ahead
 LARGE = 4  # one of more than a quarter of the memtable's budget gets a memtable of its own
 
 
@@ -239,6 +241,11 @@ class Tree:
         if self._closed or not self._upkeep.clear:
             return 0
         return max(0, int(min(self.options.memtable_bytes, self._brake.due)))
+
+    def clear_ahead(self) -> None:
+        """Have memory at hand for a writer who fills memtables; from a thread beside him."""
+        if self._head.state.memtable.bytes >= BUSY_BYTES:
+            prepare_memory(self.options.memtable_bytes // PREPARED)
 
     def catch_up(self) -> None:
         """Take over what a native writer has published; it is shut meanwhile."""

@@ -53,6 +53,8 @@ Writer: Callable[..., Any] | None = getattr(_kernel, "Writer", None)
 AuthorWriter: Callable[..., Any] | None = getattr(_kernel, "AuthorWriter", None)
 # A thread tells the native writers whether it waits for them to step aside.
 eager: Callable[..., None] = getattr(_kernel, "eager", lambda so: None)
+# Memory for memtables is cleared ahead of who writes to them.
+prepare_memory: Callable[[int], None] = getattr(_kernel, "prepare_memory", lambda bytes_: None)
 NATIVE = _kernel.__name__.endswith("._native")
 
 if not TYPE_CHECKING:
@@ -91,5 +93,6 @@ __all__ = [
     "Writer",
     "crc32",
     "eager",
+    "prepare_memory",
     "write_tables",
 ]

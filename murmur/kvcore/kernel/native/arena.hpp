@@ -9,7 +9,7 @@
  * Full chunks are mapped, for the kernel to make each of them one huge page: records lie in the order
  * of their writing, so every read of a key is a page of its own, and finding pages would take a
  * fifth of the time. Some that were given back are kept for the next arena (ChunkPool): clearing
- * fresh memory takes longer than writing to it.
+ * fresh memory takes longer than writing to it. Where a thread has time, it has some cleared ahead.
  *
  * A piece has a 32-bit reference, its chunk and its place in it, where a pointer would be too wide:
  *
@@ -44,21 +44,49 @@ class ChunkPool {
     return map();
   }
 
+  // Have so many at hand that are cleared already; for a thread beside those that write.
+  static void prepare(size_t wanted) noexcept {
+#ifdef MADV_POPULATE_WRITE
+    for (std::atomic<uint8_t*>& place : kept_)
+      if (wanted && place.load(std::memory_order_relaxed)) wanted--;
+    while (wanted--) {
+      uint8_t* chunk;
+      try {
+        chunk = map();
+      } catch (const std::bad_alloc&) {
+        return;  // who writes will hear of it
+      }
+      madvise(chunk, CHUNK_BYTES, MADV_POPULATE_WRITE);  // only a wish
+      if (!keep(chunk)) return;
+    }
+#else
+    (void)wanted;
+#endif
+  }
+
   static void give(uint8_t* chunk) noexcept {
 #ifdef MADV_FREE
     madvise(chunk, CHUNK_BYTES, MADV_FREE);  // whoever needs memory more may have its content
-    for (std::atomic<uint8_t*>& place : kept_) {
-      uint8_t* none = nullptr;
-      if (place.compare_exchange_strong(none, chunk, std::memory_order_release,
-                                        std::memory_order_relaxed))
-        return;
-    }
-#endif
+    keep(chunk);
+#else
     munmap(chunk, CHUNK_BYTES);
+#endif
   }
 
  private:
   static constexpr size_t KEPT = 32;  // 64 MiB
+
+  // False if there are enough: then it is given back.
+  static bool keep(uint8_t* chunk) noexcept {
+    for (std::atomic<uint8_t*>& place : kept_) {
+      uint8_t* none = nullptr;
+      if (place.compare_exchange_strong(none, chunk, std::memory_order_release,
+                                        std::memory_order_relaxed))
+        return true;
+    }
+    munmap(chunk, CHUNK_BYTES);
+    return false;
+  }
 
   // Huge pages begin at multiples of their size: of twice as much, what is around one is given back.
   static uint8_t* map() {

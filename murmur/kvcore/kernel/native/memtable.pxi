@@ -46,6 +46,18 @@ cdef extern from "memtable.hpp" namespace "murmur" nogil:
         size_t bytes()
 
 
+cdef extern from "arena.hpp" namespace "murmur" nogil:
+    size_t CHUNK_BYTES "murmur::ChunkPool::CHUNK_BYTES"
+    void prepare_chunks "murmur::ChunkPool::prepare"(size_t) noexcept
+
+
+def prepare_memory(size_t bytes_):
+    """Have so much at hand for memtables, cleared already, while others run."""
+    cdef size_t wanted = bytes_ // CHUNK_BYTES
+    with nogil:
+        prepare_chunks(wanted)
+
+
 cdef enum:
     # What a table can hold: its reader refuses larger blocks.
     _LONGEST = (1 << 30) - (1 << 20)
