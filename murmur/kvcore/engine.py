@@ -134,6 +134,8 @@ class Engine:
         wake = self._syncer.wake if self._syncer is not None else None
         if durability == "none":
             self._syncer = Syncer(self._sync_behind, 0)
+        # To remove a large segment takes the system tens of milliseconds.
+        self._trims_behind = self._syncer is not None and segment_bytes >= WRITE_BEHIND
         self._writer = native_writer(
             tree,
             write=self._write,
@@ -388,7 +390,8 @@ class Engine:
         if self._in_flight is not None:
             self._settle()
         if rotate and self._tree.full():
-            self._log.trim(decode_mark(self._tree.mark, self.storage.path))
+            if not self._trims_behind:
+                self._trim()
             self._tree.rotate(self._mark(), deleting=deleting)
             # The flush waits for the log before it is installed: let that begin beside it.
             self._write_behind(self._log.end, SYNC_BESIDE)
@@ -441,6 +444,12 @@ class Engine:
             self._writer.rest()  # first: what is written from now on asks for another sync
         self._tree.clear_ahead()
         self.sync()
+        if self._trims_behind:
+            with suppress(OSError):  # what could not be removed is at the next opening
+                self._trim()
+
+    def _trim(self) -> None:
+        self._log.trim(decode_mark(self._tree.mark, self.storage.path))
 
     def _mark(self) -> bytes:
         return encode_mark(self._log.end)

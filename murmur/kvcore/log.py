@@ -27,8 +27,8 @@ Invariants:
     4. After a sync has failed nothing is written any more: what is on the disk is unknown.
     5. Readers work on an immutable description of the segments, and need no lock beside writers.
 
-Locks are taken in this order: `_writing` (append, rewind, close), `_syncing` (whatever syncs). An
-append takes only the first, so that it does not wait for another's sync.
+Locks are taken in this order: `_trimming`, `_writing` (append, rewind, close), `_syncing` (whatever
+syncs). An append takes only the second: it waits neither for another's sync nor for a removal.
 """
 
 from __future__ import annotations
@@ -85,6 +85,7 @@ class Log:
         self.floor = Floor()  # which records it lacks; replaced as a whole by its owner
         self._storage = storage
         self._segment_bytes = segment_bytes
+        self._trimming = threading.Lock()
         self._writing = threading.Lock()
         self._commits = GroupCommit()
         self._syncing = self._commits.syncing
@@ -218,16 +219,21 @@ class Log:
             self._cut()
 
     def trim(self, position: int) -> None:
-        """Remove the closed segments of which nobody needs anything: those before the position."""
-        with self._writing:
-            self._check_usable()
-            closed, appender = self._state
-            gone = [segment for segment in closed if segment.end <= position]
-            if gone:
-                self._state = (closed[len(gone) :], appender)
-                for segment in gone:
-                    self._storage.remove(segment.name)
-            self._hold_reserve()
+        """Remove the closed segments of which nobody needs anything: those before the position.
+
+        Others append meanwhile: to remove a large file takes the system tens of milliseconds.
+        """
+        with self._trimming:  # from the oldest on, whoever else trims
+            with self._writing:
+                self._check_usable()
+                closed, appender = self._state
+                gone = [segment for segment in closed if segment.end <= position]
+                if gone:
+                    self._state = (closed[len(gone) :], appender)
+            for segment in gone:
+                self._storage.remove(segment.name)
+            with self._writing:
+                self._hold_reserve()
 
     def with_room(self, job: Callable[[], None]) -> None:
         """Do what makes room, if need be once more, when preallocated room has been given back.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -241,6 +242,31 @@ class TestKeeping:
             engine.put(b"last", b"1")
         with Engine.open(storage) as engine:
             assert len(list(engine.scan())) == 1001
+
+    def test_large_segments_are_removed_beside_who_writes(
+        self, storage: Storage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(engine_module, "WRITE_BEHIND", 1000)
+        removers = set()
+        remove = type(storage).remove
+
+        def watched(self: Storage, name: str) -> None:
+            if name.startswith("log/") and not leaving:
+                removers.add(threading.current_thread().name)
+            remove(self, name)
+
+        monkeypatch.setattr(type(storage), "remove", watched)
+        leaving = False
+        with Engine.open(storage, segment_bytes=2000, memtable_bytes=20_000) as engine:
+            for n in range(1000):
+                engine.put(b"%04d" % n, bytes(40))
+            while not engine.stats()["log_start"]:
+                engine.put(b"more", bytes(40))
+                time.sleep(0.001)
+            leaving = True
+        assert removers == {"murmur-sync"}
+        with Engine.open(storage) as engine:
+            assert len(list(engine.scan())) >= 1000
 
     def test_a_closed_engine_replays_nothing(self) -> None:
         storage = MemoryStorage()
