@@ -13,34 +13,22 @@
 Rows are numbered in key order; their *place* is that in which they came. Whether a key or a claim
 stands in the block twice is told, not refused: the caller knows what to say of it.
 
-This is the specification of native/row_block.hpp and native/row_columns.hpp.
+Columns are read by row_columns.py. This is the specification of native/row_block.hpp.
 """
 
 from __future__ import annotations
 
-import struct
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from decimal import Decimal
 from typing import Any
 
 import msgpack
 
 from murmur.errors import InvalidInput
 from murmur.kvcore.kernel.block_plan import (
-    ATOMS,
-    BINARIES,
-    BOOLEANS,
     CHILD,
     CLAIM,
-    CONSTANT,
-    DECIMALS,
-    FIXEDS,
-    FLOATS,
-    INTEGERS,
-    NULLS,
     PARENT,
-    TEXTS,
     BadValue,
     BlockPlan,
     ColumnSource,
@@ -50,13 +38,13 @@ from murmur.kvcore.kernel.fields import BINARY, BOOLEAN, FLOAT, INTEGER, TEXT
 from murmur.kvcore.kernel.pure.keycode import KeyCodec
 from murmur.kvcore.kernel.pure.memtable import Memtable
 from murmur.kvcore.kernel.pure.reads import Reads
+from murmur.kvcore.kernel.pure.row_columns import KINDS, Unfit, column_reader
 from murmur.kvcore.record import MAX_KEY_BYTES, ROWS, Atom
 from murmur.kvcore.varint import varint
 
 Pair = tuple[bytes, bytes]
 
 _pack = msgpack.Packer(autoreset=True).pack
-_ATOMS = frozenset({type(None), bool, int, float, str, bytes})
 
 
 class RowEncoder:
@@ -129,13 +117,13 @@ class RowEncoder:
             raise BadValue(first, 0, "its id is missing")
         reads = []
         for column, source in enumerate(sources):
-            reads.append(_reader(column, source, first, first + count))
+            reads.append(column_reader(column, source, first, first + count))
         for row in range(first, first + count):
             atoms: list[Atom] = []
             for column, read in enumerate(reads):
                 try:
                     atoms.append(read(row))
-                except _Unfit as error:
+                except Unfit as error:
                     raise BadValue(row, column, str(error)) from None
             at = 16 * (row - first)
             self._add(atoms, row_ids[at : at + 16])
@@ -163,7 +151,7 @@ class RowEncoder:
             if source.plain and _is_plain(value, source):
                 return value  # type: ignore[no-any-return]
         atom = source.convert(value)
-        if type(atom) not in _ATOMS:
+        if type(atom) not in KINDS:
             raise TypeError(f"a {type(atom).__name__} is no atom")
         return atom
 
@@ -414,10 +402,6 @@ def first_present(
 # Values --------------------------------------------------------------------
 
 
-class _Unfit(ValueError):
-    """Why a value cannot be stored."""
-
-
 def _is_plain(value: object, source: RowSource) -> bool:
     field = source.field
     kind = type(value)
@@ -452,123 +436,6 @@ def is_text(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _reader(column: int, source: ColumnSource, first: int, end: int) -> Callable[[int], Atom]:
-    """What gives the atoms of one column, row by row. Raises BadValue for what is too short."""
-    validity = memoryview(source.validity or b"").cast("B")
-    values = memoryview(source.values if source.values is not None else b"").cast("B")
-    offsets = memoryview(source.offsets if source.offsets is not None else b"").cast("B")
-    shift, form = source.offset, source.form
-    last = shift + end
-
-    def refuse(reason: str) -> BadValue:
-        return BadValue(first, column, reason)
-
-    if len(validity) and len(validity) < (last + 7) // 8:
-        raise refuse("its validity is too short")
-    if form in (INTEGERS, FLOATS) and source.width not in (
-        (2, 4, 8) if form == INTEGERS else (4, 8)
-    ):
-        raise refuse("of an unknown width")
-    if form == FIXEDS and not 0 < source.width <= 256:
-        raise refuse("of an unknown width")
-    if source.precision > 38:
-        raise refuse("too many digits")
-    width = 16 if form == DECIMALS else source.width
-    short = {
-        BOOLEANS: len(values) < (last + 7) // 8,
-        TEXTS: end > 0 and len(offsets) // 4 < last + 1,
-    }
-    short[BINARIES] = short[ATOMS] = short[TEXTS]
-    if short.get(
-        form, form in (INTEGERS, FLOATS, DECIMALS, FIXEDS) and len(values) // width < last
-    ):
-        raise refuse("it is too short")
-    if not NULLS <= form <= CONSTANT:
-        raise refuse("of an unknown form")
-    show = _SHOWN.get(form)
-
-    def read(row: int) -> Atom:
-        at = shift + row
-        if form == NULLS or (len(validity) and not validity[at >> 3] >> (at & 7) & 1):
-            if source.counter:
-                return 0
-            if not source.nullable:
-                raise _Unfit("null")
-            return None
-        if form == BOOLEANS:
-            return bool(values[at >> 3] >> (at & 7) & 1)
-        if form == CONSTANT:
-            return _unpacked(bytes(values))
-        if form in (TEXTS, BINARIES, ATOMS):
-            start, stop = struct.unpack_from("<ii", offsets, 4 * at)
-            if start < 0 or stop < start or stop > len(values):
-                raise _Unfit("it lies outside of its column")
-            own = bytes(values[start:stop])
-        else:
-            own = bytes(values[width * at : width * (at + 1)])
-        assert show is not None
-        return show(own, source)
-
-    return read
-
-
-def _integer(own: bytes, source: ColumnSource) -> Atom:
-    value = int.from_bytes(own, "little", signed=True) + source.bias
-    if not source.low <= value <= source.high:
-        raise _Unfit("out of range")
-    return value
-
-
-def _float(own: bytes, source: ColumnSource) -> Atom:
-    value: float = struct.unpack("<f" if len(own) == 4 else "<d", own)[0]
-    if source.finite and value != value:
-        raise _Unfit("not a number")
-    return value
-
-
-def _decimal(own: bytes, source: ColumnSource) -> Atom:
-    value = int.from_bytes(own, "little", signed=True)
-    if abs(value) >= 10**source.precision:
-        raise _Unfit("too many digits")
-    scale = source.scale
-    while source.shortest and scale and value % 10 == 0:
-        value, scale = value // 10, scale - 1
-    return str(Decimal((value < 0, tuple(map(int, str(abs(value)))), -scale)))
-
-
-def _text(own: bytes, source: ColumnSource) -> Atom:
-    if b"\0" in own:
-        raise _Unfit("it has a NUL")
-    try:
-        text = own.decode()
-    except UnicodeDecodeError:
-        raise _Unfit("not UTF-8") from None
-    if source.longest and len(text) > source.longest:
-        raise _Unfit("too long")
-    return text
-
-
-def _unpacked(own: bytes, source: ColumnSource | None = None) -> Atom:
-    try:
-        atom = msgpack.unpackb(own)
-    except (ValueError, msgpack.UnpackException):
-        raise _Unfit("not an atom") from None
-    if type(atom) not in _ATOMS:
-        raise _Unfit("not an atom")
-    return atom  # type: ignore[no-any-return]
-
-
-_SHOWN: dict[int, Callable[[bytes, ColumnSource], Atom]] = {
-    INTEGERS: _integer,
-    FLOATS: _float,
-    DECIMALS: _decimal,
-    TEXTS: _text,
-    BINARIES: lambda own, source: own,
-    FIXEDS: lambda own, source: own,
-    ATOMS: _unpacked,
-}
 
 
 # Bytes ---------------------------------------------------------------------
