@@ -33,33 +33,16 @@ import re
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from murmur import errors
 from murmur.catalog.schema import Column, Table
 from murmur.catalog.types import (
-    BIGINT,
-    BLOB,
-    BOOLEAN,
-    DATE,
-    DOUBLE,
-    INTEGER,
-    INTERVAL,
-    JSON,
-    REAL,
-    SMALLINT,
-    TEXT,
-    TIME,
-    TIMESTAMP,
-    TIMESTAMPTZ,
-    UUID,
     Interval,
     SqlType,
-    decimal,
 )
 from murmur.errors import (
     BindError,
@@ -75,21 +58,18 @@ from murmur.errors import (
     Unsupported,
 )
 from murmur.kvcore.view import View
+from murmur.olap.answers import relabel
 from murmur.olap.arrow import (
-    arrow_type,
     iterate_rows,
-    make_field,
     rows_to_arrow,
     sql_type_of,
     table_to_arrow,
 )
+from murmur.olap.beside import INTERRUPT_S, Beside
 from murmur.olap.cache import CACHE_BYTES, ColumnCache
 from murmur.olap.macros import MACROS
 
-_INTERRUPT_S = 0.05
 _BATCH_ROWS = 100_000  # of an answer, at once
-
-_T = TypeVar("_T")
 
 _SETTINGS = (
     "SET temp_directory = ''",
@@ -106,34 +86,6 @@ _SETTINGS = (
 )
 
 _WRONG_RULES = {"projection_pullup", "grouping_sets"}
-
-# What HUGEINT becomes depends on its values; types that are absent here have no SQL type in Murmur.
-_TYPES: Mapping[str, SqlType] = {
-    "BOOLEAN": BOOLEAN,
-    "TINYINT": SMALLINT,
-    "UTINYINT": SMALLINT,
-    "SMALLINT": SMALLINT,
-    "USMALLINT": INTEGER,
-    "INTEGER": INTEGER,
-    "UINTEGER": BIGINT,
-    "BIGINT": BIGINT,
-    "FLOAT": REAL,
-    "DOUBLE": DOUBLE,
-    "VARCHAR": TEXT,
-    "BLOB": BLOB,
-    "DATE": DATE,
-    "TIME": TIME,
-    "TIMESTAMP": TIMESTAMP,
-    "TIMESTAMP_S": TIMESTAMP,
-    "TIMESTAMP_MS": TIMESTAMP,
-    "TIMESTAMP_NS": TIMESTAMP,
-    "TIMESTAMP WITH TIME ZONE": TIMESTAMPTZ,
-    "INTERVAL": INTERVAL,
-    "UUID": UUID,
-    "JSON": JSON,
-}
-_WIDE = frozenset({"HUGEINT", "UHUGEINT", "UBIGINT", "BIGNUM"})
-_DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
 
 
 class Relation(Protocol):
@@ -277,7 +229,7 @@ class DuckEngine:
             while self._running:
                 for cursor in self._running:
                     cursor.interrupt()
-                self._idle.wait(_INTERRUPT_S)
+                self._idle.wait(INTERRUPT_S)
             connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
@@ -341,9 +293,9 @@ class DuckEngine:
                     halted.hold(batch.nbytes)
                 batches.append(batch)
             table = pa.Table.from_batches(batches, reader.schema)
-            return _relabel(table, list(map(str, relation.types)))
+            return relabel(table, list(map(str, relation.types)))
 
-        return _Beside(work, cursor.interrupt).result(halted)
+        return Beside(work, cursor.interrupt).result(halted)
 
     def _arrow(self, relation: Relation) -> pa.Table:
         if relation.rows is not None:
@@ -397,103 +349,6 @@ def _parameter(value: object) -> object:
         text = f"{value.months} months {exact.days} days {exact.seconds} seconds "
         return duckdb.Value(f"{text}{exact.microseconds} microseconds", "INTERVAL")
     return value
-
-
-class _Beside(Generic[_T]):
-    """Work on a thread of its own, so that whoever waits for it can end it.
-
-    DuckDB does not come back before it is done; and signals reach the main thread only between two
-    bytecodes, so Ctrl-C would wait as well.
-    """
-
-    def __init__(self, work: Callable[[], _T], interrupt: Callable[[], None]) -> None:
-        self._work = work
-        self._interrupt = interrupt
-        self._gate = threading.Lock()
-        self._begun = self._cancelled = False
-        self._done = threading.Event()
-        self._outcome: list[_T] = []
-        self._failure: BaseException | None = None
-
-    def result(self, halted: Callable[[], Exception | None]) -> _T:
-        try:
-            threading.Thread(target=self._run, name="murmur-query", daemon=True).start()
-            # In steps: Polars, once loaded, lets a signal restart a wait instead of ending it.
-            while not self._done.wait(_INTERRUPT_S):
-                error = halted()
-                if error is not None:
-                    raise error
-        except BaseException:
-            self._cancel()
-            raise
-        if self._failure is not None:
-            raise self._failure
-        return self._outcome[0]
-
-    def _run(self) -> None:
-        with self._gate:
-            if self._cancelled:
-                return
-            self._begun = True
-        try:
-            self._outcome.append(self._work())
-        except BaseException as error:  # for the thread that waits
-            self._failure = error
-        finally:
-            self._done.set()
-
-    def _cancel(self) -> None:
-        """Return when the work does not run, and will not; Ctrl-C again changes nothing."""
-        while True:
-            try:
-                with self._gate:
-                    self._cancelled = True
-                # An interrupt that comes before the query has begun is lost: say it again.
-                while self._begun and not self._done.is_set():
-                    self._interrupt()
-                    self._done.wait(_INTERRUPT_S)
-            except KeyboardInterrupt:
-                continue
-            return
-
-
-# Types -----------------------------------------------------------------
-
-
-def _relabel(table: pa.Table, types: Sequence[str]) -> pa.Table:
-    """The answer with each field in the Arrow type of its SQL type, and saying which."""
-    fields, arrays = [], []
-    for field, array, name in zip(table.schema, table.columns, types, strict=True):
-        sql_type = _sql_type(name)
-        if name in _WIDE:
-            sql_type, array = _narrowed(array)
-        elif sql_type is not None:
-            wanted = arrow_type(sql_type)
-            if array.type != wanted:
-                array = array.cast(wanted, safe=False)  # TIMESTAMP_NS drops its nanoseconds
-        elif name.startswith(_AS_TEXT):
-            sql_type, array = TEXT, array.cast(pa.string())
-        fields.append(make_field(field.name, sql_type, array.type))
-        arrays.append(array)
-    return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
-
-
-_AS_TEXT = ("ENUM",)
-
-
-def _sql_type(name: str) -> SqlType | None:
-    if (exact := _DECIMAL.fullmatch(name)) is not None:
-        return decimal(int(exact[1]), int(exact[2]))
-    return _TYPES.get(name)
-
-
-def _narrowed(array: pa.ChunkedArray) -> tuple[SqlType, pa.ChunkedArray]:
-    whole = array.cast(pa.decimal128(38, 0))
-    bounds = pc.min_max(whole).as_py()
-    low, high = bounds["min"], bounds["max"]
-    if low is None or (low >= -(2**63) and high < 2**63):
-        return BIGINT, whole.cast(pa.int64())
-    return decimal(38, 0), whole
 
 
 # Errors ----------------------------------------------------------------

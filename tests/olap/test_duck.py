@@ -31,6 +31,7 @@ from murmur.errors import (
 from murmur.kvcore import View
 from murmur.olap import cache, duck
 from murmur.olap.arrow import sql_type_of
+from murmur.olap.beside import Beside
 from murmur.olap.cache import ColumnCache
 from murmur.olap.duck import DuckEngine
 from tests.olap.harness import ONE_OF_EACH, TYPES, Peer, every_type, make_peer, rows
@@ -368,7 +369,7 @@ def test_ctrl_c_before_the_query_has_begun(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_query_that_was_cancelled_does_not_begin_later() -> None:
     ran: list[str] = []
-    beside = duck._Beside(lambda: ran.append("work"), lambda: ran.append("interrupt"))
+    beside = Beside(lambda: ran.append("work"), lambda: ran.append("interrupt"))
     beside._cancel()
     beside._run()
     assert ran == []
