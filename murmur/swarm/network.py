@@ -58,7 +58,7 @@ class NetworkOptions:
             split_address(self.listen)
         if self != NetworkOptions(self.listen):
             from murmur.sync.bandwidth import check_rate
-            from murmur.sync.node import check_election
+            from murmur.sync.election.choice import check_election
             from murmur.sync.quic_core import check_fast
             from murmur.sync.transport import check_transport
 

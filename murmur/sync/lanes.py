@@ -7,10 +7,32 @@ core (`fast:`) is dialed by the same lane.
 from __future__ import annotations
 
 import errno
+import logging
 import selectors
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from murmur.sync.transport import FAST, Link, Transport, TransportEvent, scheme_of
+from murmur.sync.identity import Identity
+from murmur.sync.local import LocalTransport
+from murmur.sync.quic_offer import FastOffer
+from murmur.sync.service import Service
+from murmur.sync.transport import (
+    FAST,
+    LOCAL,
+    RELAY,
+    TCP,
+    Link,
+    Transport,
+    TransportEvent,
+    scheme_of,
+)
+
+if TYPE_CHECKING:
+    from murmur.sync.circuits import RelayTransport
+
+log = logging.getLogger("murmur.sync")
 
 
 class Lanes:
@@ -63,3 +85,68 @@ class Lanes:
         for lane in self._lanes.values():
             lane.close(now)
         self._selector.close()
+
+
+@dataclass(slots=True)
+class Opened:
+    """What was opened for a node."""
+
+    transport: Lanes
+    port: int  # that it listens on; 0: on none
+    circuits: RelayTransport | None = None
+    offers: Sequence[Service] = ()  # what is to be said to peers of these transports
+
+
+def open_lanes(
+    kind: str,
+    identity: Identity,
+    *,
+    listen: str,
+    last_port: int,
+    local_directory: str | None,
+    fast: bool,
+    now: float,
+) -> Opened:
+    """What `kind` asks for: one transport, or with "adaptive" all that the system lets it have."""
+    lanes: dict[str, Transport] = {}
+    port = 0
+    offers: list[Service] = []
+    try:
+        if kind in ("adaptive", "local"):
+            with _dispensable(kind, "a local socket"):
+                lanes[LOCAL] = LocalTransport(identity.node_id, local_directory)
+        if kind in ("adaptive", "quic"):
+            from murmur.sync.quic import QuicTransport  # aioquic loads on first use
+
+            quic = QuicTransport(listen, identity, last_port=last_port, fast=fast)
+            lanes[""], port = quic, quic.port
+            if fast:
+                offers.append(FastOffer(quic.fast_peers))
+        if kind in ("adaptive", "tcp"):
+            from murmur.sync.tls import TlsTransport
+
+            with _dispensable(kind, "TCP"):
+                tcp = TlsTransport(listen, identity, last_port=port or last_port)
+                lanes[TCP], port = tcp, port or tcp.port
+    except BaseException:
+        for lane in lanes.values():
+            lane.close(now)
+        raise
+    circuits = None
+    if kind == "adaptive":
+        from murmur.sync.circuits import RelayTransport
+
+        lanes[RELAY] = circuits = RelayTransport(identity)
+    # The order of the lanes is the order of dialing.
+    return Opened(Lanes(lanes), port, circuits, offers)
+
+
+@contextmanager
+def _dispensable(kind: str, what: str) -> Iterator[None]:
+    """Do without this transport if the system refuses it, unless it was asked for."""
+    try:
+        yield
+    except OSError as error:
+        if kind != "adaptive":
+            raise
+        log.warning("this node does without %s: %s", what, error)

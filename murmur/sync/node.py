@@ -9,38 +9,35 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
-from murmur.errors import InvalidInput, PeerError, Timeout, Unreachable
-from murmur.kvcore import Storage, check_timeout
+from murmur.errors import InvalidInput
+from murmur.kvcore import Storage
 from murmur.sync.bandwidth import check_rate
 from murmur.sync.bootstrap import Bootstrap, Breather, LogPolicy
 from murmur.sync.bootstrap_sources import BootstrapStatus
 from murmur.sync.bootstrap_wire import Handed
-from murmur.sync.contact import Wait
 from murmur.sync.discovery import Introductions, Sighting, Stranger
 from murmur.sync.discovery.door import check_accept, check_where
 from murmur.sync.discovery.scouts import Scouts
-from murmur.sync.election import Ballot, BullyElection, Election, Leadership, MajorityElection
+from murmur.sync.election import Ballot, Election, Leadership
+from murmur.sync.election.choice import check_election, make_election
 from murmur.sync.exchange import Patience
 from murmur.sync.identity import Identity
-from murmur.sync.lanes import Lanes
-from murmur.sync.local import LocalTransport
+from murmur.sync.lanes import open_lanes
 from murmur.sync.loop import STOPPED, Loop
 from murmur.sync.membership import Members, Registry, Swim
 from murmur.sync.mesh import Mesh
 from murmur.sync.peer import Timing
 from murmur.sync.pull import Pull
 from murmur.sync.push import Push
+from murmur.sync.questions import Questions
 from murmur.sync.quic_core import check_fast
-from murmur.sync.quic_offer import FastOffer
 from murmur.sync.roster import Member, Roster
 from murmur.sync.service import Service
 from murmur.sync.status import MemberStatus, PeerInfo, PeerStatus, PendingPeer
@@ -53,7 +50,7 @@ from murmur.sync.ticket import (
     node_text,
     parse_node,
 )
-from murmur.sync.transport import LOCAL, RELAY, TCP, Transport, check_transport, scheme_of
+from murmur.sync.transport import TCP, Transport, check_transport, scheme_of
 from murmur.sync.verify import Verifier
 from murmur.sync.verify_wire import Verdict
 
@@ -63,7 +60,6 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT_S = 15.0
 INCARNATION_BYTES = 8
-ELECTIONS = ("majority", "bully")
 
 log = logging.getLogger("murmur.sync")
 
@@ -133,9 +129,7 @@ class Node:
         self._fast = check_fast(fast)
         self._local_directory = local_directory
         self._relays = relay
-        self._circuits: RelayTransport | None = None
         self._relay: Relay | None = None
-        self._offers: list[Service] = []
         self._election: Election | None = None
         self._election_kind = election
         self._voters = check_election(election, voters)
@@ -175,6 +169,7 @@ class Node:
         self._random_bytes = random_bytes
         self._monotonic = monotonic
         self._loop = Loop(replica, monotonic, self._stopped)
+        self._questions = Questions(self._loop, replica, monotonic)
         self._addresses: tuple[str, ...] = ()
 
     @property
@@ -198,7 +193,12 @@ class Node:
 
     def _begin(self) -> tuple[Transport, Mesh]:
         self._roster = Roster(self._storage, self.group, self._random_bytes)
-        self._election = self._make_election()
+        self._election = make_election(
+            self._election_kind,
+            self._voters,
+            lambda: Ballot(self._storage, self.group),
+            self._leader_changed,
+        )
         self._bootstrap = Bootstrap(
             self._replica,
             self._storage,
@@ -206,12 +206,21 @@ class Node:
             policy=self._log,
             pause=Breather(self._monotonic, time.sleep),
         )
-        transport, port = self._open_transport(self._roster.port)
+        opened = open_lanes(
+            self._kind,
+            self._identity,
+            listen=self._listen,
+            last_port=self._roster.port,
+            local_directory=self._local_directory,
+            fast=self._fast,
+            now=self._monotonic(),
+        )
+        transport = opened.transport
         try:
-            if port:
-                self._roster.bind(port)
+            if opened.port:
+                self._roster.bind(opened.port)
             self._addresses = tuple(transport.addresses)
-            relay = self._relay = self._make_relay()
+            relay = self._relay = self._make_relay(opened.circuits)
             return transport, Mesh(
                 self._replica,
                 self._identity,
@@ -235,7 +244,7 @@ class Node:
                     self._swim,
                     *([self._members] if self._members is not None else []),
                     *([relay] if relay is not None else []),
-                    *self._offers,
+                    *opened.offers,
                     *self._services,
                 ),
                 bandwidth=self._bandwidth,
@@ -280,40 +289,7 @@ class Node:
         Returns once it is authenticated. Raises InvalidInput for a damaged ticket, Unreachable if
         nobody answers in time, PeerError if the peer refuses.
         """
-        parsed, timeout = Ticket.parse(ticket), check_timeout(timeout)
-        self._loop.check_may_wait()
-        found: Future[PeerInfo] = Future()
-
-        def answer(info: PeerInfo | None, error: BaseException | None) -> None:
-            if found.done():
-                return
-            if error is not None:
-                found.set_exception(error)
-            else:
-                assert info is not None
-                found.set_result(info)
-
-        self._loop.post(
-            lambda now_ms: self._loop.mesh.connect(parsed, answer, now_ms),
-            lambda error: answer(None, error),
-        )
-        try:
-            return found.result(timeout)
-        except FutureTimeout:
-            reason = self._loop.ask(lambda _: self._loop.mesh.forget_answer(parsed.node_id, answer))
-            if found.done():  # the answer came in the last moment
-                return found.result()
-            where = ", ".join(parsed.addresses) or "no address"
-            raise Unreachable(
-                f"no connection with {node_text(parsed.node_id)[:12]}… ({where}) "
-                f"within {timeout:g} s: {reason}"
-            ) from None
-        except BaseException:
-            if not found.done():
-                self._loop.post(
-                    lambda _: _ignore(self._loop.mesh.forget_answer(parsed.node_id, answer))
-                )
-            raise
+        return self._questions.connect(ticket, timeout)
 
     def connected_peers(self) -> list[PeerInfo]:
         """The peers with whom a conversation is open."""
@@ -339,40 +315,14 @@ class Node:
         None means all that are connected, or were and did not say goodbye; if none is, the first
         that connects. Raises Timeout with the names of those that are late.
         """
-        self._loop.check_may_wait()
-        timeout = check_timeout(timeout)
-        wanted = _node_ids(peers)
-        if wanted is not None and not wanted:
-            return
-        vector = {replica: seq for replica, seq in self._replica.vector.items() if seq}
-        self._replica.sync()  # only what is durable is sent: do not wait for the next interval
-        if wanted:
-            known = self._loop.ask(lambda _: frozenset(self._loop.mesh.company.contacts))
-            for node_id in wanted - known:
-                raise InvalidInput(f"peer {node_text(node_id)} is not known here: connect to it")
-        late = self._wait(vector, timeout, peers=wanted)
-        if late is not None:
-            names = ", ".join(f"{name[:12]}…" for name in late) or "no peer connected"
-            raise Timeout(f"not everybody holds this replica's data after {timeout:g} s: {names}")
+        self._questions.wait_for(peers, timeout)
 
     def wait_durable(self, count: int, *, timeout: float) -> None:
         """Block until so many peers durably hold everything that is committed here now.
 
         Raises Timeout if fewer do; what is committed stays, and goes on its way.
         """
-        if type(count) is not int or count < 0:
-            raise InvalidInput(f"wait: {count!r} is not a number of peers")
-        timeout = check_timeout(timeout)
-        self._loop.check_may_wait()
-        vector = {replica: seq for replica, seq in self._replica.vector.items() if seq}
-        self._replica.sync()
-        late = self._wait(vector, timeout, count=count)
-        if late is not None:
-            names = ", ".join(f"{name[:12]}…" for name in late) or "no other peer is known"
-            raise Timeout(
-                f"fewer than {count} peers hold this replica's data after {timeout:g} s "
-                f"(missing: {names}); it is committed here, and they get it when they connect"
-            )
+        self._questions.wait_durable(count, timeout)
 
     def verify(self, peer: str | PeerInfo, *, timeout: float) -> Verdict:
         """Compare this replica's state with that of a connected peer.
@@ -381,26 +331,7 @@ class Node:
         comparison itself takes as long as reading everything does. Raises PeerError if the peer is
         not connected, or leaves.
         """
-        self._loop.check_may_wait()
-        node_id, found = _node_id(peer), Future[Verdict]()
-        wait_ms = int(check_timeout(timeout) * 1000)
-
-        def answer(verdict: Verdict | None, error: BaseException | None) -> None:
-            if verdict is not None:
-                found.set_result(verdict)
-            else:
-                found.set_exception(error or PeerError("the comparison failed"))
-
-        self._loop.post(lambda now: self._verifier.verify(node_id, now + wait_ms, answer, now))
-        try:
-            while True:
-                try:
-                    return found.result(1.0)
-                except FutureTimeout:
-                    self._loop.check_running()
-        except BaseException:
-            self._loop.post(lambda _: self._verifier.give_up(answer))
-            raise
+        return self._questions.verify(self._verifier, peer, timeout)
 
     # -- who is found
 
@@ -514,12 +445,6 @@ class Node:
         """The term in which this node leads; None if it does not, or by Bully."""
         return None if self._election is None else self._election.token(self._loop.now_ms())
 
-    def _make_election(self) -> Election:
-        if self._election_kind == "bully":
-            return BullyElection(on_change=self._leader_changed)
-        ballot = Ballot(self._storage, self.group)
-        return MajorityElection(self._voters, ballot, on_change=self._leader_changed)
-
     def _leader_changed(self, leadership: Leadership) -> None:
         leader = None if leadership.leader is None else node_text(leadership.leader)
         self._notice("leader", leader or "", f"term {leadership.term}" if leader else "nobody")
@@ -533,35 +458,6 @@ class Node:
 
         self._loop.workers.submit("listeners", partial(tell, leader), told)
 
-    def _wait(
-        self,
-        vector: dict[bytes, int],
-        timeout: float,
-        *,
-        peers: frozenset[bytes] | None = None,
-        count: int | None = None,
-    ) -> list[str] | None:
-        """Block until peers hold the vector; who is late, if that took too long."""
-        held: Future[None] = Future()
-        wait = Wait(vector, peers, lambda: held.set_result(None), count)
-        self._loop.post(lambda _: self._loop.mesh.company.wait(wait))
-        deadline = self._monotonic() + timeout
-        try:
-            while True:
-                try:
-                    # In steps, so that a node that stops meanwhile is noticed.
-                    held.result(min(1.0, max(0.0, deadline - self._monotonic())))
-                    return None
-                except FutureTimeout:
-                    self._loop.check_running()
-                    if self._monotonic() >= deadline:
-                        break
-            late = self._loop.ask(lambda _: self._loop.mesh.company.forget_wait(wait))
-            return None if held.done() else late  # it came in the last moment
-        except BaseException:
-            self._loop.post(lambda _: _ignore(self._loop.mesh.company.forget_wait(wait)))
-            raise
-
     def close(self) -> None:
         """Say goodbye, end the thread, close the socket. Calling it again does nothing."""
         self._loop.close()
@@ -574,56 +470,12 @@ class Node:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _open_transport(self, last_port: int) -> tuple[Transport, int]:
-        """What `transport` asks for, and the port that it listens on (0: on none)."""
-        lanes: dict[str, Transport] = {}
-        port = 0
-        try:
-            if self._kind in ("adaptive", "local"):
-                with self._dispensable("a local socket"):
-                    lanes[LOCAL] = LocalTransport(self._identity.node_id, self._local_directory)
-            if self._kind in ("adaptive", "quic"):
-                from murmur.sync.quic import QuicTransport  # aioquic loads on first use
-
-                quic = QuicTransport(
-                    self._listen, self._identity, last_port=last_port, fast=self._fast
-                )
-                lanes[""], port = quic, quic.port
-                if self._fast:
-                    self._offers.append(FastOffer(quic.fast_peers))
-            if self._kind in ("adaptive", "tcp"):
-                from murmur.sync.tls import TlsTransport
-
-                with self._dispensable("TCP"):
-                    tcp = TlsTransport(self._listen, self._identity, last_port=port or last_port)
-                    lanes[TCP], port = tcp, port or tcp.port
-        except BaseException:
-            for lane in lanes.values():
-                lane.close(self._monotonic())
-            raise
-        if self._kind == "adaptive":
-            from murmur.sync.circuits import RelayTransport
-
-            lanes[RELAY] = self._circuits = RelayTransport(self._identity)
-        # The order of the lanes is the order of dialing.
-        return Lanes(lanes), port
-
-    def _make_relay(self) -> Relay | None:
-        if self._circuits is None and not self._relays:
+    def _make_relay(self, circuits: RelayTransport | None) -> Relay | None:
+        if circuits is None and not self._relays:
             return None
         from murmur.sync.relay import Relay
 
-        return Relay(self._circuits, serves=self._relays, invite=lambda: self._roster.invite)
-
-    @contextmanager
-    def _dispensable(self, what: str) -> Iterator[None]:
-        """Do without this transport if the system refuses it, unless it was asked for."""
-        try:
-            yield
-        except OSError as error:
-            if self._kind != "adaptive":
-                raise
-            log.warning("this node does without %s: %s", what, error)
+        return Relay(circuits, serves=self._relays, invite=lambda: self._roster.invite)
 
     def _notice(self, kind: str, node_id: str, text: str) -> None:
         log.info("%s %s: %s", kind, node_id[:12], text)
@@ -637,16 +489,6 @@ class Node:
         self._notice("stopped", self.node_id, why)
 
 
-def check_election(election: str, voters: Iterable[str]) -> frozenset[bytes]:
-    """The voters' keys; InvalidInput for what is no kind of election, or no node id."""
-    if election not in ELECTIONS:
-        raise InvalidInput(f"election: {election!r} is none of {', '.join(ELECTIONS)}")
-    found = frozenset(parse_node(voter) for voter in voters)
-    if found and election == "bully":
-        raise InvalidInput("voters: Bully has none; leave them out, or elect by majority")
-    return found
-
-
 def _pending(stranger: Stranger) -> PendingPeer:
     return PendingPeer(
         node_text(stranger.node_id),
@@ -656,22 +498,3 @@ def _pending(stranger: Stranger) -> PendingPeer:
         stranger.first_ms,
         stranger.last_ms,
     )
-
-
-def _node_id(peer: str | PeerInfo) -> bytes:
-    return parse_node(peer.node_id if isinstance(peer, PeerInfo) else peer)
-
-
-def _node_ids(peers: object) -> frozenset[bytes] | None:
-    """Of peers that a caller named: one, several, or None, which means all."""
-    if peers is None:
-        return None
-    if isinstance(peers, (str, PeerInfo)):
-        return frozenset([_node_id(peers)])
-    if not isinstance(peers, Iterable):
-        raise InvalidInput(f"peers: a list of node ids is needed, not {peers!r}")
-    return frozenset(_node_id(peer) for peer in peers)
-
-
-def _ignore(_: object) -> None:
-    """Drop a result."""
