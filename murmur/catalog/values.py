@@ -31,19 +31,23 @@ from __future__ import annotations
 
 import json
 import re
-import reprlib
 import struct
 import uuid
 from collections.abc import Callable
-from datetime import UTC, date, datetime, time, timedelta
 from decimal import Context, Decimal, Inexact, InvalidOperation
 from functools import lru_cache
-from typing import Any, TypeAlias
 
 from murmur.catalog.atoms import Atom, decoder, encoder, from_atom, to_atom, without_zeros
-from murmur.catalog.interval import Interval, in_range, interval, microseconds, parse_interval
+from murmur.catalog.refusal import Checker, Refusal, show, unwrap
+from murmur.catalog.times import (
+    date_checker,
+    interval_checker,
+    time_checker,
+    timestamp_checker,
+    timestamptz_checker,
+)
 from murmur.catalog.types import SqlType, Value, decimal_bounds, integer_bounds
-from murmur.errors import DataError, InternalError, TypeMismatch
+from murmur.errors import DataError, InternalError
 
 __all__ = [
     "Atom",
@@ -58,12 +62,7 @@ __all__ = [
     "to_atom",
 ]
 
-Checker: TypeAlias = Callable[[object], Any]
-
 MAX_JSON_DEPTH = 128
-
-_repr = reprlib.Repr()
-_repr.maxstring = _repr.maxother = 40
 
 
 def check(value: object, sql_type: SqlType, *, where: str) -> Value:
@@ -75,7 +74,7 @@ def check(value: object, sql_type: SqlType, *, where: str) -> Value:
 @lru_cache(maxsize=4096)
 def checker(sql_type: SqlType, where: str, *, key: bool = False) -> Checker:
     """`check` compiled for one column; a column of a primary key refuses NaN, too."""
-    refuse = _Refusal(sql_type, where)
+    refuse = Refusal(sql_type, where)
     check_value = _CHECKERS[sql_type.name](sql_type, refuse)
     if not (key and sql_type.is_float):
         return check_value
@@ -100,67 +99,14 @@ def is_atom(atom: object, sql_type: SqlType) -> bool:
     return type(again) is type(atom) and same
 
 
-def show(value: object) -> str:
-    """A value, shortened, for messages."""
-    if isinstance(value, int) and value.bit_length() > 256:
-        return f"an integer of {value.bit_length()} bits"  # Python refuses to write longer ones
-    if isinstance(value, date | time | timedelta | Decimal | uuid.UUID):
-        return f"{value!s:.60}"
-    return _repr.repr(value)
-
-
-class _Refusal:
-    """Makes the errors of one column."""
-
-    __slots__ = ("sql_type", "where")
-
-    def __init__(self, sql_type: SqlType, where: str) -> None:
-        self.sql_type = sql_type
-        self.where = where
-
-    def kind(self, value: object, hint: str = "") -> TypeMismatch:
-        """The value has another type."""
-        if _is_missing(value):
-            hint = "pass None for NULL"
-        elif type(value).__name__ in ("datetime64", "timedelta64"):
-            hint = "finer than a microsecond, or another kind of time"
-        reason = f"{type(value).__name__} given" + (f"; {hint}" if hint else "")
-        return TypeMismatch(self._say(value, reason))
-
-    def data(self, value: object, reason: str) -> DataError:
-        """The type is right, and yet it cannot hold the value."""
-        return DataError(self._say(value, reason))
-
-    def _say(self, value: object, reason: str) -> str:
-        return f"{self.where}: {show(value)} is not {self.sql_type}: {reason}"
-
-
-def _is_missing(value: object) -> bool:
-    """What pandas puts where there is no value: NaT, NA and NaN."""
-    nan = isinstance(value, float) and value != value
-    return nan or type(value).__name__ in ("NaTType", "NAType")
-
-
-def _unwrap(value: Any) -> Any:
-    """The Python value in a numpy scalar, when it is exactly that; otherwise the argument."""
-    if type(value).__module__ != "numpy" or getattr(value, "ndim", None) != 0:
-        return value
-    plain = value.item()
-    if (kind := value.dtype.kind) in "Mm" and not isinstance(plain, date | timedelta):
-        # Nanoseconds come out as an int, NaT as None; and NaT equals nothing.
-        cut = value.astype("M8[us]" if kind == "M" else "m8[us]")
-        return cut.item() if cut == value else value
-    return plain
-
-
 # Checkers. Each one lets the exact Python type through at once and leaves the rest to `slow`.
 
 
-def _boolean(_: SqlType, refuse: _Refusal) -> Checker:
+def _boolean(_: SqlType, refuse: Refusal) -> Checker:
     def check_boolean(value: object) -> bool | None:
         if value is True or value is False or value is None:
             return value
-        plain = _unwrap(value)
+        plain = unwrap(value)
         if isinstance(plain, bool):
             return plain
         raise refuse.kind(value)
@@ -168,7 +114,7 @@ def _boolean(_: SqlType, refuse: _Refusal) -> Checker:
     return check_boolean
 
 
-def _integer(sql_type: SqlType, refuse: _Refusal) -> Checker:
+def _integer(sql_type: SqlType, refuse: Refusal) -> Checker:
     low, high = integer_bounds(sql_type)
 
     def check_integer(value: object) -> int | None:
@@ -177,7 +123,7 @@ def _integer(sql_type: SqlType, refuse: _Refusal) -> Checker:
         return None if value is None else slow(value)
 
     def slow(value: object) -> int:
-        plain = _unwrap(value)
+        plain = unwrap(value)
         if not isinstance(plain, int) or isinstance(plain, bool):
             raise refuse.kind(value)
         plain = int(plain)
@@ -188,7 +134,7 @@ def _integer(sql_type: SqlType, refuse: _Refusal) -> Checker:
     return check_integer
 
 
-def _double(_: SqlType, refuse: _Refusal) -> Checker:
+def _double(_: SqlType, refuse: Refusal) -> Checker:
     def check_double(value: object) -> float | None:
         if type(value) is float:
             return value
@@ -197,7 +143,7 @@ def _double(_: SqlType, refuse: _Refusal) -> Checker:
     return check_double
 
 
-def _real(_: SqlType, refuse: _Refusal) -> Checker:
+def _real(_: SqlType, refuse: Refusal) -> Checker:
     single = struct.Struct("<f")  # the native one overflows to infinity
 
     def check_real(value: object) -> float | None:
@@ -210,15 +156,15 @@ def _real(_: SqlType, refuse: _Refusal) -> Checker:
             raise refuse.data(value, "too large for 32 bits") from None
         if not rounded and wide:
             raise refuse.data(value, "too small for 32 bits")
-        if rounded != wide and isinstance(_unwrap(value), int):
+        if rounded != wide and isinstance(unwrap(value), int):
             raise refuse.data(value, "no 32-bit float is exactly this integer")
         return rounded
 
     return check_real
 
 
-def _as_float(value: object, refuse: _Refusal) -> float:
-    plain = _unwrap(value)
+def _as_float(value: object, refuse: Refusal) -> float:
+    plain = unwrap(value)
     if isinstance(plain, float):
         return float(plain)
     if not isinstance(plain, int) or isinstance(plain, bool):
@@ -232,7 +178,7 @@ def _as_float(value: object, refuse: _Refusal) -> float:
     return exact
 
 
-def _decimal(sql_type: SqlType, refuse: _Refusal) -> Checker:
+def _decimal(sql_type: SqlType, refuse: Refusal) -> Checker:
     precision, scale = decimal_bounds(sql_type)
     # A context of its own: the caller's may round.
     context = Context(prec=precision, traps=[Inexact, InvalidOperation])
@@ -253,7 +199,7 @@ def _decimal(sql_type: SqlType, refuse: _Refusal) -> Checker:
         return slow(value)
 
     def slow(value: object) -> Decimal | None:
-        plain = _unwrap(value)
+        plain = unwrap(value)
         if isinstance(plain, float):
             raise refuse.kind(value, "write it as a Decimal")
         if not isinstance(plain, int | Decimal) or isinstance(plain, bool):
@@ -270,7 +216,7 @@ def _decimal(sql_type: SqlType, refuse: _Refusal) -> Checker:
     return check_decimal
 
 
-def _text(sql_type: SqlType, refuse: _Refusal) -> Checker:
+def _text(sql_type: SqlType, refuse: Refusal) -> Checker:
     limit = sql_type.length
 
     def check_text(value: object) -> str | None:
@@ -291,14 +237,14 @@ def _text(sql_type: SqlType, refuse: _Refusal) -> Checker:
     return check_text
 
 
-def _encodable(text: str, refuse: _Refusal) -> None:
+def _encodable(text: str, refuse: Refusal) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise refuse.data(text, f"lone surrogate at character {error.start}") from None
 
 
-def _blob(_: SqlType, refuse: _Refusal) -> Checker:
+def _blob(_: SqlType, refuse: Refusal) -> Checker:
     def check_blob(value: object) -> bytes | None:
         if type(value) is bytes or value is None:
             return value
@@ -309,133 +255,12 @@ def _blob(_: SqlType, refuse: _Refusal) -> Checker:
     return check_blob
 
 
-# Text that ISO 8601 calls a date and maybe a time; fromisoformat alone takes any separator.
-_ISO_MOMENT = re.compile(r"\d{4}(-?)\d\d\1\d\d(?:[T ]\S+)?", re.ASCII)
-_ISO_DATE = re.compile(r"\d{4}(-?)\d\d\1\d\d", re.ASCII)
-# fromisoformat drops what follows the sixth digit of a fraction.
-_TOO_FINE = re.compile(r"[.,]\d{6}0*[1-9]", re.ASCII)
-
-
-def _date(_: SqlType, refuse: _Refusal) -> Checker:
-    def check_date(value: object) -> date | None:
-        if type(value) is date or value is None:
-            return value
-        plain = _unwrap(value)
-        if isinstance(plain, str):
-            if not _ISO_DATE.fullmatch(plain.strip()):
-                raise refuse.data(value, "not an ISO date, as 2024-12-31")
-            try:
-                return date.fromisoformat(plain.strip())
-            except ValueError as error:
-                raise refuse.data(value, str(error)) from None
-        if isinstance(plain, datetime) and not _is_missing(plain):
-            raise refuse.kind(value, "it has a time of day; pass .date()")
-        if not isinstance(plain, date) or _is_missing(plain):
-            raise refuse.kind(value)
-        return date(plain.year, plain.month, plain.day)
-
-    return check_date
-
-
-def _time(_: SqlType, refuse: _Refusal) -> Checker:
-    def check_time(value: object) -> time | None:
-        if value is None or (type(value) is time and value.tzinfo is None):
-            return value
-        if isinstance(value, str):
-            moment = _parsed(value, time.fromisoformat, "time, as 23:59:59", refuse)
-        elif isinstance(value, time):
-            moment = value
-        else:
-            raise refuse.kind(value)
-        if moment.tzinfo is not None:
-            raise refuse.data(value, "it has a zone")
-        return time(moment.hour, moment.minute, moment.second, moment.microsecond)
-
-    return check_time
-
-
-def _timestamp(_: SqlType, refuse: _Refusal) -> Checker:
-    def check_timestamp(value: object) -> datetime | None:
-        if value is None or (type(value) is datetime and value.tzinfo is None):
-            return value
-        moment = _as_moment(value, refuse)
-        if moment.tzinfo is not None:
-            raise refuse.data(value, "it has a zone; use TIMESTAMPTZ, or drop the zone")
-        return moment
-
-    return check_timestamp
-
-
-def _timestamptz(_: SqlType, refuse: _Refusal) -> Checker:
-    def check_timestamptz(value: object) -> datetime | None:
-        if value is None or (type(value) is datetime and value.tzinfo is UTC):
-            return value
-        moment = value if type(value) is datetime else _as_moment(value, refuse)
-        if moment.utcoffset() is None:
-            raise refuse.data(value, "it has no zone; add one, or use TIMESTAMP")
-        try:
-            return moment.astimezone(UTC)
-        except OverflowError:
-            raise refuse.data(value, "outside of the years 1 to 9999 in UTC") from None
-
-    return check_timestamptz
-
-
-def _as_moment(value: object, refuse: _Refusal) -> datetime:
-    plain = _unwrap(value)
-    if isinstance(plain, str):
-        if not _ISO_MOMENT.fullmatch(plain.strip()):
-            raise refuse.data(value, "not an ISO timestamp, as 2024-12-31 23:59:59")
-        parsed: datetime = _parsed(plain, datetime.fromisoformat, "timestamp", refuse)
-        return parsed
-    if not isinstance(plain, datetime) or _is_missing(plain):
-        raise refuse.kind(value)
-    if getattr(plain, "nanosecond", 0):
-        raise refuse.data(value, "finer than a microsecond")
-    return datetime.combine(plain.date(), plain.time(), plain.tzinfo)
-
-
-def _parsed(text: str, parse: Callable[[str], Any], what: str, refuse: _Refusal) -> Any:
-    if _TOO_FINE.search(text):
-        raise refuse.data(text, "finer than a microsecond")
-    try:
-        return parse(text.strip())
-    except ValueError as error:
-        raise refuse.data(text, f"not an ISO {what}: {error}") from None
-
-
-_SAFE_DAYS = 100_000_000  # within the 292,000 years that fit: no need to look closer
-
-
-def _interval(_: SqlType, refuse: _Refusal) -> Checker:
-    def check_interval(value: object) -> timedelta | None:
-        if value is None or (type(value) is timedelta and -_SAFE_DAYS < value.days < _SAFE_DAYS):
-            return value
-        if isinstance(value, Interval):
-            return interval(value.months, value.exact)
-        plain = _unwrap(value)
-        if isinstance(plain, str):
-            try:
-                return parse_interval(plain)
-            except ValueError as error:
-                raise refuse.data(value, str(error)) from None
-        if not isinstance(plain, timedelta):
-            raise refuse.kind(value)
-        if getattr(plain, "nanoseconds", 0):
-            raise refuse.data(value, "finer than a microsecond")
-        if not in_range(0, microseconds(plain)):
-            raise refuse.data(value, "longer than 292,000 years")
-        return timedelta(plain.days, plain.seconds, plain.microseconds)
-
-    return check_interval
-
-
 _UUID_TEXT = re.compile(
     r"(\{)?[0-9a-f]{8}(-?)(?:[0-9a-f]{4}\2){3}[0-9a-f]{12}(?(1)\})", re.ASCII | re.IGNORECASE
 )
 
 
-def _uuid(_: SqlType, refuse: _Refusal) -> Checker:
+def _uuid(_: SqlType, refuse: Refusal) -> Checker:
     def check_uuid(value: object) -> uuid.UUID | None:
         if type(value) is uuid.UUID or value is None:
             return value
@@ -454,7 +279,7 @@ def _uuid(_: SqlType, refuse: _Refusal) -> Checker:
 _JSON_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
 
 
-def _json(_: SqlType, refuse: _Refusal) -> Checker:
+def _json(_: SqlType, refuse: Refusal) -> Checker:
     def check_json(value: object) -> str | None:
         if value is None:
             return None
@@ -501,7 +326,7 @@ def _depth(text: str) -> int:
 # Numbers stay as they are written: their size is the reader's affair.
 _json_decoder = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=_no_constant)
 
-_CHECKERS: dict[str, Callable[[SqlType, _Refusal], Checker]] = {
+_CHECKERS: dict[str, Callable[[SqlType, Refusal], Checker]] = {
     "BOOLEAN": _boolean,
     "SMALLINT": _integer,
     "INTEGER": _integer,
@@ -513,11 +338,11 @@ _CHECKERS: dict[str, Callable[[SqlType, _Refusal], Checker]] = {
     "TEXT": _text,
     "VARCHAR": _text,
     "BLOB": _blob,
-    "DATE": _date,
-    "TIME": _time,
-    "TIMESTAMP": _timestamp,
-    "TIMESTAMPTZ": _timestamptz,
-    "INTERVAL": _interval,
+    "DATE": date_checker,
+    "TIME": time_checker,
+    "TIMESTAMP": timestamp_checker,
+    "TIMESTAMPTZ": timestamptz_checker,
+    "INTERVAL": interval_checker,
     "UUID": _uuid,
     "JSON": _json,
 }
