@@ -19,7 +19,7 @@ from sqlglot import exp
 from murmur.catalog.types import BIGINT, COUNTER, SqlType
 from murmur.sql.binder_names import fold, only, unbound, unsupported
 from murmur.sql.borrowed import CALLED
-from murmur.sql.columnar_rewrites import KIND
+from murmur.sql.columnar_kinds import KIND
 
 Tree: TypeAlias = Any  # sqlglot's
 Names: TypeAlias = dict[str, SqlType | None]  # a relation's columns, in order

@@ -17,8 +17,8 @@ from decimal import Decimal, InvalidOperation
 from inspect import Parameter, Signature
 from typing import Any, NamedTuple
 
-from murmur.catalog.interval import parse_interval
-from murmur.catalog.types import BIGINT, BLOB, BOOLEAN, DOUBLE, JSON, TEXT, SqlType
+from murmur.catalog.interval import format_interval, parse_interval
+from murmur.catalog.types import BIGINT, BLOB, BOOLEAN, DOUBLE, INTERVAL, JSON, TEXT, SqlType
 from murmur.errors import DataError, TypeMismatch
 from murmur.sql import functions_formats, functions_json
 from murmur.sql.date_formats import (
@@ -28,7 +28,7 @@ from murmur.sql.date_formats import (
     since_midnight,
     span_to_char,
 )
-from murmur.sql.functions import resolve
+from murmur.sql.functions import extract_function, resolve, truncate_function
 from murmur.sql.functions_json import json_of
 from murmur.sql.number_formats import char_to_number, number_to_char
 
@@ -81,6 +81,21 @@ _NUMERIC = re.compile("DECIMAL|DOUBLE|FLOAT|U?(TINY|SMALL|BIG|HUGE)?INT|INTEGER|
 def _to_json(text: str, kind: str) -> str:
     """A value that is not nested as JSON, as to_jsonb of the row engine writes it."""
     return text if kind == "JSON" else json_of(read_value(text, kind), text)
+
+
+def _span_text(text: str) -> str:
+    """An INTERVAL as PostgreSQL writes it; the engine writes a negative one as days and a time."""
+    return format_interval(parse_interval(text))
+
+
+def _span_field(text: str, field: str) -> str:
+    extract = extract_function(field, INTERVAL)
+    return str(extract.call(parse_interval(text)))
+
+
+def _span_trunc(text: str, unit: str) -> str:
+    truncate = truncate_function(unit, INTERVAL)
+    return format_interval(truncate.call(parse_interval(text)))
 
 
 def _delete(text: str, what: str, kind: str) -> str:
@@ -143,6 +158,9 @@ FUNCTIONS: Sequence[Borrowed] = (
         "TIMESTAMP",
     ),
     _borrowed("to_json", _to_json, ["VARCHAR"] * 2, "VARCHAR"),
+    _borrowed("span_text", _span_text, ["VARCHAR"], "VARCHAR"),
+    _borrowed("span_field", _span_field, ["VARCHAR"] * 2, "VARCHAR"),
+    _borrowed("span_trunc", _span_trunc, ["VARCHAR"] * 2, "VARCHAR"),
     _borrowed("jsonb_delete", _delete, ["VARCHAR"] * 3, "VARCHAR"),
     _borrowed(
         "extract_path",
@@ -183,6 +201,9 @@ FUNCTIONS: Sequence[Borrowed] = (
 
 MACROS: Sequence[str] = (
     "murmur_to_char(x, f) AS murmur_py_to_char(CAST(x AS VARCHAR), typeof(x), f)",
+    "murmur_span_text(x) AS murmur_py_span_text(CAST(x AS VARCHAR))",
+    "murmur_span_field(x, f) AS murmur_py_span_field(CAST(x AS VARCHAR), f)",
+    "murmur_span_trunc(x, u) AS CAST(murmur_py_span_trunc(CAST(x AS VARCHAR), u) AS INTERVAL)",
     "murmur_to_number(x, f) AS CAST(murmur_py_to_number(x, f) AS DECIMAL(38,10))",
     "murmur_to_date(x, f) AS murmur_py_to_date(x, f)",
     """murmur_to_timestamp(x) AS to_timestamp(x),

@@ -22,85 +22,15 @@ from typing import Any, TypeAlias
 from sqlglot import exp
 
 from murmur.errors import Unsupported
+from murmur.sql.columnar_kinds import kind_of
+from murmur.sql.temporal import field_name
 from murmur.sql.to_char import to_char_parts
 
 Tree: TypeAlias = Any  # sqlglot's
-KIND = "murmur kind"  # in a column's meta: the name of its SQL type
 
 _TO_DO = "murmur to do"  # in a node's meta: it is the statement's own, and was not looked at
 
 _MAX_DIGITS = 38
-_TEXTS = (exp.Lower, exp.Upper, exp.Trim, exp.Substring, exp.Concat, exp.Left, exp.Right)
-_FLOATS = (exp.Avg, exp.Sqrt, exp.Cbrt, exp.Ln, exp.Exp, exp.Stddev, exp.Variance)
-
-
-def kind_of(node: Tree) -> str:
-    """The name of an expression's SQL type where its form tells; else nothing."""
-    match node:
-        case exp.Paren() | exp.Neg() | exp.Abs():
-            return kind_of(node.this)
-        case exp.Column():
-            return str(node.meta.get(KIND, ""))
-        case exp.Literal():
-            return "TEXT" if node.is_string else "" if node.is_int else "DECIMAL"
-        case exp.Cast():
-            return _CAST_KINDS.get(node.args["to"].this, "")
-        case exp.Interval():
-            return "INTERVAL"
-        case exp.Add() | exp.Sub() | exp.Mul() | exp.Div():
-            sides = {kind_of(node.this), kind_of(node.expression)}
-            return "DOUBLE" if sides & {"DOUBLE", "REAL"} else ""
-        case exp.JSONExtract() | exp.JSONBExtract():
-            return "JSON"
-        case exp.JSONExtractScalar() | exp.JSONBExtractScalar():
-            return "TEXT"
-        case exp.Anonymous():
-            return _CALL_KINDS.get(str(node.this).lower(), "")
-        case exp.DPipe():
-            return "JSON" if "JSON" in (kind_of(node.this), kind_of(node.expression)) else "TEXT"
-        case exp.Min() | exp.Max() | exp.Nullif():
-            return kind_of(node.this)
-        case exp.Sum():
-            kind = kind_of(node.this)
-            return kind if kind in ("DOUBLE", "REAL") else ""
-        case exp.Coalesce():
-            return next(filter(None, map(kind_of, (node.this, *node.expressions))), "")
-        case exp.Case():
-            return next(filter(None, (kind_of(each.args["true"]) for each in node.args["ifs"])), "")
-    if isinstance(node, _TEXTS):
-        return "TEXT"
-    return "DOUBLE" if isinstance(node, _FLOATS) else ""
-
-
-_CAST_KINDS: Mapping[Any, str] = {
-    exp.DType.DOUBLE: "DOUBLE",
-    exp.DType.FLOAT: "REAL",
-    exp.DType.TEXT: "TEXT",
-    exp.DType.VARCHAR: "TEXT",
-    exp.DType.JSON: "JSON",
-    exp.DType.JSONB: "JSON",
-    exp.DType.DATE: "DATE",
-    exp.DType.TIMESTAMP: "TIMESTAMP",
-    exp.DType.TIMESTAMPTZ: "TIMESTAMPTZ",
-    exp.DType.INTERVAL: "INTERVAL",
-    exp.DType.TIME: "TIME",
-    exp.DType.SMALLINT: "SMALLINT",
-}
-# By what the binder calls them: olap/macros.py, borrowed.py.
-_CALL_KINDS: Mapping[str, str] = {
-    **dict.fromkeys(
-        (
-            "to_json", "json_object", "json_array", "murmur_to_json", "murmur_jsonb_set",
-            "murmur_jsonb_insert", "murmur_jsonb_strip_nulls", "murmur_jsonb_concat",
-            "murmur_jsonb_delete", "murmur_jsonb_delete_path", "murmur_json_path_get",
-            "json_group_object", "murmur_json_array_elements", "murmur_json_each",
-        ),
-        "JSON",
-    ),
-    **dict.fromkeys(
-        ("murmur_to_char", "murmur_json_array_elements_text", "murmur_py_format"), "TEXT"
-    ),
-}  # fmt: skip
 
 
 def rewrite(query: Tree) -> None:
@@ -300,6 +230,8 @@ def _cast(node: Tree) -> None:
     elif into is exp.DType.DECIMAL and not target.expressions:
         node.set("to", exp.DataType.build(f"DECIMAL(38,{_scale(value)})"))
     elif into in (*_CHARACTERS, exp.DType.TEXT):
+        if kind == "INTERVAL":
+            node.set("this", _call("span_text", value))
         if kind in ("DOUBLE", "REAL"):
             node.set("this", _call("float_text", value))
         if into in _CHARACTERS:
@@ -332,9 +264,16 @@ def _cut(node: Tree, target: Tree) -> None:
 _FRACTIONS = {"SECOND": "0.000001", "SECONDS": "0.000001", "MILLISECOND": "0.001"}
 
 
+_FIELD_DIGITS = {"second": 6, "epoch": 6, "milliseconds": 3}
+
+
 def _extract(node: Tree) -> None:
     """Seconds have their fraction, and so has the epoch; every field is a DECIMAL."""
     field = str(node.this.name).upper()
+    if kind_of(node.expression) == "INTERVAL":
+        part = _call("span_field", node.expression, exp.Literal.string(field.lower()))
+        node.replace(exp.cast(part, f"DECIMAL(38,{_FIELD_DIGITS.get(field_name(field), 0)})"))
+        return
     if kind_of(node.expression) == "TIMESTAMPTZ":  # the session's zone is UTC
         node.set("expression", exp.cast(node.expression.copy(), "TIMESTAMP"))
     factor = _FRACTIONS.get("MILLISECOND" if field == "MILLISECONDS" else field)
@@ -350,7 +289,10 @@ def _extract(node: Tree) -> None:
 
 def _trunc(node: Tree) -> None:
     """The first year of a century is 1, not 0."""
-    if str(node.args["unit"].name).upper() in ("CENTURY", "MILLENNIUM"):
+    unit = str(node.args["unit"].name).upper()
+    if kind_of(node.this) == "INTERVAL":
+        node.replace(_call("span_trunc", node.this, exp.Literal.string(unit.lower())))
+    elif unit in ("CENTURY", "MILLENNIUM"):
         year = exp.Interval(this=exp.Literal.string("1"), unit=exp.var("YEAR"))
         node.set("this", exp.Paren(this=node.this - year))
         _around(node, lambda own: exp.Paren(this=own + year.copy()))
