@@ -17,11 +17,10 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from functools import partial
 from random import Random
 
-from murmur.errors import Closed, InvalidInput, PeerError
+from murmur.errors import Closed
 from murmur.sync import messages as m
 from murmur.sync import peer as p
 from murmur.sync.admittance import MAX_CONVERSATIONS, Admittance
@@ -39,12 +38,13 @@ from murmur.sync.identity import Identity
 from murmur.sync.outbox import Outbox
 from murmur.sync.peer import Event, PeerSession, Role, State, Timing
 from murmur.sync.push import FULL_MESH
-from murmur.sync.roster import Member, Roster
+from murmur.sync.roster import Roster
 from murmur.sync.scout import FALLBACK_MS, Scout
 from murmur.sync.sentences import Sentences
 from murmur.sync.service import Service, Services
 from murmur.sync.status import PeerStatus
-from murmur.sync.ticket import Hint, Ticket, node_text
+from murmur.sync.ticket import Ticket, node_text
+from murmur.sync.tickets import Tickets
 from murmur.sync.transport import (
     LOCAL,
     Data,
@@ -59,7 +59,6 @@ from murmur.sync.transport import (
 
 DRAIN_MS = 5_000  # that a link which was replaced may still bring what was under way
 MAX_STRANGERS = 64
-RELAYS_MS = 1_000  # that a ticket's node has to answer before the ticket's relays are dialed
 SCOUT = "the scout"
 
 
@@ -135,6 +134,15 @@ class Mesh:
             on_renewed=self._renewed,
             on_notice=on_notice,
         )
+        self._tickets = Tickets(
+            self.company,
+            roster,
+            self._dialer,
+            self._sentences,
+            self._endings,
+            node_id=identity.node_id,
+            group=group,
+        )
         self._turns = Turns(
             labour,
             serve=self._endings.serve,
@@ -175,62 +183,11 @@ class Mesh:
 
     def connect(self, ticket: Ticket, answer: Answer, now_ms: int) -> None:
         """Dial a ticket's node and stay connected; the answer comes with the open conversation."""
-        if self._endings.over:
-            answer(None, Closed("the node is closed"))
-            return
-        if ticket.node_id == self._identity.node_id:
-            answer(None, InvalidInput("ticket: it is this node's own"))
-            return
-        if ticket.group != self._group:
-            theirs = f"ticket: it is for group {ticket.group!r}"
-            answer(None, PeerError(f"{theirs}, this node is in {self._group!r}"))
-            return
-        contact = self._contacts.get(ticket.node_id)
-        if contact is None:
-            contact = self.company.add(Member(ticket.node_id, ticket.addresses, ticket.invite))
-        else:
-            addresses = tuple(dict.fromkeys(ticket.addresses + contact.member.addresses))
-            invite = ticket.invite or contact.member.invite
-            contact.member = replace(contact.member, addresses=addresses, invite=invite)
-        if contact.open is not None and contact.remembered:
-            answer(contact.info(), None)
-            return
-        for hint in ticket.relays:
-            self._know_relay(hint, now_ms)
-        # The refusal of a dial under way, made before this was asked for, would answer for it.
-        self.company.give_up_dials(contact, "dialed again with a ticket")
-        contact.answers.append(answer)
-        # Whoever asks for it by name wants it back.
-        self._sentences.lift(contact, partial(self._dial_anew, contact), now_ms)
-
-    def _dial_anew(self, contact: Contact, now_ms: int) -> None:
-        contact.ways.clear()
-        if not contact.dialing:
-            self._dialer.dial(contact, now_ms)
-
-    def _know_relay(self, hint: Hint, now_ms: int) -> None:
-        """A ticket's relay: dialed a little later, for whom the ticket's node does not answer."""
-        if hint.node_id == self._identity.node_id or hint.node_id in self._roster.refused:
-            return
-        contact = self._contacts.get(hint.node_id)
-        if contact is None:
-            member = Member(hint.node_id, hint.addresses, hint.invite)
-            contact = self.company.add(member)
-            contact.wanted = True
-        if contact.open is None and not contact.dialing:
-            contact.next_dial_ms = now_ms + RELAYS_MS
+        self._tickets.connect(ticket, answer, now_ms)
 
     def forget_answer(self, node_id: bytes, answer: Answer) -> str:
         """Whoever waited for the answer gave up; what was wrong so far."""
-        contact = self._contacts.get(node_id)
-        if contact is None:
-            return "the node was never reached"
-        if answer in contact.answers:
-            contact.answers.remove(answer)
-        if not contact.remembered and not contact.answers and contact.open is None:
-            self.company.forget(contact)
-            self.company.give_up_dials(contact, "nobody waits for it any more")
-        return contact.last_error or "no answer"
+        return self._tickets.forget_answer(node_id, answer)
 
     def status(self, now_ms: int) -> list[PeerStatus]:
         """Everything known about every contact."""
