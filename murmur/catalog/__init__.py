@@ -21,7 +21,7 @@ from murmur.catalog.alter import (
     set_type,
 )
 from murmur.catalog.atoms import decoder, encoder, from_atom, to_atom
-from murmur.catalog.catalog import Catalog, Dispute, table_of
+from murmur.catalog.catalog import Catalog
 from murmur.catalog.conflicts import Conflict, conflicts
 from murmur.catalog.constraints import RowCheck, StatementChecks
 from murmur.catalog.ddl import (
@@ -73,6 +73,7 @@ from murmur.catalog.schema import (
     TrigramIndex,
     UniqueDefinition,
 )
+from murmur.catalog.settling import Dispute, table_of
 from murmur.catalog.types import Interval, SqlType, Value, parse_type
 from murmur.catalog.values import check, checker
 

@@ -30,7 +30,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from murmur.catalog import keyspace
-from murmur.catalog.catalog import Catalog, table_of
+from murmur.catalog.catalog import Catalog
 from murmur.catalog.constraints import Reference, RowCheck, duplicate_claims
 from murmur.catalog.derivation import source_of
 from murmur.catalog.keyspace import ROW_PREFIX_BYTES, prefix_range, row_prefix
@@ -46,6 +46,7 @@ from murmur.catalog.layout import (
 )
 from murmur.catalog.rows import scan_rows
 from murmur.catalog.schema import Column, ForeignKey, Index, Table
+from murmur.catalog.settling import table_of
 from murmur.catalog.standings import Drop, Rank
 from murmur.errors import DataError, InvalidInput
 from murmur.kvcore import (

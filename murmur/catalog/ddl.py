@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import Any
 
 from murmur.catalog import keyspace
-from murmur.catalog.catalog import Catalog, suffixed
+from murmur.catalog.catalog import Catalog
 from murmur.catalog.constraints import check_new_foreign_key, check_new_unique
 from murmur.catalog.definitions import (
     DROPPED,
@@ -60,6 +60,7 @@ from murmur.catalog.schema import (
     Table,
     TableDefinition,
 )
+from murmur.catalog.settling import suffixed
 from murmur.catalog.views import SqlView, view_fields
 from murmur.errors import ConstraintViolation, InvalidInput
 from murmur.kvcore import Transaction, visible_fields

@@ -15,7 +15,7 @@ from dataclasses import replace
 from itertools import count
 
 from murmur.catalog import keyspace
-from murmur.catalog.catalog import Catalog, resolve_parent
+from murmur.catalog.catalog import Catalog
 from murmur.catalog.definitions import expression_id
 from murmur.catalog.kv_definitions import check_kv_definition, refuse_kv
 from murmur.catalog.schema import (
@@ -33,6 +33,7 @@ from murmur.catalog.schema import (
     TableDefinition,
     TrigramIndex,
 )
+from murmur.catalog.settling import resolve_parent
 from murmur.catalog.types import SqlType
 from murmur.errors import InvalidInput
 from murmur.kvcore.record import MAX_FIELDS

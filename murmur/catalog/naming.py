@@ -8,11 +8,12 @@
 from __future__ import annotations
 
 from murmur.catalog import keyspace
-from murmur.catalog.catalog import Catalog, table_of
+from murmur.catalog.catalog import Catalog
 from murmur.catalog.keycode import key_decoder
 from murmur.catalog.kv_keys import show_key
 from murmur.catalog.layout import value_text
 from murmur.catalog.schema import Table
+from murmur.catalog.settling import table_of
 from murmur.errors import Corruption
 from murmur.kvcore import REGISTER
 

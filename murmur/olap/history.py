@@ -35,10 +35,10 @@ import pyarrow as pa
 
 from murmur.catalog import Catalog, Table, atoms_getter
 from murmur.catalog.atoms import to_atom
-from murmur.catalog.catalog import table_of
 from murmur.catalog.keycode import key_decoder
 from murmur.catalog.keyspace import row_prefix
 from murmur.catalog.kv_tables import kv_fields
+from murmur.catalog.settling import table_of
 from murmur.catalog.types import BIGINT, TEXT, TIMESTAMPTZ
 from murmur.kvcore import Atom, Log, Operation, stamp_ms, visible_fields, winner
 from murmur.kvcore.cell import Author, Sibling, apply, encode_register
