@@ -288,6 +288,8 @@ class Ledger:
     def _sync_behind(self) -> None:
         if self.writer is not None:
             self.writer.rest()  # first: what is written from now on asks for another sync
+        if isinstance(self.tree, Tree):
+            self.tree.clear_ahead()
         self.sync()
 
     def _wait_for(self, position: int) -> None:
