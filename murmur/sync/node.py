@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from murmur.errors import InvalidInput
@@ -171,6 +172,7 @@ class Node:
         self._loop = Loop(replica, monotonic, self._stopped)
         self._questions = Questions(self._loop, replica, monotonic)
         self._addresses: tuple[str, ...] = ()
+        self._discovering = Lock()  # what is asked replaces what was asked before, one at a time
 
     @property
     def node_id(self) -> str:
@@ -351,6 +353,12 @@ class Node:
         check_accept(accept)
         check_where(mdns=mdns, host=host, interfaces=interfaces)
         self._loop.check_may_wait()
+        with self._discovering:
+            self._discover(mdns, host, accept, interfaces)
+
+    def _discover(
+        self, mdns: bool, host: bool, accept: str, interfaces: Sequence[str] | None
+    ) -> None:
         from murmur.sync.discovery.host import HostScout
         from murmur.sync.discovery.mdns import MulticastScout
 

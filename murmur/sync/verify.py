@@ -80,6 +80,7 @@ class _Asked:
     depth: int = 0
     heard_ms: int = 0
     pinned_there: bool = False  # the peer may hold a snapshot for it
+    begun: bool = False  # with each peer one comparison at a time; others wait in line
     over: bool = False
 
     def let_go(self) -> None:
@@ -133,7 +134,7 @@ class Verifier(Service):
             asked = _Asked(remote, self._next_run, salt, deadline_ms, answer, heard_ms=now_ms)
             self._next_run += 1
             self._asked[asked.run] = asked
-            self._pin(asked)
+            self._next(now_ms)
 
     def give_up(self, answer: Answer) -> None:
         """Whoever waits for the answer does not any more."""
@@ -173,7 +174,10 @@ class Verifier(Service):
     def tick(self, now_ms: int) -> None:
         """Retries, silent askers, the periodic round."""
         self._answerer.tick(now_ms)
+        self._next(now_ms)
         for asked in list(self._asked.values()):
+            if not asked.begun:
+                continue
             if now_ms >= asked.heard_ms + HOLD_MS:
                 self._fail(asked, PeerError("the peer does not answer; the comparison is given up"))
             elif asked.retry_at_ms is not None and now_ms >= asked.retry_at_ms:
@@ -190,7 +194,8 @@ class Verifier(Service):
     def next_timer_ms(self, now_ms: int) -> int | None:
         """When tick() is due."""
         due = self._answerer.timers()
-        due += [asked.heard_ms + HOLD_MS for asked in self._asked.values()]
+        due += [asked.heard_ms + HOLD_MS for asked in self._asked.values() if asked.begun]
+        due += [now_ms for asked in self._firsts() if not asked.begun]
         due += [a.retry_at_ms for a in self._asked.values() if a.retry_at_ms is not None]
         if self._next_round_ms is not None:
             due.append(self._next_round_ms)
@@ -205,6 +210,20 @@ class Verifier(Service):
             self._fail(asked, Closed("the node is closed"))
 
     # -- a round: snapshots, and what is left out
+
+    def _firsts(self) -> list[_Asked]:
+        """Of each peer the comparison that was asked for first."""
+        firsts: dict[bytes, _Asked] = {}
+        for asked in self._asked.values():
+            firsts.setdefault(asked.remote.node_id, asked)
+        return list(firsts.values())
+
+    def _next(self, now_ms: int) -> None:
+        """Begin those whose turn it is."""
+        for asked in self._firsts():
+            if not asked.begun:
+                asked.begun, asked.heard_ms = True, now_ms
+                self._pin(asked)
 
     def _pin(self, asked: _Asked) -> None:
         def pinned(snapshot: Snapshot | None, error: BaseException | None, now_ms: int) -> None:

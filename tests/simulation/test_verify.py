@@ -76,6 +76,25 @@ def test_equal_states_are_proved_equal() -> None:
     assert not pair.verifiers[1]._answerer.held
 
 
+def test_who_asks_several_times_at_once_is_answered_one_after_the_other() -> None:
+    pair = Pair()
+    answers = [Answer() for _ in range(4)]
+    now = pair.net.now_ms
+    for answer in answers:
+        pair.verifiers[0].verify(pair.b.identity.node_id, now, answer, now)
+    pair.a.wake()
+    pair.net.run(3)
+    pair.verifiers[0].give_up(answers[0])  # and the next one begins
+    assert pair.net.run(10_000, until=lambda: all(each.given for each in answers[1:]))
+    assert [each.verdict and each.verdict.state for each in answers] == [None, EQUAL, EQUAL, EQUAL]
+    assert not [
+        kind for host in (pair.a, pair.b) for kind, _, _ in host.notices if kind == "refused"
+    ]
+    pair.net.run(1_000)
+    assert not pair.verifiers[0]._asked
+    assert not pair.verifiers[1]._answerer.held
+
+
 @pytest.mark.parametrize("key", [b"00000", b"00123", b"00499"])
 @pytest.mark.parametrize("how", ["changed here", "changed there", "lost here", "lost there"])
 def test_the_first_key_that_differs_is_named(key: bytes, how: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -121,6 +122,14 @@ def test_what_cannot_be_is_refused(tmp_path: Path, runtime: Path) -> None:
         a.discover(mdns=False)
         a.discover(mdns=False, host=False)
         assert not [p for p in (runtime / "murmur").iterdir() if p.suffix == ".node"]
+
+
+def test_threads_that_discover_at_once_take_turns(tmp_path: Path, runtime: Path) -> None:
+    with murmur.open(tmp_path / "a", group="team") as a, ThreadPoolExecutor(8) as threads:
+        a.node()
+        for _ in threads.map(lambda _: a.discover(mdns=False), range(200)):
+            pass
+        assert len([p for p in (runtime / "murmur").iterdir() if p.suffix == ".node"]) == 1
 
 
 def test_a_network_without_multicast_stops_nothing_else(
