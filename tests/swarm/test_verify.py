@@ -26,6 +26,7 @@ def pair(tmp_path: Path) -> Iterator[tuple[Swarm, Swarm]]:
         alice.execute_many("INSERT INTO note VALUES (?, 'en', 'x')", [[i] for i in range(100)])
         alice.put("k", b"v")
         bob.connect_peer(alice.ticket(), timeout=PATIENCE_S)
+        alice.commit(wait=1, timeout=PATIENCE_S)
         yield alice, bob
 
 
