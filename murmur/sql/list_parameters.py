@@ -6,7 +6,7 @@
 
 A list is written out as its elements before the statement is prepared, so that indexes serve it and
 each element is checked like any other parameter. Where the number of elements does not matter it is
-rounded up to a power of two, so that a few plans serve lists of all lengths.
+rounded up, to a power of two or a multiple of 256, so that a few plans serve lists of all lengths.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ Tree: TypeAlias = Any  # sqlglot's
 Given: TypeAlias = Sequence[Any] | Mapping[str, Any] | None
 Form: TypeAlias = Literal["array", "set", "in", "bare"]
 
+STEP = 256  # above it, numbers of elements are rounded up to a multiple of it
 _LISTS = (list, tuple, set, frozenset)
 
 
@@ -140,8 +141,10 @@ def _elements(value: Any, place: ListPlace) -> list[Any] | None:
             return None
         raise TypeMismatch(f"{where}: a list is expected here, {type(value).__name__} given")
     found = list(value)
-    if place.form != "array" and 2 < len(found) < MAX_PARAMETERS // 2:
-        found += [found[-1]] * ((1 << (len(found) - 1).bit_length()) - len(found))
+    if place.form != "array" and 2 < len(found) < MAX_PARAMETERS - STEP:
+        count = len(found)
+        rounded = 1 << (count - 1).bit_length() if count <= STEP else -(-count // STEP) * STEP
+        found += [found[-1]] * (rounded - count)
     return found
 
 
@@ -178,7 +181,10 @@ def _given(
     if parameters.style == "$":
         # $1 stays counted where a list stood, though nothing stands for it any more.
         kept = [None if at in gone else value for at, value in enumerate(values)]
-        return kept + [each for position in elements for each in elements[position]]
+        added = [each for position in elements for each in elements[position]]
+        if not added:  # then the last that stands in the text is the last that is counted
+            kept = kept[: max((at + 1 for at in range(len(values)) if at not in gone), default=0)]
+        return kept + added
     named = {
         str(name): value
         for at, (name, value) in enumerate(zip(parameters.names, values, strict=True))

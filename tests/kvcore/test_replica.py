@@ -472,3 +472,26 @@ def test_ctrl_c_anywhere_in_a_commit_leaves_memory_and_disk_agreeing() -> None:
             break
         at += 1
     assert at > 20
+
+
+def test_what_stood_is_read_while_the_transaction_writes() -> None:
+    replica = open_replica()
+    put(replica, b"\x01a", b"0")
+    with replica.begin() as transaction:
+        transaction.put(b"\x01b", b"1")
+        standing = transaction.standing()
+        transaction.put(b"\x01a", b"2")
+        transaction.delete(b"\x01b")
+        transaction.put(b"\x01c", b"3")
+        keys = (b"\x01a", b"\x01b", b"\x01c")
+        before = [standing.get(key) for key in keys]
+        assert before != [transaction.get(key) for key in keys]
+        assert [key for key, _ in standing.scan(b"\x01", b"\x02")] == [b"\x01a", b"\x01b"]
+        with pytest.raises(Closed):
+            standing.put(b"\x01d", b"4")
+        put(replica, b"\x01z", b"somebody else")
+        standing.get(b"\x01y")  # counts as read by the transaction
+        transaction.put(b"\x01y", b"5")
+        put(replica, b"\x01y", b"theirs")
+        with pytest.raises(Conflict):
+            transaction.commit()
