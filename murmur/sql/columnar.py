@@ -33,14 +33,14 @@ class _Generator(DuckDB.Generator):  # type: ignore[misc]  # sqlglot is untyped 
 
 def columnar_text(query: Tree) -> str:
     """The text of a query that a ColumnarBinder has bound."""
-    rewrite(query)
     generator = _Generator(dialect=DuckDB(), unsupported_level=ErrorLevel.RAISE, comments=False)
     try:
+        rewrite(query)
         text: str = generator.generate(query)
     except SqlglotError as error:
         raise Unsupported(f"the columnar engine cannot run this: {error}") from None
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        # The generator takes arguments for granted that a text may leave out, as datetime(x) does.
+        # Rewrites and the generator take arguments for granted that a text may leave out.
         message = "a function of another dialect, or with arguments that it does not take"
         raise Unsupported(f"the columnar engine cannot run this: {message}") from error
     return text

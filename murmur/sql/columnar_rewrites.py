@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 
 from sqlglot import exp
 
-from murmur.errors import Unsupported
+from murmur.errors import BindError, Unsupported
 from murmur.sql.columnar_kinds import kind_of
 from murmur.sql.temporal import field_name
 from murmur.sql.to_char import to_char_parts
@@ -343,6 +343,8 @@ def _comparison(node: Tree) -> None:
     left, right = node.this.unnest(), node.expression.unnest()
     _widened(node)
     if isinstance(right, exp.Anonymous) and right.this.lower() == "all":
+        if len(right.expressions) != 1:
+            raise BindError("ALL takes one array, or a query")
         unnested = exp.Select(expressions=[exp.Explode(this=right.expressions[0])])
         node.set("expression", exp.All(this=exp.Subquery(this=unnested)))
     elif isinstance(left, exp.Tuple) and isinstance(right, exp.Tuple):

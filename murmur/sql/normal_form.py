@@ -86,7 +86,11 @@ def _array_of(node: Tree) -> tuple[list[Tree], bool] | None:
     """The elements of ANY (ARRAY[...]) or ALL (...), and whether it is ALL."""
     if isinstance(node, exp.Any | exp.All):
         inner, every = node.this, isinstance(node, exp.All)
-    elif isinstance(node, exp.Anonymous) and node.name.upper() in ("ALL", "SOME"):
+    elif (
+        isinstance(node, exp.Anonymous)
+        and node.name.upper() in ("ALL", "SOME")
+        and len(node.expressions) == 1
+    ):
         inner, every = node.expressions[0], node.name.upper() == "ALL"
     else:
         return None
