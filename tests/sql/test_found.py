@@ -152,7 +152,9 @@ def test_what_is_found_is_converted_as_any_value_is() -> None:
     assert fetch(session, "SELECT d, r, n FROM p") == plain
     session.execute("UPDATE p SET d = ?, n = '7' FROM q WHERE q.id = ?", [Decimal("2.50"), 1])
     with pytest.raises(MurmurError, match=r"column p\.id"):
-        session.execute("UPDATE p SET id = q.f FROM q")
+        session.execute("UPDATE p SET id = q.f > 0 FROM q")
+    session.execute("UPDATE p SET id = q.f + 3.2 FROM q")  # rounded, as any computed value is
+    assert fetch(session, "SELECT id FROM p") == [(4,)]
 
 
 def test_rows_are_found_by_key_and_own_writes_are_seen() -> None:
