@@ -85,6 +85,8 @@ class Qh3Core:
                 if not dialed:
                     configuration.load_cert_chain(certificate, key)
                 self._configurations[dialed, near] = configuration
+        # Its cryptography gathers entropy when it is first used, for 25 ms: not in the loop.
+        self.connection("127.0.0.1", dialed=True).connect(("127.0.0.1", 1), 0.0)
 
     def connection(
         self,
