@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ import pyarrow as pa
 
 import murmur
 
-MANY = 100_000
+MANY, SINGLES = 100_000, 5_000
 COLUMNS = "(id INTEGER PRIMARY KEY, shop INTEGER, item TEXT, amount {real})"
 INSERT = "INSERT INTO sale VALUES (?, ?, ?, ?)"
 BY_KEY = "SELECT item, amount FROM sale WHERE id = ?"
@@ -128,6 +129,36 @@ def loads(directory: Path, count: int, rounds: int) -> None:
             show(f"the same and flush, {name}", times["and flush"], times["sqlite3"], count)
 
 
+def singles(directory: Path, rounds: int) -> None:
+    """Rows that commit one by one, and survive the death of the process: SQLite with a WAL."""
+    other = sqlite3.connect(directory / "singles.db", isolation_level=None)
+    other.execute("PRAGMA journal_mode = WAL")
+    other.execute("PRAGMA synchronous = NORMAL")
+    other.execute("CREATE TABLE sale " + COLUMNS.format(real="DOUBLE"))
+    keys = iter(range(1 << 30))
+
+    def each(execute: Callable[[str, Any], Any]) -> Callable[[], Work]:
+        def ready() -> Work:
+            rows = [(n, n % 50, f"item {n}", n * 0.25) for n in islice(keys, SINGLES)]
+
+            def run() -> None:
+                for row in rows:
+                    execute(INSERT, row)
+
+            return run
+
+        return ready
+
+    with murmur.open(directory / "singles") as swarm, murmur.connect(swarm) as connection:
+        swarm.sql("CREATE TABLE sale " + COLUMNS.format(real="DOUBLE PRECISION"))
+        connection.autocommit = True
+        ways = {"swarm.sql": each(swarm.sql), "DB-API": each(connection.execute)}
+        times = best({"sqlite3": each(other.execute), **ways}, rounds)
+        for way in ways:
+            show(f"INSERT one by one, {way}, CPU", times[way], times["sqlite3"], SINGLES)
+    other.close()
+
+
 def queries(directory: Path, rounds: int) -> None:
     rows = rows_of(MANY)
     other = sqlite3.connect(directory / "queries.db")
@@ -204,6 +235,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         loads(Path(directory), arguments.rows, arguments.rounds)
+        singles(Path(directory), arguments.rounds)
         queries(Path(directory), arguments.rounds)
 
 
