@@ -3,8 +3,8 @@
     create_table(tx, TableDefinition("note", (ColumnDefinition("id", UUID), ...), ("id",)))
     tx.state.table("note")      # there at once, for this transaction
 
-A statement that raises has written nothing. Definitions merge (catalog.py), so what is refused here
-is only what this replica can know: a name that is taken, a row that breaks the new constraint.
+A statement that raises has written nothing. Definitions merge (settling.py), so what is refused
+here is only what this replica can know: a name that is taken, a row that breaks the new constraint.
 Every statement guards the whole catalog: of two concurrent ones on a replica the later retries.
 
 A dropped table and its rows stay where they are, out of sight; creating it again begins the next

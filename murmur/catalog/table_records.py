@@ -2,7 +2,7 @@
 
     (02 01 9c..|00, cell) (02 01 9c..|01|1f.., cell) ...  ->  TableRecord
 
-What is visible of it, once names are settled between all tables, is the catalog (catalog.py).
+Which of it is seen, once names are settled between all tables, is told by settling.py.
 """
 
 from __future__ import annotations

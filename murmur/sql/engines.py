@@ -2,7 +2,7 @@
 
     by key, by index, LIMIT in an index's order    the row engine
     anything else that it can run                  the cheaper one (rules/cost.py), decided when the
-                                                   statement is run (engine_choice.py)
+                                                   statement is run (choice.py)
     windows, WITH RECURSIVE, rare things           the columnar engine
 
 The binder of the row engine refuses with NeedsColumnar, and the reason is kept for EXPLAIN. Where

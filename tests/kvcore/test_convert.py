@@ -278,7 +278,7 @@ def test_connections_choose_one_too(tmp_path: Path) -> None:
 def test_only_backends_that_exist(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="backend is one of lsm, sqlite, not 'lmdb'"):
         murmur.open(tmp_path / "db", backend="lmdb")
-    assert [file.name for file in (tmp_path / "db").iterdir()] == ["LOCK"]
+    assert not (tmp_path / "db").exists()
     with pytest.raises(InvalidInput, match="needs a directory of the operating system"):
         open_tree(MemoryStorage(), SQLITE, memtable_bytes=1 << 20)
 
