@@ -29,6 +29,7 @@ def bind_create_view(tree: Tree, binding: Binding) -> Step:
     if binding.types:
         raise unsupported("a view takes no parameters", tree.expression, text)
     node, name, columns = named_before_as(tree.this, text)
+    query_text = text_after_as(text)
     twice = _twice(columns)
     if twice is not None:
         raise unbound(f'column "{twice}" stands twice', node, text)
@@ -36,7 +37,7 @@ def bind_create_view(tree: Tree, binding: Binding) -> Step:
     names = [column.name for column in query.columns]
     if len(columns) > len(names):
         raise BindError(f"the query has {len(names)} columns, CREATE VIEW names {len(columns)}")
-    action = CreateView(name, text_after_as(text), columns, bool(tree.args.get("replace")))
+    action = CreateView(name, query_text, columns, bool(tree.args.get("replace")))
     return Step(action, start_of(node))
 
 
