@@ -309,12 +309,12 @@ class Ledger:
         if writer is None or self.parking.count:
             return
         assert isinstance(self.tree, Tree)
-        self._author = self.id
-        tip = self.tips[self.id]
+        self._author = author = self.lineage.id
+        tip = self.tips[author]
         writer.follow(
             self.log.appender,
             self.tree.memtable,
-            replica=self.id,
+            replica=author,
             seq=tip.seq,
             stamp=self.hlc.last,
             digest=tip.hash,

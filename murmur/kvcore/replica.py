@@ -116,7 +116,7 @@ class Replica:
     @property
     def id(self) -> bytes:
         """As whom this replica writes: no other writes under this id."""
-        return self._ledger.id
+        return self._ledger.lineage.id
 
     @property
     def renewed(self) -> str | None:
@@ -276,7 +276,7 @@ class Replica:
         with ledger.lock:
             ledger.enter(deleting=deletes(operations) and not blocks)
             ledger.recent.check(transaction)
-            if transaction.author != self.id:
+            if transaction.author != ledger.lineage.id:
                 raise Conflict(
                     "this replica has taken a new id since this transaction began; run it again"
                 )
@@ -314,10 +314,11 @@ class Replica:
     ) -> tuple[int, tuple[bytes, int]]:
         """Write the record, under the lock; the position after it, and its dot."""
         ledger = self._ledger
-        tip = ledger.tips.get(self.id, NO_TIP)
+        author = ledger.lineage.id
+        tip = ledger.tips.get(author, NO_TIP)
         seq, stamp = tip.seq + 1, ledger.hlc.tick()
         more = sum(block.count for block in blocks)
-        head = encode_head(self.id, seq, stamp, tip.hash, vector, tip.vector, operations, more)
+        head = encode_head(author, seq, stamp, tip.hash, vector, tip.vector, operations, more)
         record: Record = head
         if blocks:
             record = LongRecord((head, *(piece for block in blocks for piece in block.pieces())))
@@ -327,9 +328,9 @@ class Replica:
                 "commit it in parts"
             )
         group = Group(self._tree, ledger.published.vector)
-        decoded = Decoded(self.id, seq, stamp, tip.hash, {}, operations)
+        decoded = Decoded(author, seq, stamp, tip.hash, {}, operations)
         group.admit(record, decoded, dict(vector), blocks)
-        return ledger.install(group), (self.id, seq)
+        return ledger.install(group), (author, seq)
 
     # Records from elsewhere --------------------------------------------
 

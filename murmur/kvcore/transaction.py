@@ -73,8 +73,8 @@ class Transaction:
         self.snapshot = snapshot
         self.open = True
         vector = snapshot.vector
-        self._author = Author(stamp, replica.id, vector.get(replica.id, 0) + 1, vector)
-        self.author = replica.id  # as whom the replica wrote when this began
+        self.author = author = replica.id  # as whom the replica wrote when this began
+        self._author = Author(stamp, author, vector.get(author, 0) + 1, vector)
         self._changes: dict[bytes, Change] = {}
         self._undo: list[tuple[bytes, Change | RowBlock | None]] = []  # a block has no key
         self._cells: dict[bytes, bytes | None] = {}  # of changed keys, computed when asked for
