@@ -6,6 +6,7 @@ import os
 import socket
 import ssl
 import stat
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -71,6 +72,31 @@ def test_bytes_arrive_whole_and_in_order_both_ways(bench: Bench, make: Make) -> 
     bench.run(lambda: len(bench.data(a)) == len(bench.data(b)) == len(there))
     assert bench.data(a) == there
     assert bench.data(b) == there[::-1]
+    assert 0 <= dialed.loss < 0.5  # type: ignore[operator]
+
+
+class Told:
+    """What a socket says of segments, as Linux lays it out."""
+
+    family = socket.AF_INET
+
+    def __init__(self, told: bytes) -> None:
+        self.told = told
+
+    def getsockopt(self, level: int, option: int, size: int) -> bytes:
+        assert (level, option) == (socket.IPPROTO_TCP, socket.TCP_INFO)
+        return self.told[:size]
+
+
+def test_what_the_system_sends_again_is_lost() -> None:
+    told = bytes(100) + (3).to_bytes(4, sys.byteorder) + bytes(52)
+    sent = (150).to_bytes(4, sys.byteorder)
+    assert streams._sent_again(Told(told + sent + bytes(80))) == 0.02  # type: ignore[arg-type]
+    assert streams._sent_again(Told(told + bytes(84))) == 0.0  # type: ignore[arg-type]
+    assert streams._sent_again(Told(told)) is None  # type: ignore[arg-type]
+    closed = socket.socket()
+    closed.close()
+    assert streams._sent_again(closed) is None
 
 
 def test_a_link_that_stalls_does_not_hold_up_another(bench: Bench, make: Make) -> None:
