@@ -11,6 +11,7 @@ the other threads of this process had in it.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import subprocess
 import sys
@@ -114,9 +115,12 @@ def measure(directory: Path, rows: int) -> None:
 
 
 if __name__ == "__main__":
-    wanted = int(sys.argv[1]) if len(sys.argv) > 1 else ROWS
-    if len(sys.argv) > 2:
-        make(Path(sys.argv[2]), wanted)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("rows", nargs="?", type=int, default=ROWS)
+    parser.add_argument("source", nargs="?", type=Path, help="make the replica there, serve it")
+    given = parser.parse_args()
+    if given.source is not None:
+        make(given.source, given.rows)
     else:
         with tempfile.TemporaryDirectory() as temporary:
-            measure(Path(temporary), wanted)
+            measure(Path(temporary), given.rows)

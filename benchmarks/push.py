@@ -9,7 +9,7 @@ Flooding is counted, not run: everybody passes on everything to all but its brin
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 
 from tests.simulation.test_push import Crowd, spread
@@ -31,4 +31,9 @@ def main(count: int = 100, degree: int = 10, transactions: int = 20) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("replicas", nargs="?", type=int, default=100)
+    parser.add_argument("links", nargs="?", type=int, default=10, help="of each replica")
+    parser.add_argument("transactions", nargs="?", type=int, default=20)
+    given = parser.parse_args()
+    main(given.replicas, given.links, given.transactions)
