@@ -3,6 +3,9 @@
 Hypothesis has no deadlines, since machines are noisy. `make test` tries the same examples each
 time, so that it fails for a change and not by chance; `make soak` tries new ones.
 
+Ctrl-C reaches tests and the processes that they start also where this run was started in the
+background, by a shell that ignores it there.
+
 Nodes meet on this host in a directory of the run's own: another run beside it is not seen.
 """
 
@@ -10,6 +13,7 @@ from __future__ import annotations
 
 import gc
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,8 +26,10 @@ settings.register_profile("soak", deadline=None)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Choose Hypothesis' profile by the marker that was asked for."""
+    """Choose Hypothesis' profile by the marker that was asked for, and hear Ctrl-C."""
     settings.load_profile("soak" if config.option.markexpr == "soak" else "test")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
