@@ -1,6 +1,6 @@
 """Transports between two processes of one host, beside asyncio's TLS and aioquic as it comes.
 
-    python -m benchmarks.bench_transports [--rounds 3] [--megabytes 256] [--update]
+    python -m benchmarks.bench_transports [--rounds 3] [--megabytes 1024] [--update]
 
 Bulk: so many bytes one way, in writes of 64 KiB, until the other side says that it has them all.
 Messages: 200 bytes each, as many as fit into 20 MB, handed over one by one and flushed as the loop
@@ -287,7 +287,7 @@ def main() -> None:
     """Measure all, and print them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--megabytes", type=int, default=256)
+    parser.add_argument("--megabytes", type=int, default=1024)
     parser.add_argument("--update", action="store_true")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     parser.add_argument("--directory", help=argparse.SUPPRESS)

@@ -26,10 +26,12 @@ from itertools import islice
 
 from murmur.sync.transport import LINK_BYTES, Data, Down, TransportEvent, Up
 
-READ_BYTES = 256 << 10  # asked of the system at once
+READ_BYTES = 128 << 10  # asked of the system at once
 WRITE_BYTES = 64 << 10  # small writes are joined up to here, where the system takes one at a time
 WRITE_BUFFERS = 64  # given to the system at once, where it takes several
-POLL_BYTES = 1 << 20  # taken from one link before others have their turn
+# Taken from one link before others have their turn. Where a megabyte is taken and dropped at a
+# time, the allocator returns it to the system, and the next comes on fresh pages.
+POLL_BYTES = 512 << 10
 HALF_OPEN_MOST = 256
 HANDSHAKE_S = 10.0
 BACKLOG = 64
