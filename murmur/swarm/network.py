@@ -41,6 +41,7 @@ class NetworkOptions:
     election: str = "majority"
     voters: tuple[str, ...] = ()
     relay: bool = False
+    introductions: bool = True
     bandwidth: int | None = None
     peer_bandwidth: int | None = None
     log_bytes: int = LOG_BYTES
@@ -52,6 +53,9 @@ class NetworkOptions:
         _check_amount("log_bytes", self.log_bytes)
         _check_amount("log_days", 0 if self.log_days is None else self.log_days)
         _check_amount("expire_days", self.expire_days)
+        for name in ("relay", "introductions"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise InvalidInput(f"{name}: {value!r} is neither True nor False")
         if self.listen is not None:
             from murmur.sync.transport import split_address
 
@@ -62,8 +66,6 @@ class NetworkOptions:
             from murmur.sync.quic_core import check_fast
             from murmur.sync.transport import check_transport
 
-            if not isinstance(self.relay, bool):
-                raise InvalidInput(f"relay: {self.relay!r} is neither True nor False")
             check_transport(self.transport)
             check_fast(self.fast)
             check_election(self.election, self.voters)
@@ -240,6 +242,7 @@ class Networked:
                     transport=self._network.transport,
                     fast=self._network.fast,
                     relay=self._network.relay,
+                    introductions=self._network.introductions,
                     election=self._network.election,
                     voters=self._network.voters,
                     bandwidth=self._network.bandwidth,

@@ -81,6 +81,7 @@ def open(  # noqa: A001 - murmur.open, as gzip.open and shelve.open
     election: str = "majority",
     voters: Iterable[str] = (),
     relay: bool = False,
+    introductions: bool = True,
     bandwidth: int | None = None,
     peer_bandwidth: int | None = None,
     name: str | None = None,
@@ -103,6 +104,8 @@ def open(  # noqa: A001 - murmur.open, as gzip.open and shelve.open
     where both ends have it; `fast=True` raises InvalidInput where it is not installed.
     `relay`: carry what members of the group send each other that cannot reach each other. It stays
     encrypted between them.
+    `introductions`: tell members of each other, and dial whom they tell of; without it this replica
+    talks with those alone that it was told of here, or that dial it.
     `voters` are the node ids of those who elect a leader, the same on every replica of the group;
     a majority of them must be in reach of each other. Without them nobody leads, unless `election`
     is "bully": then the highest node id of those in reach does, in each part of a split network.
@@ -128,6 +131,7 @@ def open(  # noqa: A001 - murmur.open, as gzip.open and shelve.open
         election=election,
         voters=_node_ids(voters),
         relay=relay,
+        introductions=introductions,
         bandwidth=bandwidth,
         peer_bandwidth=peer_bandwidth,
         log_bytes=log_bytes,

@@ -93,6 +93,7 @@ class Node:
         fast: bool | None = None,
         local_directory: str | None = None,
         relay: bool = False,
+        introductions: bool = True,
         election: str = "majority",
         voters: Sequence[str] = (),
         bandwidth: int | None = None,
@@ -114,6 +115,7 @@ class Node:
         `fast`: QUIC over qh3 with peers that have it too; None means where it is installed.
         `local_directory` is where the nodes of this host meet.
         `relay`: carry what members send each other that cannot reach each other.
+        `introductions`: tell members of each other, and dial whom they tell of.
         `election` is "majority" of the `voters` (node ids), or "bully"; `on_leader_change` is told
         the leader's node id or None, in a thread of its own.
         `bandwidth` limits what is sent in all and `peer_bandwidth` to each peer, in bytes a second.
@@ -130,6 +132,7 @@ class Node:
         self._fast = check_fast(fast)
         self._local_directory = local_directory
         self._relays = relay
+        self._introductions = introductions
         self._relay: Relay | None = None
         self._election: Election | None = None
         self._election_kind = election
@@ -242,7 +245,7 @@ class Node:
                     self._bootstrap,
                     self._election,
                     self._scouts,
-                    Introductions(lambda: self._loop.mesh.reception),
+                    Introductions(lambda: self._loop.mesh.reception, exchange=self._introductions),
                     self._swim,
                     *([self._members] if self._members is not None else []),
                     *([relay] if relay is not None else []),

@@ -158,3 +158,23 @@ def test_without_zeroconf_it_says_what_to_install(
         with pytest.raises(Unsupported, match=r"murmurdb\[mdns\]"):
             a.discover()
         a.discover(mdns=False)
+
+
+@pytest.mark.parametrize("silent", ["hub", "guest", None])
+def test_members_are_introduced_unless_one_side_does_without(
+    tmp_path: Path, silent: str | None
+) -> None:
+    with (
+        murmur.open(tmp_path / "hub", group="team", introductions=silent != "hub") as hub,
+        murmur.open(tmp_path / "b", group="team", introductions=silent != "guest") as b,
+        murmur.open(tmp_path / "c", group="team", introductions=silent != "guest") as c,
+    ):
+        b.connect_peer(hub.ticket())
+        c.connect_peer(hub.ticket())
+        if silent is None:
+            eventually(lambda: {p.node_id for p in b.connected_peers()} == {hub.node_id, c.node_id})
+            return
+        for number in range(3):  # what an introduction comes before
+            c.put(f"k{number}", b"v")
+            eventually(lambda number=number: b.get(f"k{number}") == b"v")
+        assert [p.node_id for p in b.peers()] == [p.node_id for p in c.peers()] == [hub.node_id]

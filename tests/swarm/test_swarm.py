@@ -573,6 +573,7 @@ def test_damage_is_named_with_its_place(tmp_path: Path) -> None:
         ({"listen": "here"}, "'here' is not host:port"),
         ({"listen": 4040}, "text is needed, not 4040"),
         ({"relay": "yes"}, "relay: 'yes' is neither True nor False"),
+        ({"introductions": 1}, "introductions: 1 is neither True nor False"),
         ({"voters": 3}, "a list of node ids is needed"),
         ({"log_bytes": -1}, "log_bytes: -1"),
     ],

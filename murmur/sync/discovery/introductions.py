@@ -46,8 +46,10 @@ class Introductions(Service):
 
     kinds = (PEERS,)
 
-    def __init__(self, mesh: Callable[[], Acquaintances]) -> None:
+    def __init__(self, mesh: Callable[[], Acquaintances], *, exchange: bool = True) -> None:
+        """Without `exchange` nobody is introduced, and no introduction is followed."""
         self._mesh = mesh
+        self._exchange = exchange
         self._look_ms = 0
 
     def start(self, fabric: Fabric, now_ms: int) -> None:
@@ -57,6 +59,8 @@ class Introductions(Service):
 
     def opened(self, remote: Remote, now_ms: int) -> None:
         """Introduce the one who came to all, and all to the one."""
+        if not self._exchange:
+            return
         known = {member.node_id: (member, age_s) for member, age_s in self._mesh().acquaintances()}
         newcomer = known.pop(remote.node_id, None)
         others = sorted(known.values(), key=lambda pair: pair[1])[:MAX_PEERS]
@@ -71,7 +75,7 @@ class Introductions(Service):
         """A member introduces others."""
         mesh = self._mesh()
         for node_id, addresses, age_s in parse_peers(payload):
-            if node_id != self._fabric.node_id and age_s < FORGOTTEN_S:
+            if self._exchange and node_id != self._fabric.node_id and age_s < FORGOTTEN_S:
                 mesh.meet(Sighting(node_id, addresses, "introduced"), now_ms)
 
     def tick(self, now_ms: int) -> None:
