@@ -97,31 +97,25 @@ def loads(directory: Path, count: int, rounds: int) -> None:
 
             return run
 
-        def insert_arrow() -> Work:
-            swarm = fresh()
+        def insert_arrow(then: Callable[[murmur.Swarm], object]) -> Callable[[], Work]:
+            def ready() -> Work:
+                swarm = fresh()
 
-            def run() -> None:
-                swarm.insert_arrow("sale", table)
-                swarm.sync()
+                def run() -> None:
+                    swarm.insert_arrow("sale", table)
+                    then(swarm)
 
-            return run
+                return run
 
-        def insert_arrow_and_flush() -> Work:
-            swarm = fresh()
-
-            def run() -> None:
-                swarm.insert_arrow("sale", table)
-                swarm.flush()
-
-            return run
+            return ready
 
         for clock, name in ((time.process_time, "CPU"), (time.perf_counter, "clock")):
             times = best({"sqlite3": sqlite(fewer), "murmur": executemany}, rounds, clock)
             show(f"executemany, {MANY:,} rows, {name}", times["murmur"], times["sqlite3"], MANY)
             work = {
                 "sqlite3": sqlite(rows),
-                "insert_arrow": insert_arrow,
-                "and flush": insert_arrow_and_flush,
+                "insert_arrow": insert_arrow(murmur.Swarm.sync),
+                "and flush": insert_arrow(murmur.Swarm.flush),
             }
             times = best(work, max(2, rounds // 2), clock)
             label = f"insert_arrow, {count:,} rows, {name}"

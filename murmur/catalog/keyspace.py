@@ -72,7 +72,6 @@ ROW_ID_BYTES = 16
 
 _KIND_AT = len(CATALOG) + 8
 ROW_PREFIX_BYTES = len(ROWS) + 8
-DERIVED_PREFIX_BYTES = len(ENTRIES) + 8
 
 _Part = str | int | bytes | bool
 

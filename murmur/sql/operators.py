@@ -69,11 +69,6 @@ def plain(sql_type: SqlType) -> SqlType:
     return sql_type
 
 
-def is_untyped(expr: Expr) -> bool:
-    """Whether the expression takes the type of what it meets."""
-    return expr.type is None
-
-
 def common_type(types: Iterable[SqlType | None]) -> SqlType | None:
     """The one type of the branches of CASE, the operands of COALESCE and so on.
 

@@ -2,7 +2,7 @@
 
     swarm.sql("SELECT body FROM note WHERE id = ?", [7])
 
-A point query that has been run before is answered without a session (points.py). SQL, and the
+What reads or inserts one row, and was run before, goes without a session (points.py). SQL, and the
 engine for wide queries, are loaded when they are first used.
 """
 

@@ -23,7 +23,6 @@ Invariants:
 from __future__ import annotations
 
 import errno
-import ipaddress
 import logging
 import os
 import socket
@@ -52,6 +51,7 @@ from murmur.sync.transport import (
     Down,
     TransportEvent,
     Up,
+    is_loopback,
     join_address,
     own_addresses,
     scheme_of,
@@ -396,7 +396,7 @@ class QuicTransport:
         self._datagrams.put(link, datagram, address)
 
     def _why(self, error: OSError) -> str:
-        if ipaddress.ip_address(self._socket.getsockname()[0]).is_loopback:
+        if is_loopback(self._socket.getsockname()[0]):
             return f"this node listens on {self._host}, which only reaches this host"
         return error.strerror or str(error)
 

@@ -30,7 +30,7 @@ from murmur.sync.quic_core import (
     STREAM,
     VERSION_1,
     WINDOW_BYTES,
-    is_loopback,
+    is_near,
 )
 
 # Whatever a stranger's packet trips over is no matter for the standard error of the application.
@@ -77,9 +77,8 @@ class AioquicCore:
         retry_cid: bytes | None = None,
     ) -> QuicConnection:
         """A new connection."""
-        near = is_loopback(host) and quic_core.LOOPBACK_DATAGRAM_BYTES > DATAGRAM_BYTES
         return QuicConnection(
-            configuration=self._configurations[dialed, near],
+            configuration=self._configurations[dialed, is_near(host)],
             original_destination_connection_id=original_cid,
             retry_source_connection_id=retry_cid,
         )

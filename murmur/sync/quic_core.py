@@ -16,12 +16,12 @@ acceptor which core is meant. Everything else is version 1.
 from __future__ import annotations
 
 import importlib.util
-import ipaddress
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, Protocol
 
 from murmur.errors import InvalidInput
+from murmur.sync.transport import is_loopback
 
 ALPN = "murmur/1"
 STREAM = 1  # bidirectional, opened by the acceptor
@@ -86,9 +86,9 @@ class QuicCore(Protocol):
         ...
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a numeric host is this one."""
-    return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+def is_near(host: str) -> bool:
+    """Whether datagrams larger than a network's pass between this node and a numeric host."""
+    return is_loopback(host) and LOOPBACK_DATAGRAM_BYTES > DATAGRAM_BYTES
 
 
 def has_fast_core() -> bool:

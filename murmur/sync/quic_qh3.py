@@ -43,7 +43,7 @@ from murmur.sync.quic_core import (
     RECEIVE_BYTES,
     STREAM,
     VERSION_2,
-    is_loopback,
+    is_near,
 )
 from murmur.sync.transport import FAST
 
@@ -97,7 +97,7 @@ class Qh3Core:
         retry_cid: bytes | None = None,
     ) -> Qh3Connection:
         """A new connection."""
-        near = is_loopback(host) and quic_core.LOOPBACK_DATAGRAM_BYTES > DATAGRAM_BYTES
+        near = is_near(host)
         return Qh3Connection(
             near=near,
             configuration=self._configurations[dialed, near],

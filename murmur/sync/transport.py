@@ -193,6 +193,11 @@ def join_address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a numeric host is this one."""
+    return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+
+
 def look_up(address: str, *, numeric: bool = False) -> tuple[str, ...]:
     """What a name stands for (asking may block); with `numeric`, nothing if it has a name."""
     scheme = scheme_of(address)

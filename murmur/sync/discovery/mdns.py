@@ -16,7 +16,7 @@ from typing import Any
 from murmur.errors import InvalidInput, Unsupported
 from murmur.sync.discovery.sighting import Report, Sighting, group_mark
 from murmur.sync.ticket import node_text, parse_node
-from murmur.sync.transport import join_address, scheme_of, split_address
+from murmur.sync.transport import is_loopback, join_address, scheme_of, split_address
 
 SERVICE = "_murmur._udp.local."
 RESOLVE_MS = 3_000
@@ -56,7 +56,7 @@ class MulticastScout:
         self._mark = group_mark(group)
         self._report = report
         hosts, port = _listening(addresses)
-        if interfaces is None and hosts and all(ipaddress.ip_address(h).is_loopback for h in hosts):
+        if interfaces is None and hosts and all(map(is_loopback, hosts)):
             interfaces = hosts
         self._zeroconf = Zeroconf(interfaces=list(interfaces or ()) or InterfaceChoice.All)
         try:

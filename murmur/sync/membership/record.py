@@ -21,7 +21,6 @@ from murmur.sync.messages import MAX_ADDRESSES, MAX_TEXT, NODE_ID_BYTES, REPLICA
 from murmur.sync.wire import pack, unpack
 
 VERSION = 1
-ROLES = ("voter", "relay")
 MAX_ROLES = 16
 MAX_NUMBER = 1 << 60
 
