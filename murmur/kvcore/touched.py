@@ -11,6 +11,7 @@ both have (law L5), so it must be the same on both:
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Protocol
 
@@ -71,9 +72,11 @@ class Narrowed:
 
     def get(self, key: bytes) -> bytes | None:
         """The value of a key, None if it has none or is left out."""
-        if key in self._without or (self._only is not None and key not in self._only):
-            return None
-        return self._view.get(key)
+        if self._only is not None:
+            at = bisect_left(self._only, key)
+            if at == len(self._only) or self._only[at] != key:
+                return None
+        return None if key in self._without else self._view.get(key)
 
     def scan(
         self, start: bytes, stop: bytes | None, *, reverse: bool = False
@@ -82,7 +85,8 @@ class Narrowed:
         if self._only is None:
             pairs = self._view.scan(start, stop, reverse=reverse)
             return ((key, cell) for key, cell in pairs if key not in self._without)
-        keys = [key for key in self._only if key >= start and (stop is None or key < stop)]
+        end = len(self._only) if stop is None else bisect_left(self._only, stop)
+        keys = self._only[bisect_left(self._only, start) : end]
         found = ((key, self.get(key)) for key in (reversed(keys) if reverse else keys))
         return ((key, cell) for key, cell in found if cell is not None)
 

@@ -11,6 +11,7 @@ rounded up, to a power of two or a multiple of 256, so that a few plans serve li
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -47,13 +48,13 @@ class ListPlace:
 def list_places(tree: Tree, text: str, numbers: Mapping[int, int]) -> tuple[ListPlace, ...]:
     """The parameters of a statement that may be lists, in the order of the text."""
     found = []
+    uses = Counter(numbers.values())
     for node in tree.find_all(exp.Placeholder):
         form = _form(node)
         if form is not None:
             start = node.meta["start"]
             position = numbers[start]
-            uses = sum(each == position for each in numbers.values())
-            found.append(ListPlace(position, start, _end(text, start), form, uses))
+            found.append(ListPlace(position, start, _end(text, start), form, uses[position]))
     return tuple(sorted(found, key=lambda place: place.start))
 
 
