@@ -46,11 +46,11 @@ from murmur.kvcore.batch import Range, WriteBatch, decode_batch, encode_batch
 from murmur.kvcore.durability import check_durability
 from murmur.kvcore.ingest import Source
 from murmur.kvcore.kernel import Entry
-from murmur.kvcore.log import BATCH, FULL, SEGMENT_BYTES, Log
+from murmur.kvcore.log import BATCH, SEGMENT_BYTES, Log
 from murmur.kvcore.options import Options
 from murmur.kvcore.process import Handle
 from murmur.kvcore.segment import DIRECTORY, create_segment, encode_header
-from murmur.kvcore.storage import DiskStorage, Problem, Storage
+from murmur.kvcore.storage import FULL, DiskStorage, Problem, Storage
 from murmur.kvcore.store import MANIFEST
 from murmur.kvcore.syncer import Syncer
 from murmur.kvcore.tree import Scan, ScanPrefix, Tree, TreeSnapshot

@@ -40,14 +40,14 @@ from murmur.kvcore.floor import Floor, read_floor, write_floor
 from murmur.kvcore.kernel import Entry
 from murmur.kvcore.lineage import close_lineage, open_lineage, renew
 from murmur.kvcore.loads import BlockBatch, with_blocks
-from murmur.kvcore.log import ADMITTED, FULL, PARKED, Log
+from murmur.kvcore.log import ADMITTED, PARKED, Log
 from murmur.kvcore.mark import NO_TIP, Mark, Tip, decode_mark, encode_mark
 from murmur.kvcore.parking import Parking
 from murmur.kvcore.process import Handle
 from murmur.kvcore.recent import Recent
 from murmur.kvcore.record import Malformed, decode, digest
 from murmur.kvcore.snapshot import Published, Snapshot
-from murmur.kvcore.storage import Storage
+from murmur.kvcore.storage import FULL, Storage
 from murmur.kvcore.syncer import Syncer
 from murmur.kvcore.tree import Tree
 from murmur.kvcore.writer import NativeAuthor, native_author

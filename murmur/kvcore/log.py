@@ -57,7 +57,7 @@ from murmur.kvcore.segment import (
     create_segment,
     encode_footer,
 )
-from murmur.kvcore.storage import AppendFile, Problem, ReadFile, Storage, cannot_preallocate
+from murmur.kvcore.storage import FULL, AppendFile, Problem, ReadFile, Storage, cannot_preallocate
 
 __all__ = ["ADMITTED", "BATCH", "PARKED", "Log", "TornTail"]
 
@@ -65,7 +65,6 @@ SEGMENT_BYTES = 64 << 20
 RESERVED_BYTES = 16 << 10  # held for deletions on a full disk
 RENEWED = 64  # a segment that is filled to a smaller part than 1/64 is not worth another file
 PREALLOCATED = 64 << 10  # at first; then twice what is used
-FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class Log:

@@ -24,7 +24,6 @@ the next opening would find; when Corruption is raised, nothing was changed.
 
 from __future__ import annotations
 
-import errno
 import posixpath
 from contextlib import closing
 from itertools import pairwise
@@ -43,7 +42,7 @@ from murmur.kvcore.segment import (
     read_footer,
     survey,
 )
-from murmur.kvcore.storage import TEMPORARY, ReadFile, Storage, replace
+from murmur.kvcore.storage import FULL, TEMPORARY, ReadFile, Storage, replace
 
 
 class TornTail(NamedTuple):
@@ -188,7 +187,7 @@ def _save(storage: Storage, segment: Segment, file: ReadFile) -> None:
         replace(storage, segment.name, file.read(0, size))
         storage.sync_directory(DIRECTORY)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in FULL:
             raise
         with closing(storage.append(segment.name)) as same:
             same.truncate(size)

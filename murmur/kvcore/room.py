@@ -14,14 +14,12 @@ be removed.
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
 from copy import copy
 from typing import TypeVar
 
+from murmur.kvcore.storage import FULL
 from murmur.kvcore.store import Store
-
-FULL = {errno.ENOSPC, errno.EDQUOT}
 
 E = TypeVar("E", bound=Exception)
 Job = Callable[[], object]

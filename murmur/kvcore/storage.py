@@ -37,6 +37,7 @@ from murmur.errors import Locked
 
 TEMPORARY = ".tmp"  # the end of a name that is not yet the real one
 UNKNOWN = -1
+FULL = {errno.ENOSPC, errno.EDQUOT}  # of an OSError: there is no room on the disk
 _NO_SUCH_OPERATION = {
     errno.EOPNOTSUPP,
     errno.ENOTSUP,
